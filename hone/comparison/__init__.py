@@ -1,0 +1,1 @@
+"""Judges: fine-tuned against prompt-only. Today it holds the price arithmetic."""

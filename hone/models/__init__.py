@@ -1,0 +1,1 @@
+"""The contract: what a model is. This room imports no other room."""

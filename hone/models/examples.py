@@ -1,0 +1,91 @@
+"""Examples: an input and the wanted output, as JSON lines.
+
+A prepared data set is a folder with `train.jsonl`, `validation.jsonl` and `test.jsonl`, each line
+`{"text": ..., "label": ...}`, UTF-8, and a `report.json` that says how they came about.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from hone.models.errors import InvalidExamples
+
+SPLITS = ("train", "validation", "test")
+
+_WORDS = re.compile(r"[^\W_]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One text and its label."""
+
+    text: str
+    label: str
+
+
+def words_key(text: str) -> str:
+    """Return what two texts share when only case, punctuation, width and spacing differ.
+
+    The words (runs of letters and digits) of the text after NFKC and case folding, joined by one
+    space. Texts without any letter or digit keep their stripped form.
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(_WORDS.findall(folded)) or folded.strip()
+
+
+def read_examples(path: Path) -> list[Example]:
+    """Read a prepared JSONL file; raise InvalidExamples naming every bad line (the first 100)."""
+    examples: list[Example] = []
+    problems: list[str] = []
+    for number, line in _lines(path):
+        try:
+            examples.append(_parse(line))
+        except (orjson.JSONDecodeError, ValueError) as error:
+            problems.append(f"line {number}: {error}")
+    if problems:
+        shown = "\n  ".join(problems[:100])
+        raise InvalidExamples(f"{path} has {len(problems)} unusable lines:\n  {shown}")
+    if not examples:
+        raise InvalidExamples(f"{path} has no examples")
+    return examples
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    try:
+        with path.open("rb") as file:
+            yield from ((n, line) for n, line in enumerate(file, 1) if line.strip())
+    except FileNotFoundError:
+        raise InvalidExamples(f"there is no file {path}") from None
+
+
+def _parse(line: bytes) -> Example:
+    row = orjson.loads(line)
+    if not isinstance(row, dict):
+        raise ValueError("is not a JSON object")  # noqa: TRY004 - one kind of problem for the caller
+    text, label = row.get("text"), row.get("label")
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError("'text' is missing, empty or not a string")
+    if not isinstance(label, str) or not label.strip():
+        raise ValueError("'label' is missing, empty or not a string")
+    return Example(text, label)
+
+
+def write_examples(path: Path, examples: Iterable[Example]) -> int:
+    """Write examples as JSON lines and return how many."""
+    count = 0
+    with path.open("wb") as file:
+        for example in examples:
+            file.write(orjson.dumps({"text": example.text, "label": example.label}) + b"\n")
+            count += 1
+    return count
+
+
+def sha256_of_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,194 @@
+"""The manifest: what a bundle says about itself."""
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hone.models.catalogue import Task
+from hone.models.errors import BundleCorrupt
+from hone.models.names import MODEL_NAME
+from hone.models.savings import BaselinePrompt
+from hone.models.tokenizer import LongTexts
+
+FORMAT_VERSION: Literal[1] = 1
+MANIFEST_FILE = "manifest.json"
+TOKENIZER_FILE = "tokenizer.json"
+CARD_FILE = "card.md"
+
+Variant = Literal["fp32", "int8", "fp16"]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FileEntry(_Record):
+    """One file of the bundle: path relative to the bundle's folder, bytes, SHA-256."""
+
+    path: str = Field(pattern=r"^[a-z0-9][A-Za-z0-9._-]*$")
+    size: int = Field(ge=0)
+    sha256: Sha256
+
+
+class Limits(_Record):
+    """The longest text in tokens, and what is done with a longer one."""
+
+    max_tokens: int = Field(ge=1)
+    long_texts: LongTexts = "head"
+
+
+class BaseModelRecord(_Record):
+    """The pretrained model that was fine-tuned; `revision` is the SHA-256 of its weights."""
+
+    id: str
+    licence: str
+    revision: str
+
+
+class RecipeRecord(_Record):
+    """The recipe as it was resolved, and the SHA-256 of its canonical JSON."""
+
+    sha256: Sha256
+    content: dict[str, Any]
+
+
+class SplitRecord(_Record):
+    """One split of the data: rows, and the SHA-256 of its file."""
+
+    rows: int = Field(ge=0)
+    sha256: Sha256
+
+
+class Score(_Record):
+    """A score with its 95 % interval and the number of items that it rests on."""
+
+    value: float
+    low: float
+    high: float
+    n: int = Field(ge=0)
+    interval: str = "wilson"
+
+
+class Calibration(_Record):
+    """Temperature by which logits are divided before the softmax (Guo et al. 2017)."""
+
+    temperature: float = Field(gt=0)
+    ece_before: float
+    ece_after: float
+    n: int
+
+
+class ParityRecord(_Record):
+    """How an exported variant's answers compare with the trained model's, on validation rows."""
+
+    passed: bool
+    rows: int
+    equal_predictions: float
+    largest_logit_difference: float
+    accuracy_trained: float
+    accuracy_exported: float
+    accuracy_change_low: float
+    accuracy_change_high: float
+    alone_and_in_batch_difference: float
+    alone_and_in_batch_equal: float
+    reasons: list[str] = []
+
+
+class TokenLengths(_Record):
+    """Percentiles of the training texts' lengths in tokens, special ones included."""
+
+    p50: int
+    p90: int
+    p99: int
+    longest: int
+
+
+class ManifestBody(_Record):
+    """What the training room knows when it publishes."""
+
+    task: Task
+    labels: list[str] = Field(min_length=2)
+    limits: Limits
+    base: BaseModelRecord
+    recipe: RecipeRecord
+    data: dict[str, SplitRecord]
+    scores: dict[str, dict[str, Score]]
+    calibration: Calibration
+    variants: dict[Variant, str] = Field(min_length=1)
+    parity: dict[Variant, ParityRecord]
+    left_out: dict[Variant, str] = {}
+    baseline: BaselinePrompt | None = None
+    token_lengths: TokenLengths
+    libraries: dict[str, str] = {}
+    licence: str = "unknown"
+
+    @model_validator(mode="after")
+    def _labels_are_distinct(self) -> Self:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels repeat")
+        return self
+
+
+class Manifest(ManifestBody):
+    """The whole manifest; `digest` is the SHA-256 of the canonical JSON of all other fields."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    model: str = Field(pattern=f"^{MODEL_NAME.pattern}$")
+    version: int = Field(ge=1)
+    created_at: datetime
+    hone_version: str
+    files: list[FileEntry]
+    digest: Sha256
+
+    def to_bytes(self) -> bytes:
+        """Return the one canonical form in which a manifest may stand on disk."""
+        return _dump(self.model_dump(mode="json"))
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Self:
+        """Read a manifest; BundleCorrupt unless it is canonical, valid and has its own digest.
+
+        Because the bytes must be the canonical form of what they say, and what they say must
+        hash to `digest`, a flipped byte anywhere in the file is noticed.
+        """
+        try:
+            manifest = cls.model_validate(orjson.loads(content))
+        except (orjson.JSONDecodeError, ValidationError):
+            raise BundleCorrupt(f"{MANIFEST_FILE} is not a valid manifest") from None
+        if manifest.to_bytes() != content or manifest.digest != digest_of(manifest):
+            raise BundleCorrupt(f"{MANIFEST_FILE} was changed after it was written")
+        return manifest
+
+
+def digest_of(manifest: Manifest) -> str:
+    """Return the SHA-256 of the manifest's canonical JSON without `digest`."""
+    return sha256_of_json(manifest.model_dump(mode="json", exclude={"digest"}))
+
+
+def sha256_of_json(content: Any) -> str:  # noqa: ANN401 - any JSON
+    """Return the SHA-256 of the canonical (sorted, compact) JSON of `content`."""
+    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def build_manifest(
+    body: ManifestBody, *, model: str, version: int, hone_version: str, files: list[FileEntry]
+) -> Manifest:
+    """Complete a body with name, version, time, files and digest."""
+    draft = Manifest(
+        **dict(body),
+        model=model,
+        version=version,
+        created_at=datetime.now(UTC).replace(microsecond=0),
+        hone_version=hone_version,
+        files=files,
+        digest="0" * 64,
+    )
+    return draft.model_copy(update={"digest": digest_of(draft)})
+
+
+def _dump(content: Any) -> bytes:  # noqa: ANN401 - any JSON
+    return orjson.dumps(content, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2) + b"\n"

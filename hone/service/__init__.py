@@ -1,0 +1,1 @@
+"""Serves bundles over HTTP. Runs without torch and transformers installed."""

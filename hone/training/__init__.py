@@ -1,0 +1,1 @@
+"""Makes bundles: examples -> fine-tuned -> evaluated -> exported -> checked -> published."""
