@@ -37,13 +37,18 @@ class Bundle:
 
 
 def describe_files(folder: Path) -> list[FileEntry]:
-    """Return an entry for each file of a folder about to become a bundle."""
+    """Return an entry for each file of a folder about to become a bundle.
+
+    BundleCorrupt for a file that no bundle may hold.
+    """
     entries = []
     for path in sorted(folder.iterdir()):
         _check_plain(path)
-        entries.append(
-            FileEntry(path=path.name, size=path.stat().st_size, sha256=sha256_of_file(path))
-        )
+        size, sha256 = path.stat().st_size, sha256_of_file(path)
+        try:
+            entries.append(FileEntry(path=path.name, size=size, sha256=sha256))
+        except ValueError:
+            raise BundleCorrupt(f"{path} has a name that a bundle may not hold") from None
     return entries
 
 
@@ -55,7 +60,7 @@ def read_manifest(folder: Path) -> Manifest:
         if path.stat().st_size > _LARGEST_MANIFEST_BYTES:
             raise BundleCorrupt(f"{path} is too large for a manifest")
         return Manifest.from_bytes(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise BundleCorrupt(f"{folder} has no {MANIFEST_FILE}") from None
 
 
@@ -64,14 +69,22 @@ def open_bundle(folder: Path) -> Bundle:
 
     Run before every load: ONNX Runtime by itself does not notice flipped bits.
     """
-    manifest = read_manifest(folder)
-    _check_listing(folder, (entry.path for entry in manifest.files))
-    for entry in manifest.files:
-        path = folder / entry.path
-        _check_plain(path)
-        if path.stat().st_size != entry.size or sha256_of_file(path) != entry.sha256:
-            raise BundleCorrupt(f"{path} does not match its hash in {MANIFEST_FILE}")
-    return Bundle(folder, manifest)
+    bundle = Bundle(folder, read_manifest(folder))
+    for variant in bundle.manifest.variants:
+        bundle.variant_file(variant)
+    try:
+        _check_listing(folder, (entry.path for entry in bundle.manifest.files))
+        for entry in bundle.manifest.files:
+            _check_content(folder / entry.path, entry)
+    except FileNotFoundError:
+        raise BundleCorrupt(f"{folder} was removed while it was being read") from None
+    return bundle
+
+
+def _check_content(path: Path, entry: FileEntry) -> None:
+    _check_plain(path)
+    if path.stat().st_size != entry.size or sha256_of_file(path) != entry.sha256:
+        raise BundleCorrupt(f"{path} does not match its hash in {MANIFEST_FILE}")
 
 
 def _check_listing(folder: Path, listed: Iterable[str]) -> None:

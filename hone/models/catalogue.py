@@ -72,14 +72,20 @@ def find_base(name: str) -> Base:
     entry = CATALOGUE.get(LEGACY_ALIASES.get(name, name))
     if entry is not None:
         return _packaged(entry)
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return _local(folder)
+    if name and _is_folder(name):
+        return _local(Path(name).expanduser())
     known = ", ".join([*CATALOGUE, *LEGACY_ALIASES])
     raise NotFound(
         f"there is no base {name!r}: give one of {known}, a folder with config.json, "
         f"or {HUB_PREFIX}owner/name"
     )
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).expanduser().is_dir()
+    except (OSError, RuntimeError):  # too long for a path, not to be entered, `~nobody`
+        return False
 
 
 def _packaged(entry: CatalogueEntry) -> Base:
@@ -94,7 +100,12 @@ def _local(folder: Path) -> Base:
     for needed in ("config.json", "tokenizer.json"):
         if not (folder / needed).is_file():
             raise InvalidInput(f"the folder {folder} is not a model: it has no {needed}")
-    config = orjson.loads((folder / "config.json").read_bytes())
+    try:
+        config = orjson.loads((folder / "config.json").read_bytes())
+    except orjson.JSONDecodeError:
+        config = None
+    if not isinstance(config, dict):
+        raise InvalidInput(f"the folder {folder} is not a model: its config.json is no JSON object")
     positions = config.get("max_position_embeddings")
     # RoBERTa's family starts counting positions after the padding id, so two places are lost.
     lost = 2 if str(config.get("model_type", "")).endswith("roberta") else 0

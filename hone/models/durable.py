@@ -22,6 +22,14 @@ def fsync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, unless they are there."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        fsync_folder(path.parent)
+
+
 def rename(source: Path, target: Path) -> None:
     """Rename within one file system, atomically, and make it last."""
     source.rename(target)
@@ -33,6 +41,10 @@ def rename(source: Path, target: Path) -> None:
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file's content: readers see the old bytes or the new ones, never a part."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    beside.write_bytes(content)
-    fsync_file(beside)
-    rename(beside, path)
+    try:
+        beside.write_bytes(content)
+        fsync_file(beside)
+        rename(beside, path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise

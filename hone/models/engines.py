@@ -4,11 +4,15 @@ The contract is `Engine`, one method. A new runtime is added by writing one clas
 above this module knows which runtime it has.
 """
 
+import os
 from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+# ONNX Runtime's official builds report usage to their makers unless told not to before import.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 from hone.models.errors import BundleCorrupt, InvalidInput
@@ -16,6 +20,7 @@ from hone.models.tokenizer import IntArray
 
 FloatArray = npt.NDArray[np.float32]
 Device = Literal["auto", "cpu", "cuda"]
+ONNXRUNTIME_VERSION: str = ort.__version__
 
 
 class Engine(Protocol):
@@ -46,14 +51,18 @@ class OnnxEngine:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # Shapes differ from batch to batch; a memory plan for each shape is kept for ever.
         options.enable_mem_pattern = False
-        self._device = choose_device(device)
         providers = ["CPUExecutionProvider"]
-        if self._device == "cuda":
+        if choose_device(device) == "cuda":
             providers.insert(0, "CUDAExecutionProvider")
         try:
             self._session = ort.InferenceSession(str(model), options, providers=providers)
         except Exception as error:  # the library's errors share no class but Exception
             raise BundleCorrupt(f"ONNX Runtime cannot load {model.name}") from error
+        # Without a usable GPU the library falls back to the CPU and only logs it.
+        on_gpu = "CUDAExecutionProvider" in self._session.get_providers()
+        if device == "cuda" and not on_gpu:
+            raise InvalidInput("there is no usable GPU here: use cpu")
+        self._device = "cuda" if on_gpu else "cpu"
         names = {value.name for value in self._session.get_inputs()}
         if names != {"input_ids", "attention_mask"}:
             raise BundleCorrupt(f"{model.name} takes {sorted(names)}, not ids and mask")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hone.models.catalogue import Task
 from hone.models.errors import BundleCorrupt
@@ -23,7 +23,8 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # JSON has no NaN or infinity: refused where the record is made, not when it is published.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class FileEntry(_Record):
@@ -157,9 +158,10 @@ class Manifest(ManifestBody):
         """
         try:
             manifest = cls.model_validate(orjson.loads(content))
-        except (orjson.JSONDecodeError, ValidationError):
+            unchanged = manifest.to_bytes() == content and manifest.digest == digest_of(manifest)
+        except (ValueError, TypeError):  # no JSON, no manifest, or one that cannot be JSON again
             raise BundleCorrupt(f"{MANIFEST_FILE} is not a valid manifest") from None
-        if manifest.to_bytes() != content or manifest.digest != digest_of(manifest):
+        if not unchanged:
             raise BundleCorrupt(f"{MANIFEST_FILE} was changed after it was written")
         return manifest
 

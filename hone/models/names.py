@@ -33,9 +33,14 @@ class ModelReference:
         return self.model if tail is None else f"{self.model}@{tail}"
 
 
+def is_model_name(name: str) -> bool:
+    """Say whether a model may be called so."""
+    return MODEL_NAME.fullmatch(name) is not None and ".." not in name
+
+
 def check_model_name(name: str) -> str:
     """Return `name` if it is a legal model name, else raise InvalidName."""
-    if not MODEL_NAME.fullmatch(name) or ".." in name:
+    if not is_model_name(name):
         raise InvalidName(
             f"{name[:80]!r} is not a model name: up to 64 of a-z, 0-9, '.', '_' and '-', "
             "beginning with a letter or a digit, without '..'"

@@ -40,8 +40,8 @@ def softmax(logits: npt.NDArray[np.floating], temperature: float = 1.0) -> Float
 
     The largest logit of each row is subtracted first, so no row can overflow.
     """
-    scaled = logits.astype(np.float64) / temperature
-    exponents = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    wide = logits.astype(np.float64)
+    exponents = np.exp((wide - wide.max(axis=-1, keepdims=True)) / temperature)
     probabilities: FloatArray = (exponents / exponents.sum(axis=-1, keepdims=True)).astype(
         np.float32
     )

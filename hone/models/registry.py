@@ -2,7 +2,7 @@
 
     <store>/<model>/<version>/    a complete bundle; it never changes
     <store>/<model>/state.json    aliases, and the highest version number ever given
-    <store>/.staging/             what is being written; swept when nobody writes
+    <store>/.staging/             what is being written; each folder is locked by its writer
     <store>/.trash/               what is being removed
 
 A version exists from the one rename that puts its folder in place. `latest` is no entry that
@@ -12,9 +12,9 @@ could lag behind: it is the highest version there is.
 import fcntl
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,12 +27,12 @@ from hone.models.errors import BundleCorrupt, Conflict, NotFound
 from hone.models.manifest import MANIFEST_FILE, Manifest, ManifestBody, build_manifest
 from hone.models.names import (
     LATEST,
-    MODEL_NAME,
     PRODUCTION,
     VERSION_NUMBER,
     ModelReference,
     check_alias_name,
     check_model_name,
+    is_model_name,
 )
 
 STATE_FILE = "state.json"
@@ -52,6 +52,23 @@ class ModelListing:
     versions: list[int]
     aliases: dict[str, int]
 
+    def resolve(self, reference: ModelReference) -> int:
+        """Return the version number that a reference means; NotFound if there is none.
+
+        A bare name means `production` where that alias is set, else `latest`.
+        """
+        if reference.version is not None:
+            if reference.version not in self.versions:
+                raise NotFound(f"there is no version {reference}")
+            return reference.version
+        alias = reference.alias
+        if alias is None:
+            alias = PRODUCTION if PRODUCTION in self.aliases else LATEST
+        try:
+            return self.aliases[alias]
+        except KeyError:
+            raise NotFound(f"there is no alias {reference}") from None
+
 
 class Registry:
     """Publishes, finds, promotes and removes bundles in one store folder.
@@ -69,18 +86,14 @@ class Registry:
         if not self.store.is_dir():
             return []
         names = (path.name for path in self.store.iterdir() if path.is_dir())
-        return sorted(name for name in names if MODEL_NAME.fullmatch(name) and self._versions(name))
+        return sorted(name for name in names if is_model_name(name) and self._versions(name))
 
     def listing(self, model: str) -> ModelListing:
         """Return a model's versions and aliases; NotFound if it has none."""
-        versions = self._versions(check_model_name(model))
+        versions, state = self._snapshot(check_model_name(model))
         if not versions:
             raise NotFound(f"there is no model {model!r}")
-        aliases = {
-            alias: version
-            for alias, version in self._state(model).aliases.items()
-            if version in versions
-        }
+        aliases = {alias: v for alias, v in state.aliases.items() if v in versions}
         return ModelListing(model, versions, {**aliases, LATEST: versions[-1]})
 
     def resolve(self, reference: ModelReference) -> int:
@@ -88,18 +101,7 @@ class Registry:
 
         A bare name means `production` where that alias is set, else `latest`.
         """
-        listing = self.listing(reference.model)
-        if reference.version is not None:
-            if reference.version not in listing.versions:
-                raise NotFound(f"there is no version {reference}")
-            return reference.version
-        alias = reference.alias
-        if alias is None:
-            alias = PRODUCTION if PRODUCTION in listing.aliases else LATEST
-        try:
-            return listing.aliases[alias]
-        except KeyError:
-            raise NotFound(f"there is no alias {reference}") from None
+        return self.listing(reference.model).resolve(reference)
 
     def folder(self, model: str, version: int) -> Path:
         """Return where a version lies (whether or not it does)."""
@@ -129,12 +131,17 @@ class Registry:
     def staging(self) -> Iterator[Path]:
         """Give a private folder in the store's file system to collect a bundle's files in."""
         parent = self.store / ".staging"
-        parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=parent, prefix=f"{os.getpid()}-"))
+        folder = parent / uuid.uuid4().hex
+        durable.make_folder(parent)
+        with _flock(parent / ".lock"):  # no sweep between the two lines
+            folder.mkdir()
+            held = _try_flock(folder)
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            if held is not None:
+                os.close(held)
 
     def publish(self, model: str, staged: Path, body: ManifestBody) -> Manifest:
         """Make the staged files the next version of `model`, all or nothing.
@@ -157,12 +164,14 @@ class Registry:
             durable.write_atomically(staged / MANIFEST_FILE, manifest.to_bytes())
             open_bundle(staged)
             durable.rename(staged, self.folder(model, version))
-        self._sweep()
+        with suppress(OSError):  # the version is there, whatever becomes of others' remains
+            self._sweep()
         return manifest
 
     def promote(self, reference: ModelReference, alias: str = PRODUCTION) -> int:
         """Verify a version, point `alias` at it, and return its number."""
         check_alias_name(alias)
+        self.resolve(reference)
         with self._locked(reference.model):
             version = self.open(reference).manifest.version
             state = self._state(reference.model)
@@ -172,6 +181,7 @@ class Registry:
 
     def remove(self, model: str, version: int) -> None:
         """Remove one version; Conflict while an alias points at it. Its number is never reused."""
+        self.listing(model)
         with self._locked(model):
             listing = self.listing(model)
             if version not in listing.versions:
@@ -184,10 +194,9 @@ class Registry:
             state = self._state(model)
             state.highest_version = max(state.highest_version, *listing.versions)
             self._write_state(model, state)
-            trash = self.store / ".trash"
-            trash.mkdir(exist_ok=True)
-            target = Path(tempfile.mkdtemp(dir=trash))
-            durable.rename(self.folder(model, version), target / str(version))
+            target = self.store / ".trash" / uuid.uuid4().hex
+            durable.make_folder(target.parent)
+            durable.rename(self.folder(model, version), target)
         shutil.rmtree(target, ignore_errors=True)
 
     # Inside
@@ -195,10 +204,21 @@ class Registry:
     @contextmanager
     def _locked(self, model: str) -> Iterator[None]:
         folder = self.store / check_model_name(model)
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        durable.make_folder(folder)
+        with _flock(folder / ".lock"):
             yield
+
+    def _snapshot(self, model: str) -> tuple[list[int], _State]:
+        """Return versions and state as they were at one moment, without taking the lock.
+
+        Read one after the other, a promotion in between could leave an alias dangling.
+        """
+        state = self._state(model)
+        while True:
+            versions, before = self._versions(model), state
+            state = self._state(model)
+            if state == before:
+                return versions, state
 
     def _versions(self, model: str) -> list[int]:
         folder = self.store / model
@@ -225,9 +245,38 @@ class Registry:
 
     def _sweep(self) -> None:
         """Delete staging folders whose process is gone, and what a killed removal left."""
-        for folder in (self.store / ".staging").glob("*-*"):
-            owner = folder.name.partition("-")[0]
-            if owner.isdigit() and not Path(f"/proc/{owner}").exists():
-                shutil.rmtree(folder, ignore_errors=True)
+        staging = self.store / ".staging"
+        durable.make_folder(staging)
+        with _flock(staging / ".lock"):
+            for folder in filter(Path.is_dir, staging.iterdir()):
+                held = _try_flock(folder)
+                if held is not None:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    os.close(held)
         for folder in (self.store / ".trash").glob("*"):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _flock(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _try_flock(folder: Path) -> int | None:
+    """Lock a folder until its descriptor is closed; None if another holds it.
+
+    The kernel lets go when the holder dies. A process id would not do: two containers that
+    share a store do not see each other's.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:  # its writer has just published or given it up
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor

@@ -5,6 +5,7 @@ input. Its static part is counted once, when the bundle is made; the input for e
 """
 
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,8 +15,6 @@ from hone.models.examples import Example
 ESTIMATED = "estimated:characters"
 """The counting method when the baseline's tokenizer is not at hand."""
 
-_CHARACTERS_PER_TOKEN = 4.0
-_TOKENS_PER_WIDE_CHARACTER = 0.8
 
 TokenCounter = Callable[[str], int]
 
@@ -88,8 +87,12 @@ def estimate_tokens(text: str) -> int:
     About four characters a token for alphabets; about 0.8 tokens for each wide (Chinese,
     Japanese, Korean) character. An estimate, and always labelled as one.
     """
-    if text.isascii():
-        return -(-len(text) // 4)
-    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
-    tokens = (len(text) - wide) / _CHARACTERS_PER_TOKEN + wide * _TOKENS_PER_WIDE_CHARACTER
-    return max(1, round(tokens)) if text else 0
+    wide = 0
+    if not text.isascii():
+        wide = sum(
+            count
+            for character, count in Counter(text).items()
+            if unicodedata.east_asian_width(character) in "WF"
+        )
+    twentieths = 5 * (len(text) - wide) + 16 * wide  # of a token; whole numbers do not drift
+    return -(-twentieths // 20)

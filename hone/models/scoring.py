@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 from scipy import stats
 from sklearn import metrics
 
+from hone.models.errors import InvalidInput
 from hone.models.manifest import Score
 
 Labels = npt.NDArray[np.int64]
@@ -85,8 +87,18 @@ def weighted_f1(truth: Labels, predicted: Labels, classes: int) -> float:
 
 def expected_calibration_error(truth: Labels, probabilities: Probabilities) -> float:
     """Return the ECE of the top label over 15 equal-width bins (Guo et al. 2017)."""
-    confidence = probabilities.max(axis=1)
-    correct = probabilities.argmax(axis=1) == truth
+    return _calibration_error(*_confidence(truth, probabilities))
+
+
+def _confidence(
+    truth: Labels, probabilities: Probabilities
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    return probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
+
+
+def _calibration_error(
+    confidence: npt.NDArray[np.float32], correct: npt.NDArray[np.bool_]
+) -> float:
     bins = np.minimum((confidence * _ECE_BINS).astype(int), _ECE_BINS - 1)
     weight = np.bincount(bins, minlength=_ECE_BINS)
     gap = np.abs(
@@ -94,6 +106,36 @@ def expected_calibration_error(truth: Labels, probabilities: Probabilities) -> f
         - np.bincount(bins, weights=confidence, minlength=_ECE_BINS)
     )
     return float(gap.sum() / max(weight.sum(), 1))
+
+
+def auroc(truth: npt.NDArray[np.bool_], scores: npt.NDArray[np.floating]) -> float:
+    """Return the area under the ROC curve: the Mann-Whitney U over its largest value.
+
+    Both classes must occur in truth. Equal to scikit-learn's, without the checks in every call
+    that made a bootstrap of it nine times as slow.
+    """
+    positives = int(truth.sum())
+    above = stats.rankdata(scores)[truth].sum() - positives * (positives + 1) / 2
+    return float(above / (positives * (len(truth) - positives)))
+
+
+def auprc(truth: npt.NDArray[np.bool_], scores: npt.NDArray[np.floating]) -> float:
+    """Return the average precision: precision at each threshold, weighted by the recall gained.
+
+    A positive must occur in truth. Equal to scikit-learn's.
+    """
+    order = np.argsort(scores)[::-1]
+    last = np.append(np.diff(scores[order]) != 0, True)  # of the rows with one and the same score
+    hits = np.cumsum(truth[order])[last]
+    precision = hits / (np.flatnonzero(last) + 1)
+    return float((np.diff(hits, prepend=0) * precision).sum() / hits[-1])
+
+
+def f_beta(truth: npt.NDArray[np.bool_], predicted: npt.NDArray[np.bool_], beta: float) -> float:
+    """Return F-beta of the positive class; 0 where it occurs neither in truth nor in answers."""
+    hits, weight = int((truth & predicted).sum()), beta * beta
+    total = weight * int(truth.sum()) + int(predicted.sum())
+    return (1 + weight) * hits / total if total else 0.0
 
 
 def evaluate(
@@ -107,8 +149,12 @@ def evaluate(
     """Score calibrated probabilities, float32 (rows, labels), against int64 truth (rows,).
 
     With two classes the binary scores are added, for `positive_label` or else the rarer class.
+    InvalidInput when there are no rows, or no label is called `positive_label`.
     """
+    if not len(truth):
+        raise InvalidInput("there are no rows to score")
     predicted = probabilities.argmax(axis=1).astype(np.int64)
+    confidence, correct = _confidence(truth, probabilities)
     classes, n = len(labels), len(truth)
     scores = {
         "accuracy": proportion(int((predicted == truth).sum()), n),
@@ -117,12 +163,14 @@ def evaluate(
             lambda rows: weighted_f1(truth[rows], predicted[rows], classes), n
         ),
         "expected_calibration_error": bootstrap(
-            lambda rows: expected_calibration_error(truth[rows], probabilities[rows]), n
+            lambda rows: _calibration_error(confidence[rows], correct[rows]), n
         ),
     }
     if classes == 2:
         positive = _positive_class(truth, labels, positive_label)
-        scores |= _binary_scores(truth == positive, probabilities[:, positive], betas)
+        scores |= _binary_scores(
+            truth == positive, predicted == positive, probabilities[:, positive], betas
+        )
     confusion = metrics.confusion_matrix(truth, predicted, labels=range(classes))
     return Evaluation(
         list(labels),
@@ -133,24 +181,27 @@ def evaluate(
 
 
 def _positive_class(truth: Labels, labels: Sequence[str], named: str | None) -> int:
+    if named is not None and named not in labels:
+        raise InvalidInput(f"there is no label {named!r} to be the positive one")
     if named is not None:
         return list(labels).index(named)
     return int(np.bincount(truth, minlength=2).argmin())
 
 
 def _binary_scores(
-    truth: npt.NDArray[np.bool_], probability: npt.NDArray[np.float32], betas: Sequence[float]
+    truth: npt.NDArray[np.bool_],
+    predicted: npt.NDArray[np.bool_],
+    probability: npt.NDArray[np.float32],
+    betas: Sequence[float],
 ) -> dict[str, Score]:
-    predicted = probability > 0.5
-    n = len(truth)
-
-    def resampled(function: Callable[..., Any], answers: npt.NDArray[Any], **options: Any) -> Score:  # noqa: ANN401
+    def resampled(function: Callable[..., float], answers: npt.NDArray[Any]) -> Score:
         def statistic(rows: npt.NDArray[np.int64]) -> float:
-            if truth[rows].all() or not truth[rows].any():
+            drawn = truth[rows]
+            if drawn.all() or not drawn.any():
                 return float("nan")  # a draw of one class has no such score; it is left out
-            return float(function(truth[rows], answers[rows], **options))
+            return function(drawn, answers[rows])
 
-        return bootstrap(statistic, n)
+        return bootstrap(statistic, len(truth))
 
     hits = int((predicted & truth).sum())
     found = {
@@ -159,12 +210,10 @@ def _binary_scores(
     }
     if truth.all() or not truth.any():
         return found
-    found["auroc"] = resampled(metrics.roc_auc_score, probability)
-    found["auprc"] = resampled(metrics.average_precision_score, probability)
+    found["auroc"] = resampled(auroc, probability)
+    found["auprc"] = resampled(auprc, probability)
     for beta in betas:
-        found[f"f{beta:g}"] = resampled(
-            metrics.fbeta_score, predicted, beta=beta, zero_division=0.0
-        )
+        found[f"f{beta:g}"] = resampled(partial(f_beta, beta=beta), predicted)
     return found
 
 

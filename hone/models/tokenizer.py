@@ -71,13 +71,22 @@ class TextTokenizer:
         return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
 
     def encode(self, texts: Sequence[str]) -> list[TokenizedText]:
-        """Tokenize each text; TextTooLong if the policy is to refuse and one is too long."""
-        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [self._cut(encoding.ids) for encoding in encodings]
+        """Tokenize each text; TextTooLong if the policy is to refuse and one is too long.
+
+        InvalidInput for a text with half a surrogate pair, which no tokenizer can read.
+        """
+        return [self._cut(ids) for ids in self._bare_ids(texts)]
 
     def count(self, text: str) -> int:
         """Return the number of tokens of `text` without special ones."""
-        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return len(self._bare_ids([text])[0])
+
+    def _bare_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        try:
+            encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        except TypeError:  # what the library says of a str that has no UTF-8 form
+            raise InvalidInput("a text is not valid Unicode") from None
+        return [encoding.ids for encoding in encodings]
 
     def _cut(self, ids: list[int]) -> TokenizedText:
         full_length = len(ids) + len(self._prefix) + len(self._suffix)

@@ -1,1 +1,1 @@
-"""Serves bundles over HTTP. Runs without torch and transformers installed."""
+"""Serves bundles over HTTP. Nothing here imports torch or transformers."""

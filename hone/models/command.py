@@ -1,0 +1,167 @@
+"""`hone models`: look at the store and change it."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from hone.models.errors import BundleCorrupt, HoneError, InvalidInput
+from hone.models.manifest import CARD_FILE, Manifest, Score
+from hone.models.names import PRODUCTION, ModelReference, parse_reference
+from hone.models.registry import Registry
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+StoreOption = Annotated[
+    Path, typer.Option("--store", envvar="HONE_STORE", help="The folder that holds the bundles.")
+]
+ReferenceArgument = Annotated[str, typer.Argument(help="support, support@3 or support@production")]
+_DEFAULT_STORE = Path("store")
+
+
+@app.command("list")
+def list_models(store: StoreOption = _DEFAULT_STORE) -> None:
+    """List every model with its versions, aliases and scores."""
+    registry = Registry(store)
+    table = Table("model", "version", "aliases", "test accuracy", "variants", "published")
+    for model in registry.models():
+        listing = registry.listing(model)
+        for version in reversed(listing.versions):
+            aliases = ", ".join(a for a, v in sorted(listing.aliases.items()) if v == version)
+            table.add_row(model, str(version), aliases, *_summary(registry, model, version))
+    console = Console()
+    if table.row_count:
+        console.print(table)
+    else:
+        console.print(f"There are no models in {store.resolve()}. `hone train` publishes one.")
+
+
+@app.command("show")
+def show_model(reference: ReferenceArgument, store: StoreOption = _DEFAULT_STORE) -> None:
+    """Show a version's manifest in short."""
+    registry = Registry(store)
+    parsed = parse_reference(reference)
+    manifest = registry.manifest(parsed)
+    table = Table(show_header=False, box=None)
+    for name, value in _facts(manifest):
+        table.add_row(name, value)
+    Console().print(table)
+    folder = registry.folder(manifest.model, manifest.version)
+    if (folder / CARD_FILE).is_file():
+        Console().print(f"\nThe model card: {folder / CARD_FILE}", soft_wrap=True)
+
+
+@app.command("verify")
+def verify_models(
+    reference: Annotated[
+        str | None, typer.Argument(help="One model or version; default: all of them.")
+    ] = None,
+    store: StoreOption = _DEFAULT_STORE,
+) -> None:
+    """Read every file again and compare it with its hash; exit code 1 if one differs."""
+    registry = Registry(store)
+    console = Console()
+    broken = 0
+    for one in _references(registry, reference):
+        try:
+            files = len(registry.open(one).manifest.files)
+            console.print(f"{one}: {files} files match their hashes")
+        except BundleCorrupt as error:
+            broken += 1
+            console.print(f"[red]{one}: {error}[/]", soft_wrap=True)
+    if broken:
+        raise typer.Exit(1)
+
+
+@app.command("promote")
+def promote_model(
+    reference: ReferenceArgument,
+    alias: Annotated[str, typer.Option(help="The alias to point at this version.")] = PRODUCTION,
+    store: StoreOption = _DEFAULT_STORE,
+) -> None:
+    """Verify a version and point an alias (production) at it; a running service follows."""
+    parsed = parse_reference(reference)
+    version = Registry(store).promote(parsed, alias)
+    Console().print(f"{parsed.model}@{alias} is now version {version}")
+
+
+@app.command("remove")
+def remove_version(
+    reference: ReferenceArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    store: StoreOption = _DEFAULT_STORE,
+) -> None:
+    """Remove one version for good; its number is never used again."""
+    parsed = parse_reference(reference)
+    if parsed.version is None:
+        raise InvalidInput(f"name the version to remove, such as {parsed.model}@3")
+    if not yes:
+        typer.confirm(f"Remove {parsed} from {store}?", abort=True)
+    Registry(store).remove(parsed.model, parsed.version)
+    Console().print(f"removed {parsed}")
+
+
+def _references(registry: Registry, reference: str | None) -> list[ModelReference]:
+    """Return the versions meant: one, all of a model, or all there are."""
+    if reference is not None and "@" in reference:
+        return [parse_reference(reference)]
+    models = registry.models() if reference is None else [parse_reference(reference).model]
+    return [
+        ModelReference(model, version=version)
+        for model in models
+        for version in registry.listing(model).versions
+    ]
+
+
+def _summary(registry: Registry, model: str, version: int) -> tuple[str, str, str]:
+    try:
+        manifest = registry.manifest(ModelReference(model, version=version))
+    except HoneError:
+        return "[red]corrupt[/]", "", ""
+    return _accuracy(manifest), ", ".join(manifest.variants), _when(manifest.created_at)
+
+
+def _accuracy(manifest: Manifest) -> str:
+    for split in ("test", "validation"):
+        for variant in ("int8", "fp32"):
+            scores = manifest.scores.get(f"{split}:{variant}")
+            if scores and "accuracy" in scores:
+                note = "" if split == "test" else " (validation)"
+                return f"{_score(scores['accuracy'])}{note}"
+    return ""
+
+
+def _score(score: Score) -> str:
+    return f"{score.value:.4f} ({score.low:.4f} to {score.high:.4f}, n={score.n})"
+
+
+def _when(moment: datetime) -> str:
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def _facts(manifest: Manifest) -> list[tuple[str, str]]:
+    labels = ", ".join(manifest.labels[:12]) + (" …" if len(manifest.labels) > 12 else "")
+    size = sum(entry.size for entry in manifest.files) / 1e6
+    facts = [
+        ("model", f"{manifest.model}@{manifest.version}"),
+        ("published", f"{_when(manifest.created_at)} by hone {manifest.hone_version}"),
+        ("task", manifest.task),
+        ("base", f"{manifest.base.id} ({manifest.base.licence})"),
+        ("labels", f"{len(manifest.labels)}: {labels}"),
+        ("limit", f"{manifest.limits.max_tokens} tokens, longer: {manifest.limits.long_texts}"),
+        ("data", ", ".join(f"{name} {split.rows}" for name, split in manifest.data.items())),
+        ("size", f"{size:.1f} MB in {len(manifest.files)} files"),
+    ]
+    facts += [(f"accuracy {name}", _score(s["accuracy"])) for name, s in manifest.scores.items()]
+    facts += [
+        (f"parity {name}", f"{record.equal_predictions:.2%} equal on {record.rows} rows")
+        for name, record in manifest.parity.items()
+    ]
+    facts += [(f"left out {name}", reason) for name, reason in manifest.left_out.items()]
+    if manifest.baseline is not None:
+        count = f"{manifest.baseline.static_tokens} tokens and the input"
+        facts.append(("replaces a prompt of", f"{count} ({manifest.baseline.method})"))
+    return [*facts, ("digest", manifest.digest)]

@@ -1,0 +1,199 @@
+"""How a session is laid out over a machine's cores, found by measuring.
+
+Which is faster, one thread for each of several callers or several threads for one, and with how
+many tokens in a batch, depends on the model and on the processor. So it is tried.
+"""
+
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hone.models.engines import Engine
+from hone.models.manifest import TokenLengths
+from hone.models.tokenizer import IntArray, pad
+
+EngineFactory = Callable[[int], Engine]
+"""Gives an engine whose runs use that many threads."""
+
+_CPU_BATCHES = (1, 2, 4, 8, 16)
+_CPU_BATCHES_OF_ONE_WORKER = (4, 16)
+_GPU_BATCH_TOKENS = (1024, 4096, 16384, 65536)
+_GPU_WORKERS = 2
+_MOST_TEXTS = 4096
+_ROUNDS = 2
+_NOISE = 0.03
+"""A larger batch must be this much faster to be worth the longer wait inside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLayout:
+    """Workers that call the session, threads of one run, and padded tokens in a batch.
+
+    A batch may have more than `batch_tokens` only if it is a single text.
+    """
+
+    workers: int
+    intra_threads: int
+    batch_tokens: int
+
+    def __str__(self) -> str:
+        threads = "thread" if self.intra_threads == 1 else "threads"
+        workers = "worker" if self.workers == 1 else "workers"
+        return (
+            f"{self.workers} {workers} x {self.intra_threads} {threads}, "
+            f"{self.batch_tokens} tokens in a batch"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutTrial:
+    """What one layout did."""
+
+    layout: SessionLayout
+    texts_per_s: float
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use: its affinity, and its container's quota."""
+    return max(1, min(len(os.sched_getaffinity(0)), int(_cpu_quota())))
+
+
+def layout_candidates(*, cores: int, lengths: TokenLengths, on_gpu: bool) -> list[SessionLayout]:
+    """Return the layouts worth trying, the cheapest first."""
+    if on_gpu:
+        return [SessionLayout(_GPU_WORKERS, 1, tokens) for tokens in _GPU_BATCH_TOKENS]
+    text = max(1, lengths.p90)
+    tried = [SessionLayout(cores, 1, text * count) for count in _CPU_BATCHES]
+    if cores > 1:
+        tried += [SessionLayout(1, cores, text * count) for count in _CPU_BATCHES_OF_ONE_WORKER]
+    return tried
+
+
+def measure_layout(
+    engine_for: EngineFactory,
+    candidates: Sequence[SessionLayout],
+    *,
+    lengths: TokenLengths,
+    vocabulary_size: int,
+    budget_s: float = 1.0,
+) -> tuple[SessionLayout, list[LayoutTrial]]:
+    """Try the candidates for about `budget_s` seconds; return the fastest and all results.
+
+    Every candidate runs the same random texts, whose lengths follow the training texts'. Each
+    counts with the better of two interleaved rounds, so that a neighbour's burst on the machine
+    does not decide. Candidates whose batches would be too few to tell are left out.
+    """
+    if len(candidates) == 1:
+        return candidates[0], []
+    rows = _random_rows(lengths, vocabulary_size)
+    share_s = budget_s / (len(candidates) * _ROUNDS)
+    texts = _texts_in(share_s, engine_for(candidates[0].intra_threads), rows, candidates[0])
+    chosen = rows[:texts]
+    deadline = time.perf_counter() + budget_s * 1.5
+    best: dict[SessionLayout, float] = {}
+    for turn, layout in itertools.product(range(_ROUNDS), candidates):
+        if best and turn and time.perf_counter() > deadline:
+            break
+        batches = _batches(chosen, layout.batch_tokens)
+        if len(batches) < layout.workers and best:
+            continue
+        elapsed_s = _run(engine_for(layout.intra_threads), batches, layout.workers)
+        best[layout] = max(best.get(layout, 0.0), texts / elapsed_s)
+    trials = [LayoutTrial(layout, rate) for layout, rate in best.items()]
+    fastest = max(trial.texts_per_s for trial in trials)
+    good = (t.layout for t in trials if t.texts_per_s >= fastest * (1 - _NOISE))
+    return min(good, key=lambda layout: (layout.batch_tokens, layout.intra_threads)), trials
+
+
+def _random_rows(lengths: TokenLengths, vocabulary_size: int) -> list[list[int]]:
+    generator = np.random.default_rng(0)
+    shares = generator.random(_MOST_TEXTS)
+    points = [max(1, lengths.p50 // 2), lengths.p50, lengths.p90, lengths.p99]
+    sizes = np.interp(shares, [0.0, 0.5, 0.9, 1.0], points).astype(int).clip(min=1)
+    return [generator.integers(0, vocabulary_size, size).tolist() for size in sizes]
+
+
+def _texts_in(seconds: float, engine: Engine, rows: list[list[int]], layout: SessionLayout) -> int:
+    """Return how many texts fill `seconds`, judged by a few run one by one (after a warm run)."""
+    engine.run(*pad(rows[:1], 0))
+    started = time.perf_counter()
+    done = 0
+    while done < 16 and (done < 2 or time.perf_counter() - started < seconds / 2):
+        engine.run(*pad(rows[done : done + 1], 0))
+        done += 1
+    one_s = (time.perf_counter() - started) / done
+    fitting = int(seconds * layout.workers / one_s)
+    return min(max(fitting, 4 * layout.workers), _MOST_TEXTS)
+
+
+def _batches(rows: list[list[int]], batch_tokens: int) -> list[tuple[IntArray, IntArray]]:
+    """Cut the rows, sorted by length, into batches of at most `batch_tokens` padded tokens."""
+    batches: list[list[list[int]]] = []
+    for row in sorted(rows, key=len):
+        if batches and (len(batches[-1]) + 1) * len(row) <= batch_tokens:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return [pad(batch, 0) for batch in batches]
+
+
+def _run(engine: Engine, batches: list[tuple[IntArray, IntArray]], workers: int) -> float:
+    """Run all batches, longest texts first, over `workers` threads; return seconds."""
+    waiting = list(batches)
+    failures: list[Exception] = []
+
+    def work() -> None:
+        # pop is atomic, and takes the longest batch that is left: no long one is last alone
+        try:
+            while waiting:
+                engine.run(*waiting.pop())
+        except IndexError:
+            return  # another worker took the last one
+        except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(workers - 1)]
+    started = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    work()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+    return time.perf_counter() - started
+
+
+def _cpu_quota() -> float:
+    """Return the control group's limit in cores (cgroup v2, then v1), or infinity."""
+    own = _own_group()
+    for folder in (Path("/sys/fs/cgroup") / own, Path("/sys/fs/cgroup")):
+        quota, _, period = _read(folder / "cpu.max").partition(" ")
+        if quota.isdigit() and period.isdigit():
+            return max(1.0, int(quota) / int(period))
+    for folder in (Path("/sys/fs/cgroup/cpu") / own, Path("/sys/fs/cgroup/cpu")):
+        quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
+        if quota.isdigit() and period.isdigit():
+            return max(1.0, int(quota) / int(period))
+    return float(2**20)
+
+
+def _own_group() -> str:
+    for line in _read(Path("/proc/self/cgroup")).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "" or "cpu" in controllers.split(","):
+            return path.lstrip("/")
+    return ""
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,193 @@
+"""The application: its routes, its one error body, its OpenAPI document.
+
+There is no authentication yet. Its place is a dependency of `_api` for the routes written with
+FastAPI and the same check at the head of `ClassifyEndpoint`: on the route, never on the address,
+which hostile headers can bend.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+import hone
+from hone.models.errors import HoneError
+from hone.models.names import ModelReference, parse_reference
+from hone.service.classify import ClassifyEndpoint
+from hone.service.errors import ErrorAnswer, ModelNotFound, answer_for, answer_for_status
+from hone.service.health import HealthChecks
+from hone.service.metrics import Metrics
+from hone.service.pool import ModelPool
+from hone.service.schemas import (
+    ClassifyRequest,
+    ClassifyResponse,
+    ErrorBody,
+    Health,
+    ModelBody,
+    ModelList,
+)
+from hone.service.settings import Settings
+
+CLASSIFY_PATH = "/v1/classify"
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorBody, "description": "The request cannot be answered as it is."},
+    "5XX": {"model": ErrorBody, "description": "The service cannot answer, or not now."},
+}
+
+
+def create_app(
+    settings: Settings, pool: ModelPool, metrics: Metrics, checks: HealthChecks
+) -> FastAPI:
+    """Return the application over a pool of models."""
+    app = FastAPI(
+        title="Hone",
+        version=hone.__version__,
+        description="Classifies texts with small fine-tuned models, and counts what the large "
+        "prompt that they replace would have cost.",
+        redoc_url=None,
+        redirect_slashes=False,
+        swagger_ui_oauth2_redirect_url=None,
+        exception_handlers={
+            HoneError: _on_hone_error,
+            HTTPException: _on_http_exception,
+            RequestValidationError: _on_invalid,
+            Exception: _on_bug,
+        },
+    )
+    app.router.routes.append(_classify_route(ClassifyEndpoint(pool, settings, metrics)))
+    _add_models(app, pool)
+    _add_health(app, checks)
+    if settings.metrics:
+        _add_metrics(app, metrics)
+    return app
+
+
+def with_short_cut(app: FastAPI) -> ASGIApp:
+    """Return the application with the busy route in front of the middleware and the router.
+
+    Going through them costs as much as all our own work on a request. What is not exactly that
+    route and its method goes the long way, which ends at the same endpoint.
+    """
+    route = next(r for r in app.routes if isinstance(r, _PlainRoute))
+    path, endpoint = route.path, route.app
+
+    async def front(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == path and scope["method"] == "POST":
+            await endpoint(scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return front
+
+
+class _PlainRoute(APIRoute):
+    """A route that FastAPI documents by its function's signature and an ASGI app answers."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], app: ASGIApp, **kind: Any) -> None:  # noqa: ANN401
+        super().__init__(path, endpoint, **kind)
+        self.app = app
+
+
+def _classify_route(endpoint: ClassifyEndpoint) -> APIRoute:
+    def classify(request: ClassifyRequest) -> ClassifyResponse:
+        """Classify one text or many; each gets its labels with calibrated scores, best first."""
+        raise NotImplementedError  # the ASGI endpoint answers
+
+    return _PlainRoute(
+        CLASSIFY_PATH, classify, endpoint, methods=["POST"], responses=_ERRORS, tags=["classify"]
+    )
+
+
+def _add_models(app: FastAPI, pool: ModelPool) -> None:
+    @app.get("/v1/models", responses=_ERRORS, tags=["models"])
+    async def list_models() -> ModelList:
+        """List the models, each at the version that a request without one gets."""
+        bodies = [await _model_body(pool, ModelReference(name)) for name in pool.names()]
+        return ModelList(data=bodies)
+
+    @app.get("/v1/models/{reference:path}", responses=_ERRORS, tags=["models"])
+    async def get_model(reference: str) -> ModelBody:
+        """Describe a model (`support`) or one version of it (`support@3`)."""
+        try:
+            return await _model_body(pool, parse_reference(reference))
+        except HoneError:
+            raise ModelNotFound(f"There is no model {reference[:80]!r}.") from None
+
+
+async def _model_body(pool: ModelPool, reference: ModelReference) -> ModelBody:
+    listing = pool.listing(reference.model)
+    current = pool.current.get(reference.model)
+    serves = reference == ModelReference(reference.model) and current is not None
+    version = current.facts.version if serves and current else listing.resolve(reference)
+    facts = await pool.facts(reference.model, version)
+    loaded = next((model for model in pool.loaded() if model.id == str(facts)), None)
+    return ModelBody(
+        id=str(reference),
+        created=facts.created,
+        version=facts.version,
+        versions=listing.versions,
+        aliases=listing.aliases,
+        labels=list(facts.labels),
+        loaded=loaded is not None,
+        variant=loaded.variant if loaded else None,
+        device=loaded.device if loaded else None,
+        layout=str(loaded.layout) if loaded else None,
+        digest=facts.digest,
+    )
+
+
+def _add_health(app: FastAPI, checks: HealthChecks) -> None:
+    @app.get("/livez", responses=_ERRORS, tags=["health"])
+    async def livez() -> Health:
+        """Tell whether the process works; if not, it should be restarted."""
+        return checks.live()
+
+    @app.get("/startupz", responses=_ERRORS, tags=["health"])
+    async def startupz() -> Health:
+        """Tell whether loading at the start is over."""
+        return checks.started()
+
+    @app.get("/readyz", responses=_ERRORS, tags=["health"])
+    async def readyz() -> Health:
+        """Tell whether to send traffic here: each model has just classified a text."""
+        return await checks.ready()
+
+
+def _add_metrics(app: FastAPI, metrics: Metrics) -> None:
+    @app.get("/metrics", response_class=Response, responses=_ERRORS, tags=["health"])
+    async def read_metrics() -> Response:
+        """Give the metrics in Prometheus' text format."""
+        content = await asyncio.to_thread(metrics.exposition)
+        return Response(content, media_type=CONTENT_TYPE_LATEST)
+
+
+def _response(answer: ErrorAnswer) -> Response:
+    headers = {name.decode(): value.decode() for name, value in answer.headers}
+    return Response(answer.body(), answer.status, headers, media_type="application/json")
+
+
+async def _on_hone_error(_: Request, error: Exception) -> Response:
+    return _response(answer_for(error))
+
+
+async def _on_http_exception(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    given = (error.headers if isinstance(error, HTTPException) else None) or {}
+    headers = tuple((name.lower().encode(), value.encode()) for name, value in given.items())
+    return _response(answer_for_status(status, headers))
+
+
+async def _on_invalid(_: Request, error: Exception) -> Response:
+    del error  # it quotes the request at length
+    return _response(answer_for_status(400))
+
+
+async def _on_bug(_: Request, error: Exception) -> Response:
+    return _response(answer_for(error))

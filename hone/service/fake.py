@@ -1,0 +1,41 @@
+"""A model without weights, so that the API can be tried before anything was trained."""
+
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+
+from hone.models.engines import FakeEngine
+from hone.models.layout import SessionLayout
+from hone.models.predictor import Predictor
+from hone.models.savings import ESTIMATED, BaselinePrompt, default_instruction, estimate_tokens
+from hone.models.tokenizer import TextTokenizer
+from hone.service.savings import SavingsCounter
+from hone.service.serving import Host, LoadedModel, ModelFacts
+
+FAKE_MODEL = "fake"
+LABELS = ("negative", "neutral", "positive")
+
+_MAX_TOKENS = 256
+_LAYOUT = SessionLayout(workers=1, intra_threads=1, batch_tokens=1024)
+
+
+def fake_predictor() -> Predictor:
+    """Return a predictor whose answers follow from the characters of the text."""
+    characters = [chr(code) for code in range(32, 127)]
+    vocabulary = {token: number for number, token in enumerate(["[PAD]", "[UNK]", *characters])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("[\\s\\S]"), "isolated")
+    text_tokenizer = TextTokenizer(tokenizer, max_tokens=_MAX_TOKENS)
+    return Predictor(text_tokenizer, FakeEngine(len(LABELS)), LABELS, 1.0)
+
+
+def fake_model(host: Host) -> LoadedModel:
+    """Return the model `fake@1`, loaded."""
+    instruction = default_instruction(LABELS)
+    baseline = BaselinePrompt(
+        instruction=instruction,
+        static_tokens=estimate_tokens(instruction),
+        output_tokens=1,
+        method=ESTIMATED,
+    )
+    savings = SavingsCounter(baseline, estimate_tokens, ESTIMATED, None)
+    facts = ModelFacts(FAKE_MODEL, 1, 0, LABELS, "0" * 64)
+    return LoadedModel(facts, fake_predictor(), _LAYOUT, host, variant="fake", savings=savings)

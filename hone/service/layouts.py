@@ -1,0 +1,115 @@
+"""Which session layout is the fastest here: measured once, then remembered on disk."""
+
+import functools
+import hashlib
+import logging
+import platform
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import orjson
+
+from hone.models import durable
+from hone.models.bundle import Bundle
+from hone.models.engines import ONNXRUNTIME_VERSION, Engine, OnnxEngine, choose_device
+from hone.models.errors import BundleCorrupt
+from hone.models.layout import (
+    EngineFactory,
+    SessionLayout,
+    layout_candidates,
+    measure_layout,
+    usable_cores,
+)
+from hone.models.manifest import Variant
+from hone.service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+def load_engine(
+    bundle: Bundle, variant: Variant, vocabulary_size: int, settings: Settings
+) -> tuple[Engine, SessionLayout]:
+    """Load a variant in the layout that is the fastest on this machine."""
+
+    @functools.cache
+    def engine_for(intra_threads: int) -> Engine:
+        return OnnxEngine(
+            bundle.variant_file(variant), intra_threads=intra_threads, device=settings.device
+        )
+
+    layout = _layout(bundle, variant, settings, vocabulary_size, engine_for)
+    return engine_for(layout.intra_threads), layout
+
+
+def _layout(
+    bundle: Bundle,
+    variant: Variant,
+    settings: Settings,
+    vocabulary_size: int,
+    engine_for: EngineFactory,
+) -> SessionLayout:
+    lengths = bundle.manifest.token_lengths
+    on_gpu = choose_device(settings.device) == "cuda"
+    candidates = _with_overrides(
+        layout_candidates(cores=usable_cores(), lengths=lengths, on_gpu=on_gpu), settings
+    )
+    path = settings.layouts_folder / f"{_key(bundle, variant, candidates)}.json"
+    remembered = _recall(path)
+    if remembered in candidates:
+        return remembered
+    try:
+        layout, trials = measure_layout(
+            engine_for, candidates, lengths=lengths, vocabulary_size=vocabulary_size
+        )
+    except Exception as error:  # the library's errors share no class but Exception
+        raise BundleCorrupt(f"{bundle.folder} holds a model that does not run") from error
+    for trial in trials:
+        logger.debug("layout tried", extra={"layout": str(trial.layout), "rate": trial.texts_per_s})
+    _remember(path, layout)
+    return layout
+
+
+def _with_overrides(candidates: list[SessionLayout], settings: Settings) -> list[SessionLayout]:
+    given = {
+        "workers": settings.workers,
+        "intra_threads": settings.threads,
+        "batch_tokens": settings.batch_tokens,
+    }
+    fixed = {name: value for name, value in given.items() if isinstance(value, int)}
+    return list(dict.fromkeys(replace(candidate, **fixed) for candidate in candidates))
+
+
+def _key(bundle: Bundle, variant: Variant, candidates: list[SessionLayout]) -> str:
+    """Return a name that differs wherever another layout might win."""
+    parts = [
+        bundle.manifest.digest,
+        variant,
+        _processor(),
+        ONNXRUNTIME_VERSION,
+        *map(str, candidates),
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _recall(path: Path) -> SessionLayout | None:
+    try:
+        return SessionLayout(**orjson.loads(path.read_bytes()))
+    except (OSError, orjson.JSONDecodeError, TypeError):
+        return None
+
+
+def _remember(path: Path, layout: SessionLayout) -> None:
+    """Write the layout; a store that cannot be written only means measuring again."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        durable.write_atomically(path, orjson.dumps(asdict(layout)))
+    except OSError:
+        logger.debug("layout not remembered", extra={"folder": str(path.parent)})

@@ -1,0 +1,244 @@
+"""HTTP on the wire: uvicorn's fast parser, with the limits that it lacks.
+
+uvicorn's httptools protocol takes a header of any size (at quadratic cost: 60 MB froze a process
+for seconds), waits for a half-sent request for ever, and lets such connections crowd out the
+others. An ASGI middleware cannot help, it runs once the request is there. So here:
+
+- a head of more than `max_header_bytes` is refused before the parser has seen more than that;
+- what is neither head nor body (chunk sizes, trailers) may not outweigh the body;
+- a head must be there in `header_timeout_s`, a whole request in `request_timeout_s`, and an
+  answer must be read in that time; one sweep a second ends what is late;
+- a connection above `max_connections` gets a 503 with Retry-After and is closed;
+- protocol errors are answered in the one error body;
+- an endpoint can ask to be told when its client leaves, without a task that waits for it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import httptools
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+from uvicorn.server import ServerState
+
+from hone.service.classify import CLIENT_WATCH
+from hone.service.errors import ErrorAnswer, answer_for_status
+from hone.service.metrics import Metrics
+from hone.service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_FRAMING_BYTES = 64 * 2**10
+_LINGER_S = 0.25
+"""A refused client may still be writing; closing at once would destroy the answer unread."""
+
+
+@dataclass
+class Connections:
+    """All connections of a server, and the rules that they are held to."""
+
+    settings: Settings
+    metrics: Metrics
+    draining: bool = False
+    open: "set[HoneProtocol]" = field(default_factory=set)
+
+    def sweep(self, now: float) -> None:
+        """End every connection that is late; `now` is the loop's time. Call it once a second."""
+        for connection in list(self.open):
+            connection.check_time(now)
+
+
+class HoneConfig(uvicorn.Config):
+    """uvicorn's configuration, and our rules for connections."""
+
+    def __init__(self, app: Any, connections: Connections, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(app, http=HoneProtocol, **options)
+        self.connections = connections
+
+
+class HoneProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    config: HoneConfig
+
+    def __init__(
+        self,
+        config: HoneConfig,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._all = config.connections
+        self._rules = config.connections.settings
+        self._extensions = {CLIENT_WATCH: self}
+        self._on_gone: Callable[[], None] | None = None
+        self._gone = False
+        self._refused = False
+        self._in_head = True
+        self._head_bytes = 0
+        self._framing_bytes = 0
+        self._waiting_since: float | None = None
+        self._unsent_since: float | None = None
+        self._unsent_bytes = 0
+
+    # Connections
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, or refuse it if there are too many."""
+        super().connection_made(transport)
+        self._waiting_since = self.loop.time()
+        if len(self._all.open) < self._rules.max_connections:
+            self._all.open.add(self)
+        else:
+            self._refuse(503, (b"retry-after", b"1"), reason="connections")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection, and tell who watches it."""
+        self._all.open.discard(self)
+        self._gone = True
+        watcher, self._on_gone = self._on_gone, None
+        super().connection_lost(exc)
+        if watcher is not None:
+            watcher()
+
+    def watch(self, on_gone: Callable[[], None] | None) -> None:
+        """Call `on_gone` when the client leaves (at once if it has); None ends the watch."""
+        self._on_gone = on_gone
+        if on_gone is None:
+            return
+        self.flow.resume_reading()  # a connection that is not read from does not tell of its end
+        if self._gone:
+            self._on_gone = None
+            on_gone()
+
+    def shutdown(self) -> None:
+        """Close when idle; finish the request that is being received or answered first."""
+        if not (self._in_head and self._head_bytes):
+            super().shutdown()
+
+    # Receiving
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser, never more of a head than is allowed."""
+        if self._refused:
+            return
+        if self._waiting_since is None:
+            self._waiting_since = self.loop.time()
+        while self._in_head and not self._refused:
+            room = self._rules.max_header_bytes - self._head_bytes
+            piece, data = data[:room], data[room:]
+            self._head_bytes += len(piece)
+            self._feed(piece)
+            if not data:
+                return
+            if self._in_head and self._head_bytes >= self._rules.max_header_bytes:
+                self._refuse(431, reason="header_too_large")
+        if not self._refused:
+            self._framing_bytes += len(data)
+            self._feed(data)
+            if self._framing_bytes > _FRAMING_BYTES and not self._in_head:
+                self._refuse(400, reason="bad_framing")
+
+    def _feed(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._refuse(400, reason="bad_request")
+        except httptools.HttpParserUpgrade:
+            pass  # there is nothing to upgrade to; the request itself is answered
+
+    def on_message_begin(self) -> None:
+        """Begin a request; the parser calls this and the following."""
+        super().on_message_begin()
+        self.scope["extensions"] = self._extensions  # type: ignore[typeddict-item]
+
+    def on_headers_complete(self) -> None:
+        """Start the application."""
+        self._in_head = False
+        self._head_bytes = 0
+        self._framing_bytes = 0
+        super().on_headers_complete()
+        if self._all.draining:
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        """Pass on a part of the body."""
+        self._framing_bytes -= 2 * len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Note that the request is whole."""
+        self._in_head = True
+        self._waiting_since = None
+        super().on_message_complete()
+
+    # Refusing
+
+    def check_time(self, now: float) -> None:
+        """End the connection if its request or the reading of its answer takes too long."""
+        since = self._waiting_since
+        if since is not None and not self.flow.read_paused and not self._refused:
+            late = now - since
+            limit = self._rules.header_timeout_s if self._in_head else self._rules.request_timeout_s
+            if late > limit:
+                self._late()
+        self._check_unsent(now)
+
+    def _late(self) -> None:
+        if self._in_head and not self._head_bytes:
+            self.transport.close()  # it never said a word
+        else:
+            self._refuse(408, reason="request_timeout")
+
+    def _check_unsent(self, now: float) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        if not unsent or unsent < self._unsent_bytes or self._unsent_since is None:
+            self._unsent_since = now if unsent else None
+        elif now - self._unsent_since > self._rules.request_timeout_s:
+            self.transport.abort()
+        self._unsent_bytes = unsent
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP; uvicorn calls this."""
+        del msg
+        self._refuse(400, reason="bad_request")
+
+    def _refuse(self, status: int, *headers: tuple[bytes, bytes], reason: str) -> None:
+        """Answer with an error if it is this request's turn, read no more, and close shortly."""
+        self._refused = True
+        self._all.metrics.refuse(reason, None)
+        if self.transport.is_closing():
+            return
+        if self._may_answer():
+            self.transport.write(_raw_answer(answer_for_status(status, headers)))
+        self.loop.call_later(_LINGER_S, self.transport.close)
+
+    def _may_answer(self) -> bool:
+        """Tell whether nothing was, or will be, written for the request that is being received."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None:
+            return True
+        if self._in_head:
+            return cycle.response_complete
+        return not cycle.response_started and not self.pipeline
+
+
+def _raw_answer(answer: ErrorAnswer) -> bytes:
+    body = answer.body()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"connection", b"close"),
+        *answer.headers,
+    ]
+    lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+    return STATUS_LINE[answer.status] + lines + b"\r\n" + body

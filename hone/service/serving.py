@@ -1,0 +1,168 @@
+"""A loaded model: what it takes to answer for one version, and how it comes into memory."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hone.comparison.prices import Price
+from hone.models.bundle import Bundle
+from hone.models.errors import BundleCorrupt, InvalidInput
+from hone.models.layout import SessionLayout
+from hone.models.manifest import MANIFEST_FILE, Manifest
+from hone.models.predictor import Predictor, choose_variant, load_tokenizer
+from hone.service.batcher import Batcher
+from hone.service.errors import InferenceFailed, NotReady
+from hone.service.layouts import load_engine
+from hone.service.metrics import Metrics, ModelMetrics
+from hone.service.savings import SavingsCounter, savings_counter
+from hone.service.settings import Settings
+
+PROBE_TEXT = "Is anybody there?"
+TASK = "text-classification"
+
+FileStamp = tuple[str, int, int, int]
+"""A file's name, inode, size and time of change: it differs when the file was touched."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What a model says about itself, the same whether it is loaded or not."""
+
+    name: str
+    version: int
+    created: int
+    labels: tuple[str, ...]
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What every loaded model of one service shares."""
+
+    settings: Settings
+    metrics: Metrics
+    prices: Mapping[str, Price]
+    loop: asyncio.AbstractEventLoop
+
+
+class LoadedModel:
+    """One version in memory, with its own batcher."""
+
+    def __init__(
+        self,
+        facts: ModelFacts,
+        predictor: Predictor,
+        layout: SessionLayout,
+        host: Host,
+        *,
+        variant: str,
+        savings: SavingsCounter | None,
+        stamps: Sequence[FileStamp] = (),
+    ) -> None:
+        self.facts = facts
+        self.id = str(facts)
+        self.labels = facts.labels
+        self.variant = variant
+        self.device = predictor.engine.device
+        self.layout = layout
+        self.savings = savings
+        self.stamps = tuple(stamps)
+        self.metrics = _model_metrics(host.metrics, facts, savings)
+        self.batcher = Batcher(
+            predictor,
+            layout=layout,
+            loop=host.loop,
+            max_queue_items=host.settings.max_queue_items,
+            count_baseline=savings.count if savings else None,
+            on_batch=self._on_batch,
+            name=self.id,
+        )
+        self.metrics.watch_queue(self.batcher.waiting)
+
+    async def probe(self, timeout_s: float) -> None:
+        """Classify one text through the queue; NotReady or InferenceFailed if that fails."""
+        ticket = self.batcher.submit([PROBE_TEXT], probe=True)
+        try:
+            await asyncio.wait_for(ticket.future, timeout_s)
+        except TimeoutError:
+            self.batcher.cancel(ticket)
+            raise NotReady(f"{self.id} did not answer in {timeout_s:g} s") from None
+        if ticket.first_error() is not None:
+            raise InferenceFailed(f"{self.id} cannot classify")
+
+    def close(self, timeout_s: float | None = None) -> None:
+        """Finish what is queued and end the workers. Blocks; not for the event loop."""
+        self.batcher.close(timeout_s=timeout_s)
+        self.metrics.retire()
+
+    def _on_batch(self, texts: int, padding: float) -> None:
+        self.metrics.batch_texts.observe(texts)
+        self.metrics.batch_padding.observe(padding)
+
+
+def _model_metrics(
+    metrics: Metrics, facts: ModelFacts, savings: SavingsCounter | None
+) -> ModelMetrics:
+    method = savings.method if savings else None
+    priced = savings.baseline.price_model if savings and savings.price else None
+    return ModelMetrics(metrics, facts.name, facts.version, method=method, price_model=priced)
+
+
+def load_model(bundle: Bundle, host: Host, stamps: Sequence[FileStamp]) -> LoadedModel:
+    """Load a verified bundle, warm it, and start its batcher. Takes seconds; not for the loop.
+
+    BundleCorrupt or InvalidInput when the bundle cannot be served.
+    """
+    facts = facts_of(bundle.manifest)
+    if bundle.manifest.task != TASK:
+        raise InvalidInput(f"{facts} is for {bundle.manifest.task}; this service does {TASK}")
+    variant = choose_variant(bundle, host.settings.variant, host.settings.device)
+    tokenizer = load_tokenizer(bundle)
+    engine, layout = load_engine(bundle, variant, tokenizer.vocabulary_size, host.settings)
+    temperature = bundle.manifest.calibration.temperature
+    predictor = Predictor(tokenizer, engine, facts.labels, temperature)
+    _warm(predictor, facts)
+    savings = savings_counter(bundle, host.prices)
+    return LoadedModel(
+        facts, predictor, layout, host, variant=variant, savings=savings, stamps=stamps
+    )
+
+
+def facts_of(manifest: Manifest) -> ModelFacts:
+    """Return what a manifest says for `GET /v1/models`."""
+    created = int(manifest.created_at.timestamp())
+    labels = tuple(manifest.labels)
+    return ModelFacts(manifest.model, manifest.version, created, labels, manifest.digest)
+
+
+def stamps_of(folder: Path) -> tuple[FileStamp, ...]:
+    """Return the stamps of a bundle's files, in the order of their names; none if it is gone."""
+    try:
+        files = [(path.name, path.lstat()) for path in sorted(folder.iterdir())]
+    except OSError:
+        return ()
+    return tuple((name, info.st_ino, info.st_size, info.st_mtime_ns) for name, info in files)
+
+
+def manifest_stamp(stamps: Sequence[FileStamp]) -> FileStamp | None:
+    """Return the manifest's stamp among a folder's."""
+    return next((stamp for stamp in stamps if stamp[0] == MANIFEST_FILE), None)
+
+
+def _warm(predictor: Predictor, facts: ModelFacts) -> None:
+    """Run a few shapes before there is traffic, and see that the answers have the right form."""
+    for texts in ([PROBE_TEXT], [PROBE_TEXT, PROBE_TEXT * 4]):
+        try:
+            scores = predictor.probabilities(predictor.tokenize(texts))
+        except Exception as error:  # the library's errors share no class but Exception
+            raise BundleCorrupt(f"{facts} does not run") from error
+        if scores.shape != (len(texts), len(facts.labels)) or not np.isfinite(scores).all():
+            raise BundleCorrupt(
+                f"{facts} gives no score for each of its {len(facts.labels)} labels"
+            )

@@ -1,0 +1,75 @@
+"""A request's texts on their way through the batcher."""
+
+import asyncio
+import enum
+import time
+from collections.abc import Sequence
+
+from hone.models.engines import FloatArray
+from hone.models.errors import HoneError
+from hone.models.tokenizer import IntArray, TokenizedText
+
+
+class State(enum.Enum):
+    """Where a text is. `waits` tells whether it takes a place in the queue."""
+
+    ARRIVED = (0, True)
+    TOKENIZING = (1, True)
+    POOLED = (2, True)
+    RUNNING = (3, False)
+    DROPPED = (4, False)
+
+    def __init__(self, order: int, waits: bool) -> None:
+        self.order = order
+        self.waits = waits
+
+
+class WorkItem:
+    """One text. The batcher's lock guards `state`; a worker fills the rest.
+
+    `row` holds the probabilities, float32 of shape (labels,), and `order` the labels' places,
+    int64 of shape (labels,), highest probability first. Times are `time.perf_counter` seconds.
+    """
+
+    __slots__ = (
+        "baseline_tokens", "ended_at", "error", "length", "order", "row", "sequence", "started_at",
+        "state", "text", "ticket", "tokenization_s", "tokens",
+    )  # fmt: skip
+
+    def __init__(self, ticket: "Ticket", text: str) -> None:
+        self.ticket = ticket
+        self.text = text
+        self.state = State.ARRIVED
+        self.sequence = 0
+        self.length = 0
+        self.tokens: TokenizedText | None = None
+        self.baseline_tokens = 0
+        self.tokenization_s = 0.0
+        self.started_at = 0.0
+        self.ended_at = 0.0
+        self.row: FloatArray | None = None
+        self.order: IntArray | None = None
+        self.error: HoneError | None = None
+
+
+class Ticket:
+    """One request. `future` is done when each of its texts has a row or an error.
+
+    `last` is then the text that was finished last.
+    """
+
+    __slots__ = ("future", "items", "last", "remaining", "submitted_at")
+
+    def __init__(self, texts: Sequence[str], future: "asyncio.Future[None]") -> None:
+        self.items = [WorkItem(self, text) for text in texts]
+        self.future = future
+        self.remaining = len(self.items)
+        self.last = self.items[0]
+        self.submitted_at = time.perf_counter()
+
+    def first_error(self) -> tuple[int, HoneError] | None:
+        """Return the first text that failed and why, or None."""
+        for index, item in enumerate(self.items):
+            if item.error is not None:
+                return index, item.error
+        return None

@@ -1,0 +1,61 @@
+"""The baseline prompt of a bundle, and how its tokens are counted."""
+
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from hone.models.errors import InvalidInput
+from hone.models.examples import Example
+from hone.models.savings import (
+    ESTIMATED,
+    BaselinePrompt,
+    TokenCounter,
+    default_examples,
+    default_instruction,
+    estimate_tokens,
+    render_prompt,
+)
+from hone.training.recipe import BaselineGroup
+
+BASELINE_TOKENIZER_FILE = "baseline_tokenizer.json"
+
+
+def build_baseline(group: BaselineGroup, train: list[Example], labels: list[str]) -> BaselinePrompt:
+    """Return the prompt that the model replaces: the recipe's, or one made from training data.
+
+    With `baseline.tokenizer`, a tokenizer.json of the model that was prompted, tokens are counted
+    exactly; otherwise they are estimated, and the method says so.
+    """
+    instruction = group.instruction or default_instruction(labels)
+    examples = default_examples(train, labels, group.examples)
+    count, method = _counter(group)
+    empty = render_prompt(instruction, examples, "")
+    # A completion's label costs output tokens as well; its mean over the training labels.
+    output = float(np.mean([count(row.label) for row in train]))
+    return BaselinePrompt(
+        instruction=instruction,
+        examples=examples,
+        static_tokens=count(empty),
+        output_tokens=output,
+        method=method,
+        tokenizer_file=BASELINE_TOKENIZER_FILE if group.tokenizer else None,
+        price_model=group.price_model,
+    )
+
+
+def _counter(group: BaselineGroup) -> tuple[TokenCounter, str]:
+    if group.tokenizer is None:
+        return estimate_tokens, ESTIMATED
+    path = Path(group.tokenizer)
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises plain Exception
+        raise InvalidInput(f"baseline.tokenizer: {path} is not a tokenizer file") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+
+    def count(text: str) -> int:
+        return len(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    return count, f"exact:{path.parent.name or path.stem}"

@@ -1,0 +1,169 @@
+"""The sections of a card that say how the model came about."""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import hone
+from hone.models.examples import SPLITS
+from hone.models.manifest import ManifestBody, ParityRecord, Variant
+from hone.models.savings import ESTIMATED, BaselinePrompt
+from hone.training.checkpoint import Progress
+from hone.training.document import Block, Cell, Heading, Picture, Table, Text, Verbatim
+from hone.training.events import duration
+from hone.training.pictures import best_evaluation, curves_picture
+
+
+def data(body: ManifestBody) -> list[Block]:
+    """Return the splits' sizes and the lengths of the texts."""
+    ordered = sorted(body.data, key=lambda split: (*SPLITS, split).index(split))
+    rows: list[list[Cell]] = [
+        [split, body.data[split].rows, body.data[split].sha256] for split in ordered
+    ]
+    lengths = body.token_lengths
+    return [
+        Table(("Split", "Rows", "SHA-256 of the file"), rows, "lrl"),
+        Heading("Training texts' lengths in tokens, as the model reads them"),
+        Table(
+            ("Median", "90th percentile", "99th percentile", "Longest"),
+            [[lengths.p50, lengths.p90, lengths.p99, lengths.longest]],
+            "rrrr",
+        ),
+    ]
+
+
+def training(body: ManifestBody, settled: Mapping[str, Any], progress: Progress) -> Iterator[Block]:
+    """Yield how the training went, and with what hyperparameters."""
+    yield Text(_course(body, settled, progress))
+    if progress.losses or progress.evaluations:
+        yield Picture(
+            "Loss and validation accuracy during the training",
+            _curves_caption(body),
+            partial(curves_picture, progress),
+        )
+    yield Heading("Hyperparameters")
+    yield Table(("Name", "Value"), list(_hyperparameters(body, settled)), "ll")
+
+
+def _course(body: ManifestBody, settled: Mapping[str, Any], progress: Progress) -> str:
+    rows = body.data["train"].rows if "train" in body.data else 0
+    per_epoch = max(1, -(-rows // settled["batch_size"]))
+    stop = (
+        "it stopped early, when nothing more was gained" if progress.stopped_early else "it ended"
+    )
+    text = (
+        f"{progress.step / per_epoch:.3g} of at most {settled['epochs']:g} epochs, "
+        f"{progress.step:,} optimizer steps in {duration(progress.seconds)}; {stop}."
+    )
+    best = best_evaluation(progress)
+    if best is not None:
+        text += (
+            f" The weights kept are those after epoch {best['step'] / per_epoch:.3g}, where the "
+            f"loss on the validation texts was least: {best['loss']:.3f}, with an accuracy of "
+            f"{best['accuracy']:.3f}."
+        )
+    return text
+
+
+def _curves_caption(body: ManifestBody) -> str:
+    smoothing = body.recipe.content.get("training", {}).get("label_smoothing")
+    weights = body.recipe.content.get("dataset", {}).get("class_weights", "none")
+    within = [f"label smoothing of {smoothing:g}"] if smoothing else []
+    within += [f"{weights} class weights"] if weights != "none" else []
+    trained = f", and the training loss has {' and '.join(within)} in it" if within else ""
+    return (
+        "Above the plots, the time spent on training and evaluation. The validation loss is that "
+        f"after calibration{trained}, so the heights of the two losses cannot be compared."
+    )
+
+
+def _hyperparameters(body: ManifestBody, settled: Mapping[str, Any]) -> Iterator[list[Cell]]:
+    """Yield the settled values, then what else of the recipe bears on the training."""
+    for name, value in settled.items():
+        yield [name, _plain(value)]
+    content = body.recipe.content
+    lora = content.get("model", {}).get("method") == "lora"
+    for group in ("model", "optimizer", "training"):
+        for name, value in content.get(group, {}).items():
+            unused = name.startswith("lora_") and not lora
+            if name not in settled and value is not None and not unused:
+                yield [f"{group}.{name}", _plain(value)]
+    for name in ("long_texts", "class_weights"):
+        if name in content.get("dataset", {}):
+            yield [f"dataset.{name}", _plain(content["dataset"][name])]
+
+
+def _plain(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def variants(body: ManifestBody) -> Iterator[Block]:
+    """Yield how each exported variant compares with the trained model, and what was left out."""
+    yield Text(
+        "Each exported file answered the validation texts through the code that serves it, and "
+        "was compared with the trained model. One that differed too much was left out."
+    )
+    if body.parity:
+        yield _parity_table(body.parity)
+    for variant, reason in body.left_out.items():
+        yield Text(f"Left out: {variant}, because {reason}.")
+
+
+def _parity_table(records: Mapping[Variant, ParityRecord]) -> Table:
+    measures: list[tuple[str, dict[Variant, Cell]]] = [
+        ("Passed", {v: "yes" if r.passed else "no" for v, r in records.items()}),
+        ("Texts", {v: r.rows for v, r in records.items()}),
+        ("Equal answers", {v: f"{r.equal_predictions:.2%}" for v, r in records.items()}),
+        ("Accuracy, trained", {v: f"{r.accuracy_trained:.4f}" for v, r in records.items()}),
+        ("Accuracy, exported", {v: f"{r.accuracy_exported:.4f}" for v, r in records.items()}),
+        (
+            "95 % interval of the change",
+            {
+                v: f"{r.accuracy_change_low:+.4f} to {r.accuracy_change_high:+.4f}"
+                for v, r in records.items()
+            },
+        ),
+        (
+            "Largest difference of a logit",
+            {v: f"{r.largest_logit_difference:.2g}" for v, r in records.items()},
+        ),
+        (
+            "Equal answers alone and in a batch",
+            {v: f"{r.alone_and_in_batch_equal:.2%}" for v, r in records.items()},
+        ),
+        (
+            "Largest difference alone and in a batch",
+            {v: f"{r.alone_and_in_batch_difference:.2g}" for v, r in records.items()},
+        ),
+    ]
+    rows = [[name, *cells.values()] for name, cells in measures]
+    return Table(("", *records), rows, f"l{'r' * len(records)}")
+
+
+def prompt(baseline: BaselinePrompt | None) -> Iterator[Block]:
+    """Yield the prompt whose work the model took over, and what it costs in tokens."""
+    if baseline is None:
+        yield Text("The recipe names none, so no savings are counted.")
+        return
+    how = (
+        "estimated from the number of characters"
+        if baseline.method == ESTIMATED
+        else f"counted with a tokenizer ({baseline.method})"
+    )
+    yield Text(
+        f"Without this model, a prompt such as the one below would go with every text. All of it "
+        f"but the text is {baseline.static_tokens:,} tokens, and an answer "
+        f"{baseline.output_tokens:.1f} on average: {how}."
+    )
+    if baseline.examples:
+        yield Text(
+            f"It quotes {len(baseline.examples)} of the training texts. Whoever gets this card "
+            "can read them."
+        )
+    yield Verbatim(baseline.render("{text}"))
+
+
+def libraries(body: ManifestBody) -> Table:
+    """Return the versions of what made the bundle."""
+    versions = {"hone": hone.__version__, **body.libraries}
+    return Table(("Library", "Version"), [list(row) for row in versions.items()], "ll")

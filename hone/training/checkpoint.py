@@ -1,0 +1,142 @@
+"""Checkpoints: everything a run needs to go on exactly where it was, without pickles.
+
+<run>/checkpoint-<step>/     0700, complete or absent
+    model.safetensors        the weights that are trained
+    optimizer.safetensors    AdamW's moments and step counts
+    random.safetensors       the state of torch's generator
+    state.json               counters, history, and the SHA-256 of the files above
+<run>/best.safetensors       the weights of the best evaluation so far
+"""
+
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from hone.models import durable
+from hone.models.errors import BundleCorrupt
+from hone.models.examples import sha256_of_file
+
+BEST_FILE = "best.safetensors"
+_FILES = ("model.safetensors", "optimizer.safetensors", "random.safetensors")
+
+
+@dataclass
+class Progress:
+    """How far a run is. `step` counts optimizer steps; `seconds` the time spent training."""
+
+    step: int = 0
+    seconds: float = 0.0
+    best_loss: float = float("inf")
+    evaluations_without_gain: int = 0
+    stopped_early: bool = False
+    losses: list[tuple[int, float]] = field(default_factory=list)
+    evaluations: list[dict[str, float]] = field(default_factory=list)
+
+
+def trained_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters that are trained, on the CPU, by name."""
+    return {
+        name: parameter.detach().to("cpu", copy=True).contiguous()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def load_trained_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Put weights from `trained_weights` back; raises if a name or a shape does not fit."""
+    own = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if own.keys() != weights.keys():
+        raise BundleCorrupt("the checkpoint is of another model")
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(weights[name])
+
+
+def save_best(run: Path, model: nn.Module) -> None:
+    """Keep the weights of the best evaluation so far."""
+    beside = run / f".{BEST_FILE}.new"
+    save_file(trained_weights(model), beside)
+    durable.fsync_file(beside)
+    durable.rename(beside, run / BEST_FILE)
+
+
+def load_best(run: Path, model: nn.Module) -> None:
+    """Put the best weights back into the model."""
+    load_trained_weights(model, load_file(run / BEST_FILE))
+
+
+def save_checkpoint(
+    run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
+) -> None:
+    """Write a checkpoint beside the last one, make it complete in one rename, drop the old."""
+    folder = run / f".checkpoint-{progress.step}.new"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    save_file(trained_weights(model), folder / _FILES[0])
+    save_file(_optimizer_tensors(optimizer), folder / _FILES[1])
+    save_file({"torch": torch.get_rng_state(), **_cuda_state()}, folder / _FILES[2])
+    hashes = {name: sha256_of_file(folder / name) for name in _FILES}
+    content = {"progress": asdict(progress), "sha256": hashes}
+    (folder / "state.json").write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
+    for path in folder.iterdir():
+        durable.fsync_file(path)
+    target = run / f"checkpoint-{progress.step}"
+    shutil.rmtree(target, ignore_errors=True)
+    durable.rename(folder, target)
+    for other in _checkpoints(run):
+        if other != target:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def load_checkpoint(
+    run: Path, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> Progress | None:
+    """Restore the newest checkpoint whose hashes hold; None when there is none to go on from."""
+    for folder in reversed(_checkpoints(run)):
+        content = orjson.loads((folder / "state.json").read_bytes())
+        if any(sha256_of_file(folder / name) != content["sha256"][name] for name in _FILES):
+            continue
+        load_trained_weights(model, load_file(folder / _FILES[0]))
+        _restore_optimizer(optimizer, load_file(folder / _FILES[1]))
+        _restore_random(load_file(folder / _FILES[2]))
+        return Progress(**content["progress"])
+    return None
+
+
+def _checkpoints(run: Path) -> list[Path]:
+    found = [path for path in run.glob("checkpoint-*") if (path / "state.json").is_file()]
+    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    state: dict[int, dict[str, Any]] = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{name}": torch.as_tensor(value).to("cpu", copy=True).contiguous()
+        for index, values in state.items()
+        for name, value in values.items()
+    }
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _cuda_state() -> dict[str, Tensor]:
+    return {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}
+
+
+def _restore_random(tensors: dict[str, Tensor]) -> None:
+    torch.set_rng_state(tensors["torch"])
+    if "cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["cuda"])

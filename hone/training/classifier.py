@@ -1,0 +1,184 @@
+"""The trained model: an encoder, a pooling of its last layer, and a linear head."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel
+
+from hone.models.catalogue import Base
+from hone.models.errors import InvalidInput
+from hone.models.tokenizer import TokenizedText, pad
+from hone.training.dataset import EncodedSplit, length_sorted_batches
+from hone.training.recipe import ModelGroup
+
+_ROWS_WITHOUT_GRADIENTS = 64
+
+
+class TextClassifier(nn.Module):
+    """Encoder, pooling, dropout and a linear head.
+
+    `forward` takes int64 ids and mask of shape (texts, tokens) and returns logits of shape
+    (texts, labels). With mean pooling it is the sentence-transformers form, whose embedding the
+    base was trained for; a head on `[CLS]` would begin from an untrained vector.
+    """
+
+    def __init__(self, encoder: nn.Module, *, labels: int, pooling: str, dropout: float) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.pooling = pooling
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(_hidden_size(encoder), labels)
+
+    def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return text embeddings of shape (texts, hidden)."""
+        hidden: Tensor = self.encoder(
+            input_ids=input_ids, attention_mask=attention_mask
+        ).last_hidden_state
+        if self.pooling == "cls":
+            return hidden[:, 0]
+        weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return logits of shape (texts, labels)."""
+        logits: Tensor = self.head(self.dropout(self.embed(input_ids, attention_mask)))
+        return logits
+
+
+def build_classifier(
+    base: Base, group: ModelGroup, *, labels: int, train_embeddings: bool
+) -> TextClassifier:
+    """Load the base's encoder and put a fresh head on it; LoRA matrices are added if asked for."""
+    encoder = AutoModel.from_pretrained(
+        base.folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+    )
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None  # never read: it would get no gradient and stand in the way of DDP
+    if not train_embeddings:
+        encoder.get_input_embeddings().weight.requires_grad_(False)
+    if group.method == "lora":
+        encoder = get_peft_model(encoder, lora_config(group))
+    return TextClassifier(
+        encoder, labels=labels, pooling=_pooling(base, group), dropout=group.dropout
+    )
+
+
+def lora_config(group: ModelGroup) -> LoraConfig:
+    """Return LoRA on every linear layer (Hu et al. 2021; all layers as in Dettmers et al. 2023)."""
+    return LoraConfig(
+        r=group.lora_rank,
+        lora_alpha=group.lora_alpha,
+        lora_dropout=group.lora_dropout,
+        target_modules="all-linear",
+    )
+
+
+def merge_lora(model: TextClassifier) -> None:
+    """Fold LoRA matrices into the weights that they adapt; nothing to do for full fine-tuning."""
+    if isinstance(model.encoder, PeftModel):
+        model.encoder = model.encoder.merge_and_unload()
+
+
+def trained_parameters(model: nn.Module) -> tuple[int, int]:
+    """Return how many parameters are trained, and how many there are."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)
+
+
+def token_limit(base: Base) -> int:
+    """Return the most tokens that the base's positions allow, special ones included."""
+    config = AutoConfig.from_pretrained(base.folder, trust_remote_code=False)
+    positions = getattr(config, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions <= 2:
+        return base.max_tokens
+    return positions - (2 if "roberta" in str(config.model_type) else 0)
+
+
+def run_over(
+    model: TextClassifier,
+    split: EncodedSplit,
+    function: Callable[[Tensor, Tensor], Tensor],
+    *,
+    pad_id: int,
+) -> Tensor:
+    """Apply `function` (logits or embeddings) to every text without gradients, rows in order."""
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    parts, order = [], []
+    with torch.inference_mode():
+        for rows in length_sorted_batches(split.lengths, _ROWS_WITHOUT_GRADIENTS):
+            parts.append(function(*collate([split.texts[i] for i in rows], pad_id, device)).cpu())
+            order.append(rows)
+    model.train(was_training)
+    joined = torch.cat(parts).float()
+    result = torch.empty_like(joined)
+    result[torch.from_numpy(np.concatenate(order))] = joined
+    return result
+
+
+def collate(texts: list[TokenizedText], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return padded ids and mask as int64 tensors of shape (texts, tokens) on the device."""
+    input_ids, attention_mask = pad([text.ids for text in texts], pad_id)
+    return torch.from_numpy(input_ids).to(device), torch.from_numpy(attention_mask).to(device)
+
+
+def start_head_at_centroids(model: TextClassifier, embeddings: Tensor, classes: Tensor) -> None:
+    """Set the head to the linear discriminant of the classes' mean embeddings.
+
+    With class means m_c and one variance s² for all directions, log p(c | e) is linear in e:
+    weight (m_c - m)/s², bias -(|m_c|² - |m|²)/2s². A common factor is then fitted so that the
+    first logits are neither flat nor overconfident. Starting from a useful head keeps the first
+    steps from distorting the encoder (Kumar et al. 2022, "Fine-tuning can distort pretrained
+    features"), and saves epochs.
+    """
+    labels = model.head.out_features
+    means = torch.stack([embeddings[classes == c].mean(dim=0) for c in range(labels)])
+    middle = embeddings.mean(dim=0)
+    variance = (embeddings - means[classes]).square().mean().clamp_min(1e-8)
+    weight = (means - middle) / variance
+    bias = (middle.square().sum() - means.square().sum(dim=1)) / (2 * variance)
+    logits = embeddings @ weight.T + bias
+    factors = torch.logspace(-4, 1, 60)
+    losses = torch.stack([nn.functional.cross_entropy(logits * f, classes) for f in factors])
+    factor = factors[losses.argmin()]
+    with torch.no_grad():
+        model.head.weight.copy_(weight * factor)
+        model.head.bias.copy_(bias * factor)
+
+
+def _hidden_size(encoder: nn.Module) -> int:
+    config: Any = encoder.config
+    return int(config.hidden_size)
+
+
+def _pooling(base: Base, group: ModelGroup) -> str:
+    """Return the recipe's pooling, or the one that the base's own files state, else the mean."""
+    if group.pooling != "auto":
+        return group.pooling
+    stated = base.folder / "1_Pooling" / "config.json"
+    if not stated.is_file():
+        return "mean"
+    config = orjson.loads(stated.read_bytes())
+    if config.get("pooling_mode_cls_token"):
+        return "cls"
+    if config.get("pooling_mode_mean_tokens", True):
+        return "mean"
+    raise InvalidInput(f"the base {base.id} pools in a way that is not known: set model.pooling")
+
+
+def weights_file(base: Base) -> Path:
+    """Return the base's safetensors file; InvalidInput when it has only pickles."""
+    single = base.folder / "model.safetensors"
+    if single.is_file():
+        return single
+    index = base.folder / "model.safetensors.index.json"
+    if index.is_file():
+        return index
+    raise InvalidInput(f"the base {base.id} has no safetensors weights; pickles are not loaded")

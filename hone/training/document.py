@@ -1,0 +1,273 @@
+"""A small document of sections, that can be written as Markdown and as HTML.
+
+A card says the same in both, so it is put together once, of these blocks. All texts are plain:
+what looks like markup in them (a label may be called `<script>` or `a|b`) is shown, never obeyed.
+"""
+
+import base64
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from hone.training.page import escape, page, visible
+from hone.training.pictures import Png
+
+# Underscores within a word are left alone: card\_not\_working is hard to read.
+_MARKUP = re.compile(r"[\\`*\[\]<>|~&$]|(?<![^\W_])_|_(?![^\W_])")
+_MARKDOWN_DPI = 110
+_HTML_DPI = 168
+_LARGE_PICTURE = 640
+
+Paint = Callable[..., Png]
+"""Draws a picture: called with `dark` (bool) and `dpi` (int)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A number of a table with its interval; `gauge` draws it on a scale from 0 to 1 in HTML."""
+
+    value: float
+    low: float
+    high: float
+    n: int | None = None
+    gauge: bool = False
+
+    def range(self) -> str:
+        """Return `0.901 to 0.941, n = 1,000`."""
+        counted = "" if self.n is None else f", n = {self.n:,}"
+        return f"{self.low:.3f} to {self.high:.3f}{counted}"
+
+
+Cell = str | int | Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A paragraph."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bullets:
+    """A list of sentences."""
+
+    items: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table; `align` has one letter a column, `l` for words and `r` for numbers."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    align: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verbatim:
+    """Text shown exactly as it is, line for line."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture with a text for those who cannot see it, and a caption."""
+
+    alt: str
+    caption: str
+    paint: Paint
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A heading within a section."""
+
+    text: str
+
+
+Block = Text | Bullets | Table | Verbatim | Picture | Heading
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One of the few numbers at the top."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading and what stands under it."""
+
+    title: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A title, a sentence, a few numbers, and sections."""
+
+    title: str
+    lead: str
+    facts: Sequence[Fact]
+    sections: Sequence[Section]
+
+    def markdown(self) -> str:
+        """Return CommonMark with GitHub's tables; pictures are inside, as data URIs."""
+        facts = [_markdown_fact(fact) for fact in self.facts]
+        parts = [f"# {inline(self.title)}", inline(self.lead), "\n".join(facts)]
+        for section in self.sections:
+            parts.append(f"## {inline(section.title)}")
+            parts += [_markdown(block) for block in section.blocks]
+        return "\n\n".join(part for part in parts if part) + "\n"
+
+    def html(self) -> str:
+        """Return one HTML page that needs nothing but itself."""
+        facts = "".join(_html_fact(fact) for fact in self.facts)
+        parts = [f"<h1>{escape(self.title)}</h1>", f'<p class="lead">{escape(self.lead)}</p>']
+        parts += [f'<dl class="facts">{facts}</dl>'] if facts else []
+        for section in self.sections:
+            blocks = "\n".join(_html(block) for block in section.blocks)
+            parts.append(f"<section>\n<h2>{escape(section.title)}</h2>\n{blocks}\n</section>")
+        return page(self.title, "\n".join(parts))
+
+
+def one_line(text: str) -> str:
+    """Return the text with each run of white space as one space."""
+    return visible(" ".join(text.split()))
+
+
+def inline(text: str) -> str:
+    """Return one line of Markdown that shows exactly this text, also within a table."""
+    return _MARKUP.sub(r"\\\g<0>", one_line(text))
+
+
+def fenced(text: str) -> str:
+    """Return a fenced block of this text; the fence is longer than any that the text holds."""
+    lines = visible(text.replace("\r\n", "\n").replace("\r", "\n"))
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", lines)), default=0))
+    return f"{fence}text\n{lines}\n{fence}"
+
+
+def _markdown(block: Block) -> str:
+    match block:
+        case Text(text):
+            return inline(text)
+        case Bullets(items):
+            return "\n".join(f"- {inline(item)}" for item in items)
+        case Table():
+            return _markdown_table(block)
+        case Verbatim(text):
+            return fenced(text)
+        case Heading(text):
+            return f"### {inline(text)}"
+        case Picture(alt, caption, paint):
+            drawn = _data_uri(paint(dark=False, dpi=_MARKDOWN_DPI))
+            return f"![{inline(alt)}]({drawn})\n\n{inline(caption)}"
+
+
+def _markdown_fact(fact: Fact) -> str:
+    note = f" ({inline(fact.note)})" if fact.note else ""
+    return f"- {inline(fact.name)}: **{inline(fact.value)}**{note}"
+
+
+def _markdown_table(table: Table) -> str:
+    rules = ["---:" if letter == "r" else "---" for letter in table.align]
+    rows = [[inline(name) for name in table.head], rules]
+    rows += [[_markdown_cell(cell) for cell in row] for row in table.rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _markdown_cell(cell: Cell) -> str:
+    match cell:
+        case Interval():
+            return f"{cell.value:.3f} ({cell.range()})"
+        case int():
+            return f"{cell:,}"
+        case _:
+            return inline(cell)
+
+
+def _html(block: Block) -> str:
+    match block:
+        case Text(text):
+            return f"<p>{escape(text)}</p>"
+        case Bullets(items):
+            return f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in items)}</ul>"
+        case Table():
+            return _html_table(block)
+        case Verbatim(text):
+            return f'<pre tabindex="0">{escape(text)}</pre>'
+        case Heading(text):
+            return f"<h3>{escape(text)}</h3>"
+        case Picture():
+            return _html_picture(block)
+
+
+def _html_fact(fact: Fact) -> str:
+    note = f'<dd class="note">{escape(fact.note)}</dd>' if fact.note else ""
+    value = f'<dd class="value">{escape(fact.value)}</dd>'
+    return f"<div><dt>{escape(fact.name)}</dt>{value}{note}</div>"
+
+
+def _html_table(table: Table) -> str:
+    kinds = [' class="number"' if letter == "r" else "" for letter in table.align]
+    head = "".join(
+        f'<th scope="col"{kind}>{escape(name)}</th>'
+        for kind, name in zip(kinds, table.head, strict=True)
+    )
+    head = f"<thead><tr>{head}</tr></thead>\n" if any(table.head) else ""
+    rows = "\n".join(
+        "<tr>"
+        + "".join(
+            f"<td{kind}>{_html_cell(cell)}</td>" for kind, cell in zip(kinds, row, strict=True)
+        )
+        + "</tr>"
+        for row in table.rows
+    )
+    return (
+        f'<div class="scroll" tabindex="0"><table>\n{head}<tbody>\n{rows}\n</tbody></table></div>'
+    )
+
+
+def _html_cell(cell: Cell) -> str:
+    match cell:
+        case Interval():
+            gauge = _gauge(cell) if cell.gauge else ""
+            return f"{gauge}{cell.value:.3f} <small>({cell.range()})</small>"
+        case int():
+            return f"{cell:,}"
+        case _:
+            return escape(cell)
+
+
+def _gauge(cell: Interval) -> str:
+    low, width = 100 * cell.low, max(100 * (cell.high - cell.low), 1)
+    point = min(max(100 * cell.value - 1.5, 0), 97)
+    return (
+        '<svg class="gauge" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
+        '<rect class="track" width="100" height="10"/>'
+        f'<rect class="range" x="{low:.1f}" width="{width:.1f}" height="10"/>'
+        f'<rect class="point" x="{point:.1f}" width="3" height="10"/></svg>'
+    )
+
+
+def _html_picture(picture: Picture) -> str:
+    light = picture.paint(dark=False, dpi=_HTML_DPI)
+    dark = picture.paint(dark=True, dpi=_HTML_DPI)
+    large = ' class="large"' if light.width > _LARGE_PICTURE else ""
+    return (
+        '<figure tabindex="0"><picture>'
+        f'<source media="(prefers-color-scheme: dark)" srcset="{_data_uri(dark)}">'
+        f'<img{large} src="{_data_uri(light)}" width="{light.width}" height="{light.height}"'
+        f' alt="{escape(picture.alt)}"></picture>'
+        f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
+    )
+
+
+def _data_uri(png: Png) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png.content).decode()}"

@@ -1,0 +1,174 @@
+"""What a run tells: JSON lines for programs, a progress bar for people.
+
+Every event is one JSON object with `event` (its name) and `time` (Unix seconds). The names:
+`run_started`, `data_loaded`, `settled`, `resumed`, `step`, `evaluated`, `checkpoint_saved`,
+`early_stopped`, `interrupted`, `calibrated`, `scored`, `exported`, `parity`, `variant_left_out`,
+`published`, `failed`.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+Event = dict[str, Any]
+
+
+class Listener(Protocol):
+    """Something that is told every event."""
+
+    def __call__(self, event: Event, /) -> None:
+        """Take one event; must not raise."""
+
+
+class Events:
+    """Sends each event to every listener. Only the main process of a run has listeners."""
+
+    def __init__(self, *listeners: Listener) -> None:
+        self._listeners = listeners
+
+    def emit(self, name: str, **content: Any) -> None:  # noqa: ANN401 - any JSON
+        """Tell the listeners of an event."""
+        event = {"event": name, "time": round(time.time(), 3), **content}
+        for listener in self._listeners:
+            listener(event)
+
+
+def json_lines(file: IO[bytes]) -> Callable[[Event], None]:
+    """Return a listener that writes events to `file`, one JSON object a line, flushed."""
+
+    def write(event: Event) -> None:
+        file.write(orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+        file.flush()
+
+    return write
+
+
+def read_events(path: Path) -> Iterator[Event]:
+    """Yield the events of a file, leaving out a last line that a kill cut short."""
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                yield orjson.loads(line)
+            except orjson.JSONDecodeError:
+                return
+
+
+class Screen:
+    """Shows events to a person: a bar with loss, speed and time left, and a line for the rest."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]}  {task.fields[speed]}  {task.fields[left]} left"),
+            console=console,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+
+    @contextmanager
+    def shown(self) -> Iterator["Screen"]:
+        """Draw the bar while the block runs."""
+        with self._progress:
+            yield self
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        if event["event"] == "step":
+            self._step(event)
+            return
+        line = _SENTENCES.get(event["event"])
+        if line is not None:
+            self._console.print(line(event), highlight=False, markup=False)
+
+    def _step(self, event: Event) -> None:
+        if self._task is None:
+            self._task = self._progress.add_task(
+                "", total=event["total"], epoch="", loss="", speed="", left=""
+            )
+        self._progress.update(
+            self._task,
+            completed=event["step"],
+            epoch=f"{event['epoch']:.1f}",
+            loss=f"{event['loss']:.3f}",
+            speed=f"{event['examples_per_s']:.0f} examples/s",
+            left=duration(event["seconds_left"]),
+        )
+
+
+def duration(seconds: float) -> str:
+    """Return `42 s`, `3 min 05 s` or `2 h 10 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _settled(event: Event) -> str:
+    return (
+        f"training: {event['epochs']:g} epochs of {event['steps_per_epoch']} steps, "
+        f"batch {event['batch_size']}, learning rate {event['learning_rate']:.1e}, "
+        f"{event['precision']} on {event['device']}, {event['trained_parameters'] / 1e6:.1f} of "
+        f"{event['all_parameters'] / 1e6:.1f} M parameters"
+    )
+
+
+def _evaluated(event: Event) -> str:
+    star = " (best so far)" if event["best"] else ""
+    return (
+        f"epoch {event['epoch']:.1f}: validation accuracy {event['accuracy']:.3f}, "
+        f"loss {event['loss']:.3f}{star}"
+    )
+
+
+def _data_loaded(event: Event) -> str:
+    rows = ", ".join(f"{name} {count}" for name, count in event["rows"].items())
+    cut = event["truncated"]
+    tail = f"; {cut} texts are longer than {event['max_tokens']} tokens and cut" if cut else ""
+    return f"data: {rows} rows, {event['labels']} labels{tail}"
+
+
+def _parity(event: Event) -> str:
+    verdict = "passed" if event["passed"] else "refused: " + "; ".join(event["reasons"])
+    return (
+        f"parity {event['variant']}: {event['equal_predictions']:.2%} equal predictions, "
+        f"largest logit difference {event['largest_logit_difference']:.2g}: {verdict}"
+    )
+
+
+def _scored(event: Event) -> str:
+    accuracy = event["accuracy"]
+    return (
+        f"{event['split']} {event['variant']}: accuracy {accuracy['value']:.4f} "
+        f"({accuracy['low']:.4f} to {accuracy['high']:.4f}, n={accuracy['n']})"
+    )
+
+
+_SENTENCES: dict[str, Callable[[Event], str]] = {
+    "run_started": lambda e: f"run: {e['folder']}",
+    "data_loaded": _data_loaded,
+    "settled": _settled,
+    "resumed": lambda e: f"resumed at step {e['step']} from the last checkpoint",
+    "evaluated": _evaluated,
+    "early_stopped": lambda e: f"stopped early: no gain for {e['patience']} evaluations",
+    "interrupted": lambda e: f"interrupted at step {e['step']}; the same command resumes",
+    "calibrated": lambda e: (
+        f"calibrated: temperature {e['temperature']:.3f}, "
+        f"expected calibration error {e['ece_before']:.3f} -> {e['ece_after']:.3f}"
+    ),
+    "scored": _scored,
+    "exported": lambda e: f"exported {e['variant']}: {e['bytes'] / 1e6:.1f} MB",
+    "parity": _parity,
+    "variant_left_out": lambda e: f"left out {e['variant']}: {e['reason']}",
+    "published": lambda e: f"published {e['model']}@{e['version']} in {e['folder']}",
+}

@@ -1,0 +1,269 @@
+"""The training loop."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from hone.training import checkpoint
+from hone.training.calibration import calibrated_loss
+from hone.training.checkpoint import Progress
+from hone.training.classifier import (
+    TextClassifier,
+    collate,
+    run_over,
+    start_head_at_centroids,
+    trained_parameters,
+)
+from hone.training.dataset import EncodedSplit, bucketed_batches, class_weights
+from hone.training.events import Events
+from hone.training.hyperparameters import Hyperparameters
+from hone.training.recipe import Recipe
+
+_SECONDS_BETWEEN_STEP_EVENTS = 0.5
+_POINTS_OF_LOSS_CURVE = 200
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; its checkpoint is written and the same command goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What the loop needs to know of the run it is part of."""
+
+    folder: Path
+    recipe: Recipe
+    settled: Hyperparameters
+    pad_id: int
+    events: Events
+    stop_requested: Callable[[], bool]
+
+
+def fine_tune(
+    model: TextClassifier, train: EncodedSplit, validation: EncodedSplit, run: Run
+) -> Progress:
+    """Train `model` in place, leave it with its best weights, and return what happened.
+
+    Goes on from the run's newest checkpoint if there is one. Raises Interrupted, after writing
+    a checkpoint, when asked to stop.
+    """
+    accelerator = _accelerator(run)
+    torch.manual_seed(run.recipe.training.seed + accelerator.process_index)
+    model.to(accelerator.device)
+    optimizer = _optimizer(model, run)
+    progress = checkpoint.load_checkpoint(run.folder, model, optimizer)
+    _announce(model, train, run, progress)
+    if progress is None:
+        progress = Progress()
+        _head_start(model, train, run)
+    loop = _Loop(model, optimizer, accelerator, train, validation, run, progress)
+    loop.run_to_end()
+    checkpoint.load_best(run.folder, model)
+    return progress
+
+
+class _Loop:
+    """The state of one run of the loop; every method is one of its parts."""
+
+    def __init__(
+        self,
+        model: TextClassifier,
+        optimizer: torch.optim.Optimizer,
+        accelerator: Accelerator,
+        train: EncodedSplit,
+        validation: EncodedSplit,
+        run: Run,
+        progress: Progress,
+    ) -> None:
+        self.model, self.train, self.validation = model, train, validation
+        self.run, self.progress, self.accelerator = run, progress, accelerator
+        self.optimizer = optimizer
+        self.prepared: nn.Module
+        self.prepared, self.prepared_optimizer = accelerator.prepare(model, optimizer)
+        self.total = run.settled.total_steps(len(train))
+        self.criterion = _criterion(train, run, accelerator.device)
+        self.clock = time.monotonic()
+        self.last_checkpoint = self.clock
+        self.last_event = 0.0
+        self.examples = 0
+
+    def run_to_end(self) -> None:
+        """Run epochs until the steps are done or nothing is gained any more."""
+        steps_per_epoch = math.ceil(len(self.train) / self.run.settled.batch_size)
+        while self.progress.step < self.total and not self.progress.stopped_early:
+            epoch, done = divmod(self.progress.step, steps_per_epoch)
+            batches = bucketed_batches(
+                self.train.lengths,
+                self.run.settled.batch_size,
+                seed=self.run.recipe.training.seed,
+                epoch=epoch,
+            )
+            self.prepared.train()
+            for rows in batches[done : done + self.total - self.progress.step]:
+                loss = self._step(rows.tolist())
+                self._tell(loss, steps_per_epoch)
+                self._save_or_stop()
+            self._evaluate(steps_per_epoch)
+
+    def _step(self, rows: list[int]) -> float:
+        """Take one optimizer step on this process's share of the rows; return the loss."""
+        mine = rows[self.accelerator.process_index :: self.accelerator.num_processes] or rows[:1]
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate_at(self.progress.step, self.total, self.run)
+        parts = self.run.recipe.training.gradient_accumulation
+        size = math.ceil(len(mine) / parts)
+        summed = 0.0
+        for start in range(0, len(mine), size):
+            part = mine[start : start + size]
+            ids, mask = collate(
+                [self.train.texts[i] for i in part], self.run.pad_id, self.accelerator.device
+            )
+            classes = torch.from_numpy(self.train.classes[part]).to(self.accelerator.device)
+            loss = self.criterion(self.prepared(ids, mask).float(), classes)
+            self.accelerator.backward(loss * (len(part) / len(mine)))
+            summed += loss.item() * len(part) / len(mine)
+        self.accelerator.clip_grad_norm_(
+            self.prepared.parameters(), self.run.recipe.optimizer.max_gradient_norm
+        )
+        self.prepared_optimizer.step()
+        self.prepared_optimizer.zero_grad()
+        self.progress.step += 1
+        self.examples += len(rows)
+        return summed
+
+    def _tell(self, loss: float, steps_per_epoch: int) -> None:
+        step, now = self.progress.step, time.monotonic()
+        if step % max(1, self.total // _POINTS_OF_LOSS_CURVE) == 0 or step == self.total:
+            self.progress.losses.append((step, loss))
+        if now - self.last_event < _SECONDS_BETWEEN_STEP_EVENTS and step != self.total:
+            return
+        self.last_event = now
+        speed = self.examples / max(now - self.clock, 1e-9)
+        self.run.events.emit(
+            "step",
+            step=step,
+            total=self.total,
+            epoch=step / steps_per_epoch,
+            loss=loss,
+            learning_rate=self.optimizer.param_groups[0]["lr"],
+            examples_per_s=speed,
+            seconds_left=(self.total - step) * self.run.settled.batch_size / max(speed, 1e-9),
+        )
+
+    def _save_or_stop(self) -> None:
+        stop = self.run.stop_requested()
+        due = time.monotonic() - self.last_checkpoint > self.run.recipe.training.checkpoint_every_s
+        if stop or due:
+            self._save()
+        if stop:
+            self.run.events.emit("interrupted", step=self.progress.step)
+            raise Interrupted
+
+    def _save(self) -> None:
+        now = time.monotonic()
+        self.progress.seconds += now - self.clock
+        self.examples = 0
+        if self.accelerator.is_main_process:
+            checkpoint.save_checkpoint(self.run.folder, self.model, self.optimizer, self.progress)
+            self.run.events.emit("checkpoint_saved", step=self.progress.step)
+        self.clock = self.last_checkpoint = time.monotonic()
+
+    def _evaluate(self, steps_per_epoch: int) -> None:
+        logits = run_over(self.model, self.validation, self.model, pad_id=self.run.pad_id)
+        classes = self.validation.classes
+        loss = calibrated_loss(logits.numpy(), classes)
+        accuracy = float((logits.argmax(dim=1).numpy() == classes).mean())
+        progress = self.progress
+        better = loss < progress.best_loss
+        if better:
+            progress.best_loss = loss
+            progress.evaluations_without_gain = 0
+            if self.accelerator.is_main_process:
+                checkpoint.save_best(self.run.folder, self.model)
+            self.accelerator.wait_for_everyone()
+        else:
+            progress.evaluations_without_gain += 1
+        seconds = progress.seconds + time.monotonic() - self.clock
+        progress.evaluations.append(
+            {"step": progress.step, "seconds": seconds, "accuracy": accuracy, "loss": loss}
+        )
+        self.run.events.emit(
+            "evaluated",
+            step=progress.step,
+            epoch=progress.step / steps_per_epoch,
+            accuracy=accuracy,
+            loss=loss,
+            best=better,
+            seconds=seconds,
+        )
+        patience = self.run.recipe.training.early_stopping_patience
+        if patience and progress.evaluations_without_gain >= patience:
+            progress.stopped_early = True
+            self.run.events.emit("early_stopped", patience=patience)
+        self._save()
+
+
+def learning_rate_at(step: int, total: int, run: Run) -> float:
+    """Return the learning rate of a step: linear warm-up, then the recipe's schedule."""
+    peak, group = run.settled.learning_rate, run.recipe.optimizer
+    warmup = math.ceil(group.warmup_share * total)
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    left = (total - step) / max(total - warmup, 1)
+    if group.schedule == "linear":
+        return peak * left
+    if group.schedule == "cosine":
+        return peak * 0.5 * (1 - math.cos(math.pi * left))
+    return peak
+
+
+def _accelerator(run: Run) -> Accelerator:
+    precision = {"fp32": "no"}.get(run.settled.precision, run.settled.precision)
+    return Accelerator(cpu=run.settled.device == "cpu", mixed_precision=precision)
+
+
+def _optimizer(model: nn.Module, run: Run) -> torch.optim.Optimizer:
+    """AdamW, without decay on biases and norms, which have one dimension."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    decay = run.recipe.optimizer.weight_decay
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=run.settled.learning_rate, fused=True)
+
+
+def _criterion(
+    train: EncodedSplit, run: Run, device: torch.device
+) -> Callable[[Tensor, Tensor], Tensor]:
+    labels = int(train.classes.max()) + 1
+    weights = None
+    if run.recipe.dataset.class_weights == "balanced":
+        weights = torch.from_numpy(class_weights(train.classes, labels)).to(device)
+    return nn.CrossEntropyLoss(weight=weights, label_smoothing=run.recipe.training.label_smoothing)
+
+
+def _head_start(model: TextClassifier, train: EncodedSplit, run: Run) -> None:
+    if run.recipe.training.head_start == "centroids":
+        embeddings = run_over(model, train, model.embed, pad_id=run.pad_id)
+        start_head_at_centroids(model, embeddings, torch.from_numpy(train.classes))
+
+
+def _announce(model: nn.Module, train: EncodedSplit, run: Run, progress: Progress | None) -> None:
+    trained, everything = trained_parameters(model)
+    steps = math.ceil(len(train) / run.settled.batch_size)
+    run.events.emit(
+        "settled",
+        **asdict(run.settled),
+        steps_per_epoch=steps,
+        trained_parameters=trained,
+        all_parameters=everything,
+    )
+    if progress is not None:
+        run.events.emit("resumed", step=progress.step)

@@ -1,0 +1,98 @@
+"""What `auto` means: epochs, batch size, learning rate, precision, token limit."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from hone.training.recipe import Recipe
+
+_MIN_STEPS = 600
+_MAX_AUTO_EPOCHS = 30
+_MIN_AUTO_EPOCHS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperparameters:
+    """The settled values. `batch_size` counts examples of one optimizer step on all devices."""
+
+    epochs: float
+    batch_size: int
+    learning_rate: float
+    precision: str
+    device: str
+    max_tokens: int
+
+    def total_steps(self, rows: int) -> int:
+        """Return how many optimizer steps the run has."""
+        return max(1, math.ceil(math.ceil(rows / self.batch_size) * self.epochs))
+
+
+def settle(recipe: Recipe, *, rows: int, longest: int, token_limit: int) -> Hyperparameters:
+    """Replace every `auto` of the recipe by a value that fits the data and this machine.
+
+    `rows` counts training examples, `longest` the 99th percentile of their lengths in tokens.
+    """
+    training = recipe.training
+    batch_size = _batch_size(rows) if training.batch_size == "auto" else training.batch_size
+    steps_per_epoch = math.ceil(rows / batch_size)
+    device = choose_device(training.device)
+    return Hyperparameters(
+        epochs=_epochs(steps_per_epoch) if training.epochs == "auto" else training.epochs,
+        batch_size=batch_size,
+        learning_rate=_learning_rate(recipe, batch_size),
+        precision=choose_precision(training.precision, device),
+        device=device,
+        max_tokens=_max_tokens(recipe, longest, token_limit),
+    )
+
+
+def _batch_size(rows: int) -> int:
+    """Small data gets small batches, so that there are enough steps to learn anything."""
+    return 8 if rows < 300 else 16 if rows < 2000 else 32
+
+
+def _epochs(steps_per_epoch: int) -> float:
+    """At least 600 steps, 3 to 30 epochs; early stopping ends a run that no longer gains."""
+    wanted = max(8, math.ceil(_MIN_STEPS / steps_per_epoch))
+    return float(min(_MAX_AUTO_EPOCHS, max(_MIN_AUTO_EPOCHS, wanted)))
+
+
+def _learning_rate(recipe: Recipe, batch_size: int) -> float:
+    """LoRA's few matrices want a rate some five times that of all weights; both grow as √batch."""
+    rate = recipe.optimizer.learning_rate
+    if rate != "auto":
+        return rate
+    reference = 1e-3 if recipe.model.method == "lora" else 2e-4
+    return reference * math.sqrt(batch_size / 32)
+
+
+def _max_tokens(recipe: Recipe, longest: int, token_limit: int) -> int:
+    """Take the data's 99th percentile rounded up to 32, at least 64, within the base's limit."""
+    if recipe.dataset.max_tokens != "auto":
+        return min(recipe.dataset.max_tokens, token_limit)
+    return min(token_limit, max(64, 32 * math.ceil(longest / 32)))
+
+
+def choose_device(wanted: str) -> str:
+    """Return `cuda` or `cpu`."""
+    if wanted != "auto":
+        return wanted
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def choose_precision(wanted: str, device: str) -> str:
+    """Return the fastest precision that this machine has in hardware: bf16, or fp32."""
+    if wanted != "auto":
+        return wanted
+    if device == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    return "bf16" if _cpu_has_bf16() else "fp32"
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 itself (AVX-512 BF16 or AMX)."""
+    capabilities = torch.backends.cpu.get_cpu_capability()
+    if capabilities != "AVX512":
+        return False
+    return bool(torch.cpu._is_avx512_bf16_supported())  # noqa: SLF001 - torch has no public name

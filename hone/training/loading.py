@@ -1,0 +1,59 @@
+"""Reads a run's examples and tokenizes them within what the base can read."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hone.models.catalogue import Base
+from hone.models.errors import InvalidExamples
+from hone.models.examples import SPLITS, Example, read_examples, sha256_of_file
+from hone.models.manifest import TOKENIZER_FILE, SplitRecord
+from hone.models.tokenizer import TextTokenizer
+from hone.training.classifier import token_limit
+from hone.training.dataset import EncodedSplit, encode_split, label_order
+from hone.training.hyperparameters import Hyperparameters, settle
+from hone.training.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The examples of a run, tokenized, with their labels in the model's order."""
+
+    examples: dict[str, list[Example]]
+    encoded: dict[str, EncodedSplit]
+    labels: list[str]
+    tokenizer: TextTokenizer
+    records: dict[str, SplitRecord]
+
+
+def load_data(recipe: Recipe, base: Base) -> tuple[Data, Hyperparameters]:
+    """Read and tokenize the splits, and settle what the recipe leaves to `auto`."""
+    files = {split: recipe.dataset.file(split) for split in SPLITS}
+    examples = {split: read_examples(file) for split, file in files.items() if file is not None}
+    for needed in ("train", "validation"):
+        if needed not in examples:
+            raise InvalidExamples(f"the recipe names no {needed} examples")
+    labels = label_order(examples["train"])
+    limit = token_limit(base)
+    policy = recipe.dataset.long_texts
+    measuring = TextTokenizer.from_file(base.folder / TOKENIZER_FILE, max_tokens=2**31)
+    lengths = [len(t.ids) for t in measuring.encode([row.text for row in examples["train"]])]
+    settled = settle(
+        recipe,
+        rows=len(examples["train"]),
+        longest=int(np.percentile(lengths, 99)),
+        token_limit=limit,
+    )
+    tokenizer = TextTokenizer.from_file(
+        base.folder / TOKENIZER_FILE, max_tokens=settled.max_tokens, long_texts=policy
+    )
+    encoded = {
+        split: encode_split(rows, labels, tokenizer, split=split)
+        for split, rows in examples.items()
+    }
+    records = {
+        split: SplitRecord(rows=len(examples[split]), sha256=sha256_of_file(file))
+        for split, file in files.items()
+        if file is not None
+    }
+    return Data(examples, encoded, labels, tokenizer, records), settled

@@ -1,0 +1,112 @@
+"""The shell of Hone's HTML pages: one file, no scripts, nothing from the network.
+
+Light or dark as the reader's system says. The colours are CSS variables, so that a page's own
+drawings can use them; `LIGHT_SURFACE` and `DARK_SURFACE` are for pictures that lie on a page.
+"""
+
+import html
+import re
+
+LIGHT_SURFACE = "#ffffff"
+DARK_SURFACE = "#1b1f26"
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+# No origin is named, so a page that tried to load something could not.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+STYLE = """
+:root {
+  color-scheme: light dark;
+  --page: #f4f5f7; --surface: #ffffff; --sunken: #f4f5f7; --line: #dcdfe5;
+  --ink: #1a1d23; --muted: #5b6270; --accent: #1d5fbf; --range: #b9d0f0; --warn: #a3450b;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --page: #13161b; --surface: #1b1f26; --sunken: #14171d; --line: #343a45;
+    --ink: #e6e8ec; --muted: #a3abb8; --accent: #82b1ff; --range: #35527f; --warn: #ffab70;
+  }
+}
+* { box-sizing: border-box; }
+body {
+  margin: 0; padding: 2rem 1rem 4rem; background: var(--page); color: var(--ink);
+  font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", "Noto Sans",
+    "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", sans-serif;
+}
+main { max-width: 62rem; margin: 0 auto; }
+h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .5rem; overflow-wrap: anywhere; }
+h2 { font-size: 1.2rem; margin: 0 0 .75rem; }
+h3 { font-size: 1rem; margin: 1.5rem 0 .5rem; }
+p { max-width: 46rem; margin: .5rem 0; overflow-wrap: anywhere; }
+ul { max-width: 46rem; padding-left: 1.2rem; margin: .5rem 0; overflow-wrap: anywhere; }
+.lead { font-size: 1.08rem; color: var(--muted); }
+section {
+  background: var(--surface); border: 1px solid var(--line); border-radius: .6rem;
+  padding: 1.25rem 1.5rem; margin-top: 1rem;
+}
+.facts {
+  display: grid; grid-template-columns: repeat(auto-fit, minmax(12rem, 1fr)); gap: 1rem;
+  margin: 1.25rem 0 0;
+}
+.facts > div {
+  background: var(--surface); border: 1px solid var(--line); border-radius: .6rem;
+  padding: .8rem 1rem;
+}
+.facts dt { color: var(--muted); font-size: .85rem; }
+.facts dd { margin: 0; overflow-wrap: anywhere; }
+.facts .value { font-size: 1.5rem; font-weight: 600; line-height: 1.3; }
+.facts .note { color: var(--muted); font-size: .85rem; }
+.scroll { overflow-x: auto; margin: .75rem 0; }
+table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
+th, td {
+  padding: .32rem 1.3rem .32rem 0; border-bottom: 1px solid var(--line); text-align: left;
+  vertical-align: baseline;
+}
+th:last-child, td:last-child { padding-right: 0; }
+th { color: var(--muted); font-weight: 600; font-size: .85rem; vertical-align: bottom; }
+td { min-width: 2.5rem; max-width: 38rem; overflow-wrap: anywhere; }
+.number { text-align: right; white-space: nowrap; }
+tbody tr:last-child td { border-bottom: 0; }
+small { color: var(--muted); font-size: .85rem; }
+.gauge { width: 6rem; height: .7rem; margin-right: .6rem; vertical-align: -.05rem; }
+.gauge .track { fill: var(--sunken); }
+.gauge .range { fill: var(--range); }
+.gauge .point { fill: var(--accent); }
+figure { margin: 1rem 0; overflow-x: auto; }
+figure img { display: block; max-width: 100%; height: auto; }
+figure img.large { min-width: 42rem; }
+figcaption { color: var(--muted); font-size: .9rem; max-width: 46rem; margin-top: .4rem; }
+pre {
+  background: var(--sunken); border: 1px solid var(--line); border-radius: .4rem; margin: .75rem 0;
+  padding: .8rem 1rem; max-height: 26rem; overflow: auto; white-space: pre-wrap;
+  overflow-wrap: anywhere; font: .86rem/1.5 ui-monospace, "SF Mono", Consolas, "Liberation Mono",
+    "DejaVu Sans Mono", monospace;
+}
+@media (max-width: 40rem) { section { padding: 1rem; } body { padding: 1rem .6rem 3rem; } }
+@media print {
+  body { background: none; padding: 0; } section, tr, figure { break-inside: avoid; }
+  pre { max-height: none; }
+}
+"""
+
+
+def visible(text: str) -> str:
+    """Return the text with control characters, which no page may hold, shown as U+FFFD."""
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def escape(text: object) -> str:
+    """Return any text so that it is only text, in an element or in a quoted attribute."""
+    return html.escape(visible(str(text)), quote=True)
+
+
+def page(title: str, body: str) -> str:
+    """Return a whole page; `title` is text, `body` is HTML that goes into its `main`."""
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n"
+        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )

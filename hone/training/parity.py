@@ -1,0 +1,169 @@
+"""The parity gate: an exported model must answer as the trained one does.
+
+Both are run on the user's own validation texts: the trained model as torch left it, and the
+exported one from the files that would be published, through the very code that serves them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hone.models.engines import FloatArray
+from hone.models.manifest import ParityRecord, Variant
+from hone.models.predictor import Predictor
+from hone.models.scoring import Labels, bootstrap
+from hone.models.tokenizer import TokenizedText
+from hone.training.dataset import length_sorted_batches
+
+_BATCH = 16
+_ROWS_ALONE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a variant may differ by. Accuracy in points of 1.0; differences in logits."""
+
+    least_equal: float
+    most_accuracy_lost: float
+    most_logit_difference: float
+    most_alone_difference: float
+
+
+EXACT = Bounds(
+    least_equal=1.0,
+    most_accuracy_lost=0.0,
+    most_logit_difference=1e-2,
+    most_alone_difference=1e-2,
+)
+QUANTIZED = Bounds(
+    least_equal=0.98,
+    most_accuracy_lost=0.005,
+    most_logit_difference=1e3,  # quantized logits are judged by their answers; NaN is refused
+    most_alone_difference=1e3,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The trained model's answers: its labels in order, logits (rows, labels), and the truth."""
+
+    labels: tuple[str, ...]
+    texts: list[str]
+    logits: npt.NDArray[np.float32]
+    truth: Labels
+
+
+def bounds_for(variant: Variant) -> Bounds:
+    """Return fp32's strict bounds, or those of a variant with fewer bits."""
+    return EXACT if variant == "fp32" else QUANTIZED
+
+
+def check_parity(predictor: Predictor, reference: Reference, bounds: Bounds) -> ParityRecord:
+    """Compare an exported model with the trained one; the record says whether it may be published.
+
+    A quantized model scales activations by the whole batch, so a text's logits depend a little
+    on its neighbours; alone and in a batch it must still give the same label as often as the
+    bounds ask.
+    """
+    tokens = predictor.tokenize(reference.texts)
+    logits = _in_batches(predictor, tokens)
+    trained = reference.logits.argmax(axis=1)
+    # Label names, not positions: a bundle whose labels are in another order answers wrongly
+    # although every logit is right.
+    position = {label: index for index, label in enumerate(reference.labels)}
+    names = [position.get(label, -1) for label in predictor.labels]
+    exported = np.array(names)[logits.argmax(axis=1)]
+    alone_equal, alone_difference = _alone_and_in_batch(predictor, tokens, logits)
+    right_before, right_after = trained == reference.truth, exported == reference.truth
+    change = bootstrap(
+        lambda rows: float(right_after[rows].mean() - right_before[rows].mean()), len(tokens)
+    )
+    record = ParityRecord(
+        passed=True,
+        rows=len(tokens),
+        equal_predictions=float((exported == trained).mean()),
+        largest_logit_difference=_largest(logits - reference.logits),
+        accuracy_trained=float(right_before.mean()),
+        accuracy_exported=float(right_after.mean()),
+        accuracy_change_low=change.low,
+        accuracy_change_high=change.high,
+        alone_and_in_batch_difference=alone_difference,
+        alone_and_in_batch_equal=alone_equal,
+    )
+    reasons = _reasons(record, bounds, same_labels=predictor.labels == reference.labels)
+    return record.model_copy(update={"passed": not reasons, "reasons": reasons})
+
+
+def _in_batches(predictor: Predictor, tokens: Sequence[TokenizedText]) -> FloatArray:
+    """Return logits (rows, labels), run in padded batches as the service would."""
+    logits = np.empty((len(tokens), len(predictor.labels)), dtype=np.float32)
+    lengths = np.array([len(text.ids) for text in tokens])
+    for rows in length_sorted_batches(lengths, _BATCH):
+        logits[rows] = predictor.logits([tokens[i] for i in rows])
+    return logits
+
+
+def _alone_and_in_batch(
+    predictor: Predictor, tokens: Sequence[TokenizedText], together: FloatArray
+) -> tuple[float, float]:
+    """Run some rows alone and return (share with the same label, largest logit difference).
+
+    The batch they are compared with is padded to twice the longest text as well, so that a model
+    that reads its padding is found out even where all texts are equally long.
+    """
+    rows = np.unique(np.linspace(0, len(tokens) - 1, min(_ROWS_ALONE, len(tokens))).astype(int))
+    alone = np.concatenate([predictor.logits([tokens[i]]) for i in rows])
+    padded = np.concatenate([_padded_twice(predictor, tokens[i]) for i in rows[:20]])
+    difference = max(_largest(alone - together[rows]), _largest(alone[:20] - padded))
+    labels = alone.argmax(axis=1)
+    equal = (labels == together[rows].argmax(axis=1)).mean()
+    equal_padded = (labels[:20] == padded.argmax(axis=1)).mean()
+    return float(min(equal, equal_padded)), difference
+
+
+def _padded_twice(predictor: Predictor, text: TokenizedText) -> FloatArray:
+    ids, mask = predictor.tokenizer.pad([text])
+    room = min(ids.shape[1], predictor.tokenizer.max_tokens - ids.shape[1])
+    ids = np.pad(ids, ((0, 0), (0, room)), constant_values=predictor.tokenizer.pad_id)
+    return predictor.engine.run(ids, np.pad(mask, ((0, 0), (0, room))))
+
+
+def _largest(difference: npt.NDArray[np.floating]) -> float:
+    """Return the largest absolute value; infinity where something is not a number."""
+    value = np.abs(difference).max()
+    return float(value) if np.isfinite(value) else float("inf")
+
+
+def _reasons(record: ParityRecord, bounds: Bounds, *, same_labels: bool) -> list[str]:
+    lost = record.accuracy_trained - record.accuracy_exported
+    found = []
+    if not same_labels:
+        found.append("its labels are not those of the trained model in the same order")
+    if record.equal_predictions < bounds.least_equal:
+        found.append(
+            f"it agrees on {record.equal_predictions:.2%} of {record.rows} validation rows; "
+            f"{bounds.least_equal:.0%} is the least"
+        )
+    if lost > bounds.most_accuracy_lost + 1e-9:
+        found.append(
+            f"its accuracy is {100 * lost:.2f} points lower; "
+            f"{100 * bounds.most_accuracy_lost:g} is the most"
+        )
+    # `not <=` rather than `>`: a difference that is not a number must be refused as well.
+    if not record.largest_logit_difference <= bounds.most_logit_difference:
+        found.append(
+            f"a logit differs by {record.largest_logit_difference:.2g}; "
+            f"{bounds.most_logit_difference:g} is the most"
+        )
+    if record.alone_and_in_batch_equal < bounds.least_equal:
+        found.append(
+            f"a text alone and in a batch gives the same label for only "
+            f"{record.alone_and_in_batch_equal:.2%}"
+        )
+    if not record.alone_and_in_batch_difference <= bounds.most_alone_difference:
+        found.append(
+            f"a text alone and in a batch differs by {record.alone_and_in_batch_difference:.2g}"
+        )
+    return found

@@ -1,0 +1,368 @@
+"""The pictures of a model card: who is mistaken for whom, and how the training went.
+
+Drawn without pyplot, so that no window, global figure or display is involved. Colours that carry
+meaning are a blue and an orange, which the colour-blind can tell apart.
+"""
+
+import io
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import font_manager, style
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
+from matplotlib.figure import Figure
+from PIL import Image
+
+from hone.models.scoring import Evaluation
+from hone.training.checkpoint import Progress
+from hone.training.events import duration
+from hone.training.page import DARK_SURFACE, LIGHT_SURFACE
+
+_NUMBERED_CELLS = 20
+"""With more classes than this, counts in the cells could not be read."""
+_LONGEST_NAME = 36
+_COLOURS = 64
+_CSS_DPI = 96
+_LEAST_SHADE = 0.14
+_LEGEND = (0.01, 0.05, 0.2, 0.5, 1.0)
+
+_FONTS = (
+    "DejaVu Sans",  # comes with matplotlib
+    "Noto Sans CJK SC",
+    "Noto Sans SC",
+    "Source Han Sans SC",
+    "WenQuanYi Zen Hei",
+    "WenQuanYi Micro Hei",
+    "PingFang SC",
+    "Hiragino Sans GB",
+    "Microsoft YaHei",
+    "Noto Sans CJK JP",
+    "Noto Sans CJK KR",
+)
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Png:
+    """A PNG file's bytes, and its size in CSS pixels."""
+
+    content: bytes
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Theme:
+    """The colours of a picture. The ramps go from a share of nothing to a share of all."""
+
+    surface: str
+    ink: str
+    muted: str
+    line: str
+    right: tuple[str, str]
+    wrong: tuple[str, str]
+
+
+LIGHT = Theme(
+    surface=LIGHT_SURFACE,
+    ink="#1a1d23",
+    muted="#5b6270",
+    line="#dcdfe5",
+    right=("#e3edfb", "#1d5fbf"),
+    wrong=("#fdebdc", "#c4500c"),
+)
+DARK = Theme(
+    surface=DARK_SURFACE,
+    ink="#e6e8ec",
+    muted="#a3abb8",
+    line="#3b424e",
+    right=("#24344d", "#82b1ff"),
+    wrong=("#46301f", "#ffa45c"),
+)
+
+
+def confusion_picture(evaluation: Evaluation, *, dark: bool, dpi: int) -> Png:
+    """Draw the confusion matrix: a row for each true label, shaded by its share of the row.
+
+    Up to 20 classes the cells hold counts. With more, the columns are named by class number only.
+    """
+    theme = DARK if dark else LIGHT
+    counts = np.array(evaluation.confusion, dtype=np.float64)
+    classes = len(counts)
+    inches = _side(classes)
+    with _drawn_in(theme, _fonts()):
+        figure = Figure(figsize=(inches, inches))
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.imshow(_shades(counts, theme), interpolation="nearest", aspect="equal")
+        _rule(axes, classes, theme)
+        _name_axes(axes, evaluation.labels, inches)
+        if classes <= _NUMBERED_CELLS:
+            _write_counts(axes, counts, theme, inches)
+        else:
+            _draw_legend(figure, theme, inches)
+        return _png(figure, dpi=dpi, surface=theme.surface)
+
+
+def curves_picture(progress: Progress, *, dark: bool, dpi: int) -> Png:
+    """Draw the losses and the validation accuracy over optimizer steps and training time."""
+    theme = DARK if dark else LIGHT
+    with _drawn_in(theme, _fonts()):
+        figure = Figure(figsize=(8.8, 3.1))
+        left, right = figure.subplots(1, 2)
+        figure.subplots_adjust(wspace=0.22)
+        _draw_losses(left, progress, theme)
+        _draw_accuracy(right, progress, theme)
+        for axes in (left, right):
+            axes.set_xlabel("optimizer step")
+            axes.set_xlim(0, max(progress.step, 1) * 1.02)
+            axes.grid(axis="y")
+            _mark_times(axes, progress)
+        return _png(figure, dpi=dpi, surface=theme.surface)
+
+
+def can_be_drawn(texts: Sequence[str]) -> bool:
+    """Whether the fonts of this machine have every character of the texts."""
+    known: set[int] = set()
+    for family in _fonts():
+        path = font_manager.findfont(font_manager.FontProperties(family=family))
+        known.update(font_manager.get_font(path).get_charmap())
+    return all(ord(character) in known for text in texts for character in text)
+
+
+def _fonts() -> list[str]:
+    installed = set(font_manager.fontManager.get_font_names())
+    return [family for family in _FONTS if family in installed] or ["DejaVu Sans"]
+
+
+@contextmanager
+def _drawn_in(theme: Theme, fonts: list[str]) -> Iterator[None]:
+    """Draw with the theme's colours, whatever the user's matplotlibrc says."""
+    settings = {
+        "font.family": fonts,
+        "font.size": 9,
+        "text.color": theme.ink,
+        "text.parse_math": False,
+        "axes.facecolor": theme.surface,
+        "axes.edgecolor": theme.line,
+        "axes.labelcolor": theme.muted,
+        "axes.titlelocation": "left",
+        "axes.titlesize": 10,
+        "axes.titleweight": "bold",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+        "xtick.color": theme.line,
+        "ytick.color": theme.line,
+        "xtick.labelcolor": theme.muted,
+        "ytick.labelcolor": theme.muted,
+        "grid.color": theme.line,
+        "grid.linewidth": 0.6,
+        "legend.frameon": False,
+    }
+    with style.context(settings, after_reset=True):
+        yield
+
+
+def _png(figure: Figure, *, dpi: int, surface: str) -> Png:
+    """Render with a palette instead of 24 bits a pixel: a third of the size."""
+    FigureCanvasAgg(figure)
+    drawn = io.BytesIO()
+    figure.savefig(
+        drawn, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.08, facecolor=surface
+    )
+    image = Image.open(drawn).convert("RGB")
+    small = io.BytesIO()
+    image.quantize(_COLOURS, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
+    width, height = (round(pixels * _CSS_DPI / dpi) for pixels in image.size)
+    return Png(small.getvalue(), width, height)
+
+
+def _side(classes: int) -> float:
+    """Return the length of the matrix's side in inches."""
+    if classes > _NUMBERED_CELLS:
+        return min(8.0, max(5.0, 0.2 * classes))
+    return max(2.2, 0.4 * classes)
+
+
+def _shades(counts: Floats, theme: Theme) -> Floats:
+    """Return colours (classes, classes, 3): blue on the diagonal, orange off it.
+
+    The shade follows the square root of a cell's share of its row, or else the few mistakes of
+    a good model would be too pale to see.
+    """
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    diagonal = np.eye(len(counts), dtype=bool)
+    colours = np.where(diagonal[..., None], _ramp(share, theme.right), _ramp(share, theme.wrong))
+    return np.where((counts > 0)[..., None], colours, to_rgb(theme.surface))
+
+
+def _ramp(share: Floats, ends: tuple[str, str]) -> Floats:
+    colours = LinearSegmentedColormap.from_list("", ends)
+    strength = _LEAST_SHADE + (1 - _LEAST_SHADE) * np.sqrt(share)
+    return np.asarray(colours(strength), dtype=np.float64)[..., :3]
+
+
+def _name_axes(axes: Any, labels: Sequence[str], inches: float) -> None:  # noqa: ANN401 - untyped
+    classes = len(labels)
+    names = [_shortened(label) for label in labels]
+    readable = can_be_drawn(names)
+    numbers = [str(index) for index in range(classes)]
+    room = 72 * inches / classes  # points from one row to the next
+    size = min(9.0, max(4.5, 0.82 * room))
+    step = math.ceil(size / room)
+    if classes > _NUMBERED_CELLS and readable:
+        names = [f"{name}  {number}" for name, number in zip(names, numbers, strict=True)]
+    shown = range(0, classes, step)
+    axes.set_yticks(shown, [(names if readable else numbers)[i] for i in shown], fontsize=size)
+    if classes > _NUMBERED_CELLS or not readable:
+        step = max(step, math.ceil(1.6 * size / room))
+        shown = range(0, classes, step)
+        axes.set_xticks(shown, [numbers[i] for i in shown], fontsize=size)
+    else:
+        narrow = max(map(len, names)) * 0.6 * size > room
+        axes.set_xticks(range(classes), names, fontsize=size, rotation=90 if narrow else 0)
+    by_number = "" if readable and classes <= _NUMBERED_CELLS else " (class number)"
+    axes.set_xlabel(f"answered{by_number}")
+    axes.set_ylabel("truth" if readable else f"truth{by_number}")
+    axes.tick_params(length=0)
+
+
+def _rule(axes: Any, classes: int, theme: Theme) -> None:  # noqa: ANN401 - untyped
+    """Draw lines between the cells, or after every fifth where they are many."""
+    every = 1 if classes <= _NUMBERED_CELLS else 5
+    between = np.arange(every, classes, every) - 0.5
+    axes.hlines(between, -0.5, classes - 0.5, color=theme.line, linewidth=0.6)
+    axes.vlines(between, -0.5, classes - 0.5, color=theme.line, linewidth=0.6)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(True)
+
+
+def _shortened(label: str) -> str:
+    """Keep both ends of a long name: names that begin alike often differ at the end."""
+    label = " ".join(label.split())
+    if len(label) <= _LONGEST_NAME:
+        return label
+    return f"{label[: _LONGEST_NAME - 12]}…{label[-11:]}"
+
+
+def _write_counts(axes: Any, counts: Floats, theme: Theme, inches: float) -> None:  # noqa: ANN401
+    digits = len(str(int(counts.max())))
+    room = 72 * inches / len(counts)
+    size = min(10.0, 0.9 * room / (0.65 * digits))
+    colours = _shades(counts, theme)
+    for truth, answered in np.argwhere(counts > 0):
+        axes.text(
+            answered,
+            truth,
+            str(int(counts[truth, answered])),
+            ha="center",
+            va="center",
+            fontsize=size,
+            color=_ink_on(colours[truth, answered]),
+        )
+
+
+def _ink_on(colour: Floats) -> str:
+    """Return the ink, dark or white, that stands out more (WCAG's contrast ratio)."""
+    linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+    luminance = float(linear @ np.array([0.2126, 0.7152, 0.0722]))
+    return "#101215" if (luminance + 0.05) ** 2 > 0.056 * 1.05 else "#ffffff"
+
+
+def _draw_legend(figure: Figure, theme: Theme, inches: float) -> None:
+    """Draw two rows of patches under the matrix, for those shares that are easy to name."""
+    cells, share = len(_LEGEND), np.array(_LEGEND)
+    width, height = 2.4 / inches, 0.36 / inches
+    axes = figure.add_axes((1 - width, -0.85 / inches, width, height))
+    axes.imshow([_ramp(share, theme.right), _ramp(share, theme.wrong)], aspect="auto")
+    axes.set_xticks(range(cells), [f"{100 * part:g} %" for part in share], fontsize=7)
+    axes.set_yticks([0, 1], ["right", "wrong"], fontsize=7)
+    axes.set_xlabel("share of the true label's rows", fontsize=7)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _draw_losses(axes: Any, progress: Progress, theme: Theme) -> None:  # noqa: ANN401 - untyped
+    axes.set_title("Loss")
+    if progress.losses:
+        steps, losses = _finite(progress.losses)
+        axes.plot(steps, losses, color=theme.right[1], alpha=0.3, linewidth=0.8)
+        axes.plot(*_smoothed(steps, losses), color=theme.right[1], label="training, smoothed")
+    steps, losses = _finite([(e["step"], e["loss"]) for e in progress.evaluations])
+    axes.plot(steps, losses, color=theme.wrong[1], marker="o", markersize=3.5, label="validation")
+    best = best_evaluation(progress)
+    if best is not None:
+        _ring(axes, best["step"], best["loss"], theme)
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="upper right")
+
+
+def _ring(axes: Any, step: float, value: float, theme: Theme) -> None:  # noqa: ANN401 - untyped
+    """Mark the evaluation whose weights were kept."""
+    axes.plot(
+        [step],
+        [value],
+        "o",
+        markersize=9,
+        fillstyle="none",
+        color=theme.ink,
+        label="weights kept",
+    )
+
+
+def _draw_accuracy(axes: Any, progress: Progress, theme: Theme) -> None:  # noqa: ANN401 - untyped
+    axes.set_title("Validation accuracy")
+    evaluations = progress.evaluations
+    steps = [e["step"] for e in evaluations]
+    accuracies = [e["accuracy"] for e in evaluations]
+    axes.plot(steps, accuracies, color=theme.wrong[1], marker="o", markersize=3.5)
+    best = best_evaluation(progress)
+    if best is None:
+        return
+    _ring(axes, best["step"], best["accuracy"], theme)
+    axes.legend(loc="lower right")
+    spread = max(max(accuracies) - min(accuracies), 0.02)
+    axes.set_ylim(min(accuracies) - 0.3 * spread, max(accuracies) + 0.15 * spread)
+
+
+def best_evaluation(progress: Progress) -> dict[str, float] | None:
+    """Return the evaluation whose weights were kept."""
+    return next((e for e in progress.evaluations if e["loss"] == progress.best_loss), None)
+
+
+def _mark_times(axes: Any, progress: Progress) -> None:  # noqa: ANN401 - untyped
+    """Write the training time over some of the evaluations."""
+    evaluations = progress.evaluations
+    every = math.ceil(len(evaluations) / 4) if evaluations else 1
+    marked = evaluations[::-1][::every]
+    above = axes.secondary_xaxis("top")
+    above.set_xticks(
+        [e["step"] for e in marked], [duration(e["seconds"]) for e in marked], fontsize=7
+    )
+    above.tick_params(length=2, pad=1)
+    above.spines["top"].set_visible(False)
+    axes.title.set_position((0, 1.1))
+
+
+def _finite(points: Sequence[Sequence[float]]) -> tuple[Floats, Floats]:
+    """Return xs and ys without the points that are not a number, as of a loss that ran away."""
+    found = np.array(points, dtype=np.float64).reshape(-1, 2)
+    found = found[np.isfinite(found).all(axis=1)]
+    return found[:, 0], found[:, 1]
+
+
+def _smoothed(xs: Floats, ys: Floats) -> tuple[Floats, Floats]:
+    """Return a running mean over about a fifteenth of the points, narrower towards the ends."""
+    half = max(1, len(ys) // 30)
+    sums = np.concatenate([[0.0], np.cumsum(ys)])
+    positions = np.arange(len(ys))
+    reach = np.minimum(half, np.minimum(positions, len(ys) - 1 - positions))
+    return xs, (sums[positions + reach + 1] - sums[positions - reach]) / (2 * reach + 1)

@@ -1,0 +1,1 @@
+"""Checking, mending and splitting of example files: what `hone prepare` does."""

@@ -1,0 +1,197 @@
+"""The recommended mends of FILE: what each looks for, how it says it, and what a yes does.
+
+The order matters: spellings are merged before labels are compared, conflicts are judged by all
+rows before repeats are dropped, and classes are counted last.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hone.training.preparation.problems import EXAMPLES_SHOWN, Problem, counted
+from hone.training.preparation.spool import Spool, shown
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """`find` returns None when all is well; `mend` follows a yes, right after `find`."""
+
+    find: Callable[[Spool], Problem | None]
+    mend: Callable[[Spool], None]
+
+
+def recommended_checks(*, min_per_class: int) -> tuple[Check, ...]:
+    """Return the checks that ask, in their order."""
+    return (
+        Check(find_spellings, merge_spellings),
+        Check(find_conflicts, lambda spool: spool.drop("temp.outvoted", "conflicting_labels")),
+        Check(find_repeats, lambda spool: spool.drop("temp.repeats", "duplicate")),
+        Check(
+            lambda spool: find_rare_classes(spool, min_per_class),
+            lambda spool: spool.drop("temp.rare_rows", "rare_class"),
+        ),
+    )
+
+
+def find_spellings(spool: Spool) -> Problem | None:
+    """Find labels that differ by case, spaces or width only; FILE's commonest spelling wins."""
+    spool.temporary(
+        "spellings",
+        "SELECT label, sum(origin = 'file') AS in_file, count(*) AS rows,"
+        " folded(label) AS folded FROM kept GROUP BY label",
+    )
+    ways = spool.temporary(
+        "renames",
+        "SELECT * FROM (SELECT label, rows, folded, trimmed(first_value(label) OVER"
+        " (PARTITION BY folded ORDER BY in_file DESC, rows DESC, label)) AS becomes"
+        " FROM temp.spellings) WHERE label != becomes",
+    )
+    if not ways:
+        return None
+    rows = spool.number("SELECT sum(rows) FROM temp.renames")
+    labels = spool.number("SELECT count(DISTINCT folded) FROM temp.renames")
+    query = "SELECT label, becomes, rows FROM temp.renames ORDER BY rows DESC, label LIMIT ?"
+    return Problem(
+        "label_spellings",
+        "recommended",
+        rows,
+        f"{counted(rows, 'row')} with labels that differ from the commonest spelling by case, "
+        f"width or spaces only ({counted(labels, 'label')})",
+        "write every label in its commonest spelling, without spaces around it",
+        tuple(
+            {"label": label, "becomes": becomes, "rows": count}
+            for label, becomes, count in spool.select(query, (EXAMPLES_SHOWN,))
+        ),
+    )
+
+
+def merge_spellings(spool: Spool) -> None:
+    """Rename labels as `find_spellings` found."""
+    spool.run("CREATE INDEX temp.renames_by_label ON renames (label)")
+    spool.run(
+        "UPDATE rows SET label = (SELECT becomes FROM temp.renames r WHERE r.label = rows.label)"
+        " WHERE reason IS NULL AND label IN (SELECT label FROM temp.renames)"
+    )
+
+
+def find_conflicts(spool: Spool) -> Problem | None:
+    """Find texts of FILE that stand with more than one label."""
+    texts = spool.temporary(
+        "conflicts",
+        "SELECT words, min(id) AS first, count(*) AS rows FROM kept_file GROUP BY words"
+        " HAVING count(DISTINCT label) > 1",
+    )
+    if not texts:
+        return None
+    decided = spool.temporary(
+        "majorities",
+        "SELECT c.words, r.label, c.rows FROM temp.conflicts c CROSS JOIN kept_file r"
+        " ON r.words = c.words GROUP BY c.words, r.label HAVING 2 * count(*) > c.rows",
+    )
+    spool.run("CREATE INDEX temp.majorities_by_words ON majorities (words)")
+    spool.temporary(
+        "outvoted",
+        "SELECT r.id FROM temp.conflicts c CROSS JOIN kept_file r ON r.words = c.words"
+        " LEFT JOIN temp.majorities m ON m.words = c.words"
+        " WHERE m.label IS NULL OR m.label != r.label",
+    )
+    rows = spool.number("SELECT sum(rows) FROM temp.conflicts")
+    return Problem(
+        "conflicting_labels",
+        "recommended",
+        rows,
+        f"{counted(texts, 'text stands', 'texts stand')} with different labels, "
+        f"in {counted(rows, 'row')}",
+        _conflict_mend(decided, texts - decided),
+        conflict_examples(spool),
+    )
+
+
+def _conflict_mend(decided: int, undecided: int) -> str:
+    parts = []
+    if decided:
+        parts.append(f"keep only the majority's label of {counted(decided, 'text')}")
+    if undecided:
+        parts.append(f"drop {counted(undecided, 'text')} without a majority")
+    return ", ".join(parts)
+
+
+def conflict_examples(spool: Spool) -> tuple[dict[str, object], ...]:
+    """Return the first texts of `temp.conflicts`, each with the lines of every label."""
+    query = (
+        "SELECT c.first, r.origin, r.number, r.text, r.label, m.label FROM"
+        " (SELECT * FROM temp.conflicts ORDER BY first LIMIT ?) c"
+        " CROSS JOIN kept r ON r.words = c.words"
+        " LEFT JOIN temp.majorities m ON m.words = c.words ORDER BY c.first, r.id"
+    )
+    examples: dict[object, dict[str, object]] = {}
+    for first, origin, number, text, label, majority in spool.select(query, (EXAMPLES_SHOWN,)):
+        example = examples.setdefault(
+            first, {"text": shown(text), "keeps": majority, "rows": list[object]()}
+        )
+        rows = example["rows"]
+        if isinstance(rows, list) and len(rows) < EXAMPLES_SHOWN:
+            rows.append({**spool.place(origin, number), "label": label})
+    return tuple(examples.values())
+
+
+def find_repeats(spool: Spool) -> Problem | None:
+    """Find rows of FILE with the words and the label of an earlier one."""
+    rows = spool.temporary(
+        "repeats",
+        "SELECT id, first FROM (SELECT id, min(id) OVER (PARTITION BY words, label) AS first"
+        " FROM kept_file) WHERE id > first",
+    )
+    if not rows:
+        return None
+    exact = spool.number(
+        "SELECT count(*) FROM temp.repeats d CROSS JOIN rows a ON a.id = d.id"
+        " CROSS JOIN rows b ON b.id = d.first WHERE a.text = b.text"
+    )
+    return Problem(
+        "duplicates",
+        "recommended",
+        rows,
+        f"{counted(rows, 'row repeats', 'rows repeat')} an earlier one with the same label: "
+        f"{exact:,} exactly, {rows - exact:,} but for case, punctuation or spaces",
+        "keep the first of each",
+        _repeat_examples(spool),
+    )
+
+
+def _repeat_examples(spool: Spool) -> tuple[dict[str, object], ...]:
+    query = (
+        "SELECT a.origin, a.number, b.number, a.text, a.label"
+        " FROM (SELECT * FROM temp.repeats ORDER BY id LIMIT ?) d"
+        " CROSS JOIN rows a ON a.id = d.id CROSS JOIN rows b ON b.id = d.first"
+    )
+    return tuple(
+        {**spool.place(origin, number), "repeats": first, "text": shown(text), "label": label}
+        for origin, number, first, text, label in spool.select(query, (EXAMPLES_SHOWN,))
+    )
+
+
+def find_rare_classes(spool: Spool, min_per_class: int) -> Problem | None:
+    """Find the classes with fewer rows in FILE than wanted; their rows go from every split."""
+    classes = spool.temporary(
+        "rare",
+        "SELECT label, count(*) AS rows FROM kept_file GROUP BY label HAVING count(*) < ?",
+        (min_per_class,),
+    )
+    if not classes:
+        return None
+    rows = spool.temporary(
+        "rare_rows", "SELECT id FROM kept WHERE label IN (SELECT label FROM temp.rare)"
+    )
+    query = "SELECT label, rows FROM temp.rare ORDER BY rows DESC, label LIMIT ?"
+    return Problem(
+        "rare_classes",
+        "recommended",
+        rows,
+        f"{counted(classes, 'class has', 'classes have')} fewer than {min_per_class} rows "
+        f"({counted(rows, 'row')} together): too few to learn, to choose by and to test",
+        "drop these classes",
+        tuple(
+            {"label": label, "rows": count}
+            for label, count in spool.select(query, (EXAMPLES_SHOWN,))
+        ),
+    )

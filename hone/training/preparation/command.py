@@ -1,0 +1,128 @@
+"""`hone prepare FILE`: the command line of the preparation."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+
+from hone.training.preparation.prepare import PrepareOptions, prepare
+from hone.training.preparation.problems import Answer, Problem
+from hone.training.preparation.readers import FORMATS
+from hone.training.preparation.report import PrepareReport
+from hone.training.preparation.terminal import ask_at_terminal, print_report, progress_on
+
+MENDS_WAIT = 2
+"""Exit status when there was nobody to say yes, and nothing was written."""
+
+
+def prepare_command(  # noqa: PLR0913 - one parameter for each option
+    *,
+    file: Annotated[
+        Path, typer.Argument(help=f"The examples: {', '.join(FORMATS)}.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="The folder to write, by default build/<name of FILE>.")
+    ] = None,
+    test: Annotated[
+        Path | None, typer.Option(help="A test split of its own; none is cut from FILE then.")
+    ] = None,
+    validation: Annotated[
+        Path | None, typer.Option(help="A validation split of its own, likewise.")
+    ] = None,
+    text_column: Annotated[
+        str | None, typer.Option(help="The column with the texts: a name, or a number from 1.")
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="The column with the labels, likewise.")
+    ] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", help="The format, if FILE's name does not say it.")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="The encoding, if it is not found rightly.")
+    ] = None,
+    sheet: Annotated[
+        str | None, typer.Option(help="The sheet of a workbook, by default the first.")
+    ] = None,
+    no_header: Annotated[
+        bool, typer.Option("--no-header", help="The first row is an example, not column names.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Mend all that is recommended.")] = False,
+    validation_share: Annotated[
+        float, typer.Option(help="The share of FILE that is cut for validation.")
+    ] = 0.1,
+    test_share: Annotated[
+        float, typer.Option(help="The share of FILE that is cut for the test.")
+    ] = 0.1,
+    seed: Annotated[int, typer.Option(help="Which of the possible cuts is made.")] = 0,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(help="The longest text the base reads, in tokens; by default the base's own."),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="A tokenizer.json to count with, instead of the base's.")
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="The base that will be fine-tuned, by default minilm.")
+    ] = None,
+    min_per_class: Annotated[
+        int, typer.Option(help="Classes with fewer rows are taken for too rare.")
+    ] = 5,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the report as JSON instead of a table.")
+    ] = False,
+) -> None:
+    """Check, mend and split a file of examples.
+
+    Without --yes every recommended mend is asked for. If there is no terminal to ask at,
+    nothing is written and the exit status is 2.
+    """
+    options = PrepareOptions(
+        file=file,
+        out=out,
+        test=test,
+        validation=validation,
+        text_column=text_column,
+        label_column=label_column,
+        format=format_,
+        encoding=encoding,
+        sheet=sheet,
+        no_header=no_header,
+        validation_share=validation_share,
+        test_share=test_share,
+        seed=seed,
+        max_tokens=max_tokens,
+        tokenizer=tokenizer,
+        base=base,
+        min_per_class=min_per_class,
+    )
+    report = _run(options, yes=yes, json=json)
+    if json:
+        sys.stdout.write(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2).decode() + "\n")
+    else:
+        print_report(report, Console())
+    if not report.written:
+        Console(stderr=True).print("Nothing was written: run again with --yes to mend.")
+        raise typer.Exit(MENDS_WAIT)
+
+
+def _run(options: PrepareOptions, *, yes: bool, json: bool) -> PrepareReport:
+    errors = Console(stderr=True)
+    questions = errors if json else Console()
+    with progress_on(errors) as (progress, bar):
+
+        def ask(problem: Problem) -> Answer:
+            if yes:
+                return True
+            if not sys.stdin.isatty():
+                return None
+            bar.stop()
+            try:
+                return ask_at_terminal(problem, questions)
+            finally:
+                bar.start()
+
+        return prepare(options, ask, progress)

@@ -1,0 +1,100 @@
+"""The report, questions and progress at a terminal."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress as Bar
+from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.prompt import Confirm
+from rich.table import Table
+
+from hone.training.preparation.problems import Problem, Progress
+from hone.training.preparation.report import PAGE_NAME, PrepareReport
+
+_EXAMPLES_ASKED_WITH = 5
+_CLASSES_SHOWN = 20
+_COLOURS = {"necessary": "blue", "recommended": "red", "advice": "yellow"}
+
+
+def print_report(report: PrepareReport, console: Console) -> None:
+    """Print what was found, the splits and the classes."""
+    if report.problems:
+        console.print(_problem_table(report))
+    console.print(_class_table(report))
+    for line in _closing_lines(report):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _problem_table(report: PrepareReport) -> Table:
+    table = Table(title="What was found", title_justify="left", show_lines=True)
+    table.add_column("kind", no_wrap=True)
+    table.add_column("rows", justify="right", no_wrap=True)
+    table.add_column("what", overflow="fold")
+    table.add_column("mend", overflow="fold")
+    for problem in report.problems:
+        colour = _COLOURS[problem.severity]
+        done = "done: " if problem.mended else "not done: "
+        mend = f"{done}{escape(problem.mend)}" if problem.mend else ""
+        kind = f"[{colour}]{problem.severity}[/]"
+        table.add_row(kind, f"{problem.count:,}", escape(_with_first_places(problem)), mend)
+    return table
+
+
+def _with_first_places(problem: Problem) -> str:
+    """Name the first lines of a problem: a person looks them up in the file."""
+    lines = [str(e["line"]) for e in problem.examples if "line" in e]
+    if not lines:
+        return problem.message
+    more = ", …" if len(lines) > _EXAMPLES_ASKED_WITH else ""
+    return f"{problem.message} (at {', '.join(lines[:_EXAMPLES_ASKED_WITH])}{more})"
+
+
+def _class_table(report: PrepareReport) -> Table:
+    table = Table(title=f"{len(report.labels):,} classes", title_justify="left")
+    table.add_column("label", overflow="ellipsis", max_width=48)
+    for name in ("rows", "train", "validation", "test"):
+        table.add_column(name, justify="right")
+    for label, *counts in report.labels[:_CLASSES_SHOWN]:
+        table.add_row(escape(label), *(f"{count:,}" for count in counts))
+    if len(report.labels) > _CLASSES_SHOWN:
+        table.add_row(f"… and {len(report.labels) - _CLASSES_SHOWN:,} smaller ones")
+    table.add_section()
+    splits = (f"{split.rows:,}" for split in report.splits.values())
+    table.add_row("all", f"{report.kept:,}", *splits)
+    return table
+
+
+def _closing_lines(report: PrepareReport) -> Iterator[str]:
+    yield f"{report.rows:,} rows read, {report.kept:,} kept, {report.rows - report.kept:,} dropped"
+    if report.lengths is not None:
+        percentiles = ", ".join(f"{n} {v:,}" for n, v in report.lengths.percentiles.items())
+        yield f"Tokens: {percentiles}, longest {report.lengths.longest:,}"
+    if report.shared_instruction is not None and report.shared_instruction_tokens is not None:
+        yield f"Shared instruction: {report.shared_instruction_tokens:,} tokens with every request"
+    if report.written:
+        yield f"Written to {escape(str(report.folder))} (see {PAGE_NAME} there)"
+
+
+def ask_at_terminal(problem: Problem, console: Console) -> bool:
+    """Say what was found, show a few examples, and ask whether to mend it."""
+    console.print(f"\n[bold]{escape(problem.message)}[/]", soft_wrap=True)
+    for example in problem.examples[:_EXAMPLES_ASKED_WITH]:
+        said = ", ".join(f"{name}: {value}" for name, value in example.items())
+        console.print(f"  {escape(said)}", style="dim", overflow="ellipsis", no_wrap=True)
+    return Confirm.ask(f"Mend: {escape(problem.mend)}?", console=console, default=True)
+
+
+@contextmanager
+def progress_on(console: Console) -> Iterator[tuple[Progress, Bar]]:
+    """Show which step is at work; give the callback, and the display to stop while asking."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("opening")
+
+        def advance(step: str, rows: int) -> None:
+            done = f" ({rows:,} rows)" if rows else ""
+            bar.update(task, description=f"{escape(step)}{done}")
+
+        yield advance, bar

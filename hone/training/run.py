@@ -1,0 +1,98 @@
+"""One run: examples -> fine-tuned -> calibrated -> exported -> checked -> published."""
+
+import fcntl
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import transformers
+from accelerate import PartialState
+from accelerate.utils import set_seed
+
+from hone.models.errors import Conflict
+from hone.models.manifest import Manifest
+from hone.training.bases import obtain_base
+from hone.training.classifier import build_classifier, merge_lora
+from hone.training.events import Events
+from hone.training.finetune import Run, fine_tune
+from hone.training.hyperparameters import Hyperparameters
+from hone.training.loading import Data, load_data
+from hone.training.publishing import publish
+from hone.training.recipe import Recipe
+
+
+def run_recipe(
+    recipe: Recipe, *, events: Events, stop_requested: Callable[[], bool], fresh: bool = False
+) -> Manifest | None:
+    """Train, check and publish; return the new version's manifest.
+
+    Goes on from the last checkpoint of the same recipe and data unless `fresh`. Raises
+    ParityFailed when the exported model does not answer as the trained one, Interrupted when
+    asked to stop, and the other HoneErrors for bad input. With several processes only the main
+    one publishes; the others return None.
+    """
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    base = obtain_base(recipe.model.base)
+    data, settled = load_data(recipe, base)
+    folder = run_folder(recipe, data)
+    with _claimed(folder, fresh=fresh):
+        events.emit("run_started", folder=str(folder), model=recipe.saving.name)
+        _tell_data(data, settled, events)
+        set_seed(recipe.training.seed)
+        model = build_classifier(
+            base,
+            recipe.model,
+            labels=len(data.labels),
+            train_embeddings=recipe.training.train_embeddings,
+        )
+        run = Run(folder, recipe, settled, data.tokenizer.pad_id, events, stop_requested)
+        progress = fine_tune(model, data.encoded["train"], data.encoded["validation"], run)
+        if not PartialState().is_main_process:
+            return None
+        merge_lora(model)
+        model.to("cpu").float().eval()
+        manifest = publish(model, base, data, run, progress)
+        for spent in [*folder.glob("checkpoint-*"), *folder.glob("best.safetensors")]:
+            shutil.rmtree(spent) if spent.is_dir() else spent.unlink()
+    return manifest
+
+
+def run_folder(recipe: Recipe, data: Data) -> Path:
+    """Return the folder of a run: the same recipe and data meet the same folder again."""
+    content = recipe.sha256() + "".join(record.sha256 for record in data.records.values())
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    return Path(recipe.saving.runs) / f"{recipe.saving.name}-{digest[:8]}"
+
+
+def _tell_data(data: Data, settled: Hyperparameters, events: Events) -> None:
+    events.emit(
+        "data_loaded",
+        rows={split: record.rows for split, record in data.records.items()},
+        labels=len(data.labels),
+        truncated=sum(split.truncated for split in data.encoded.values()),
+        max_tokens=settled.max_tokens,
+    )
+
+
+@contextmanager
+def _claimed(folder: Path, *, fresh: bool) -> Iterator[None]:
+    """Hold a run's folder for this run; Conflict when another process is at it."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not PartialState().is_main_process:
+        yield
+        return
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(f"another process is training in {folder}") from None
+        if fresh:
+            for path in folder.iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path)
+                elif path.name != ".lock":
+                    path.unlink()
+        yield
