@@ -66,6 +66,8 @@ class OnnxEngine:
         names = {value.name for value in self._session.get_inputs()}
         if names != {"input_ids", "attention_mask"}:
             raise BundleCorrupt(f"{model.name} takes {sorted(names)}, not ids and mask")
+        if "logits" not in {value.name for value in self._session.get_outputs()}:
+            raise BundleCorrupt(f"{model.name} gives no logits")
 
     @property
     def device(self) -> str:

@@ -45,7 +45,7 @@ def read_examples(path: Path) -> list[Example]:
     for number, line in _lines(path):
         try:
             examples.append(_parse(line))
-        except (orjson.JSONDecodeError, ValueError) as error:
+        except ValueError as error:
             problems.append(f"line {number}: {error}")
     if problems:
         shown = "\n  ".join(problems[:100])
@@ -59,12 +59,15 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
         with path.open("rb") as file:
             yield from ((n, line) for n, line in enumerate(file, 1) if line.strip())
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise InvalidExamples(f"there is no file {path}") from None
 
 
 def _parse(line: bytes) -> Example:
-    row = orjson.loads(line)
+    try:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        raise ValueError("is not JSON in UTF-8") from None
     if not isinstance(row, dict):
         raise ValueError("is not a JSON object")  # noqa: TRY004 - one kind of problem for the caller
     text, label = row.get("text"), row.get("label")

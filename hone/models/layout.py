@@ -4,7 +4,6 @@ Which is faster, one thread for each of several callers or several threads for o
 many tokens in a batch, depends on the model and on the processor. So it is tried.
 """
 
-import itertools
 import os
 import threading
 import time
@@ -26,7 +25,7 @@ _CPU_BATCHES_OF_ONE_WORKER = (4, 16)
 _GPU_BATCH_TOKENS = (1024, 4096, 16384, 65536)
 _GPU_WORKERS = 2
 _MOST_TEXTS = 4096
-_ROUNDS = 2
+_QUEUE = 32
 _NOISE = 0.03
 """A larger batch must be this much faster to be worth the longer wait inside it."""
 
@@ -85,30 +84,32 @@ def measure_layout(
 ) -> tuple[SessionLayout, list[LayoutTrial]]:
     """Try the candidates for about `budget_s` seconds; return the fastest and all results.
 
-    Every candidate runs the same random texts, whose lengths follow the training texts'. Each
-    counts with the better of two interleaved rounds, so that a neighbour's burst on the machine
-    does not decide. Candidates whose batches would be too few to tell are left out.
+    Every candidate runs the same random texts, whose lengths follow the training texts', in
+    batches as they would form out of a queue of 32. After each round the slower half goes, and
+    a candidate counts with its best round, so that a neighbour's burst on the machine does not
+    decide.
     """
     if len(candidates) == 1:
         return candidates[0], []
     rows = _random_rows(lengths, vocabulary_size)
-    share_s = budget_s / (len(candidates) * _ROUNDS)
-    texts = _texts_in(share_s, engine_for(candidates[0].intra_threads), rows, candidates[0])
-    chosen = rows[:texts]
-    deadline = time.perf_counter() + budget_s * 1.5
-    best: dict[SessionLayout, float] = {}
-    for turn, layout in itertools.product(range(_ROUNDS), candidates):
-        if best and turn and time.perf_counter() > deadline:
+    share_s = budget_s / (2 * len(candidates))
+    first = candidates[0]
+    texts = rows[: _texts_in(share_s, engine_for(first.intra_threads), rows, first)]
+    rates: dict[SessionLayout, float] = {}
+    left = list(candidates)
+    deadline = time.perf_counter() + budget_s
+    while True:
+        for layout in left:
+            engine = engine_for(layout.intra_threads)
+            elapsed_s = _run(engine, _batches(texts, layout.batch_tokens), layout.workers)
+            rates[layout] = max(rates.get(layout, 0.0), len(texts) / elapsed_s)
+        left = sorted(left, key=rates.__getitem__, reverse=True)[: max(2, len(left) // 2)]
+        if time.perf_counter() >= deadline:
             break
-        batches = _batches(chosen, layout.batch_tokens)
-        if len(batches) < layout.workers and best:
-            continue
-        elapsed_s = _run(engine_for(layout.intra_threads), batches, layout.workers)
-        best[layout] = max(best.get(layout, 0.0), texts / elapsed_s)
-    trials = [LayoutTrial(layout, rate) for layout, rate in best.items()]
-    fastest = max(trial.texts_per_s for trial in trials)
-    good = (t.layout for t in trials if t.texts_per_s >= fastest * (1 - _NOISE))
-    return min(good, key=lambda layout: (layout.batch_tokens, layout.intra_threads)), trials
+    fastest = max(rates.values())
+    good = (layout for layout, rate in rates.items() if rate >= fastest * (1 - _NOISE))
+    chosen = min(good, key=lambda layout: (layout.batch_tokens, layout.intra_threads))
+    return chosen, [LayoutTrial(layout, rate) for layout, rate in rates.items()]
 
 
 def _random_rows(lengths: TokenLengths, vocabulary_size: int) -> list[list[int]]:
@@ -133,23 +134,26 @@ def _texts_in(seconds: float, engine: Engine, rows: list[list[int]], layout: Ses
 
 
 def _batches(rows: list[list[int]], batch_tokens: int) -> list[tuple[IntArray, IntArray]]:
-    """Cut the rows, sorted by length, into batches of at most `batch_tokens` padded tokens."""
+    """Cut the rows into batches of at most `batch_tokens` padded tokens.
+
+    As in a queue of `_QUEUE` texts, only neighbours in length among those waiting meet.
+    """
     batches: list[list[list[int]]] = []
-    for row in sorted(rows, key=len):
-        if batches and (len(batches[-1]) + 1) * len(row) <= batch_tokens:
+    for start in range(0, len(rows), _QUEUE):
+        batches.append([])
+        for row in sorted(rows[start : start + _QUEUE], key=len):
+            if batches[-1] and (len(batches[-1]) + 1) * len(row) > batch_tokens:
+                batches.append([])
             batches[-1].append(row)
-        else:
-            batches.append([row])
     return [pad(batch, 0) for batch in batches]
 
 
 def _run(engine: Engine, batches: list[tuple[IntArray, IntArray]], workers: int) -> float:
-    """Run all batches, longest texts first, over `workers` threads; return seconds."""
+    """Run all batches over `workers` threads; return seconds."""
     waiting = list(batches)
     failures: list[Exception] = []
 
     def work() -> None:
-        # pop is atomic, and takes the longest batch that is left: no long one is last alone
         try:
             while waiting:
                 engine.run(*waiting.pop())

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from hone.models.bundle import Bundle
 from hone.models.engines import Device, Engine, FloatArray, OnnxEngine, choose_device
-from hone.models.errors import InvalidInput
+from hone.models.errors import BundleCorrupt, InvalidInput
 from hone.models.manifest import TOKENIZER_FILE, Variant
 from hone.models.tokenizer import TextTokenizer, TokenizedText
 
@@ -79,12 +79,21 @@ def load_predictor(
     device: Device = "auto",
     intra_threads: int = 1,
 ) -> Predictor:
-    """Load a verified text classifier onto a device."""
+    """Load a verified text classifier onto a device.
+
+    BundleCorrupt unless a first text gets one logit for each label.
+    """
     chosen = choose_variant(bundle, variant, device)
     engine = OnnxEngine(bundle.variant_file(chosen), intra_threads=intra_threads, device=device)
-    return Predictor(
+    predictor = Predictor(
         load_tokenizer(bundle),
         engine,
         tuple(bundle.manifest.labels),
         bundle.manifest.calibration.temperature,
     )
+    shape = predictor.logits(predictor.tokenize(["a"])).shape
+    if shape != (1, len(predictor.labels)):
+        raise BundleCorrupt(
+            f"{bundle.folder} has {len(predictor.labels)} labels and a model that answers {shape}"
+        )
+    return predictor

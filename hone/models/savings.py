@@ -35,7 +35,7 @@ class BaselinePrompt(BaseModel):
     `price_model` names the hosted model for prices, in LiteLLM's keys.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     instruction: str
     examples: list[BaselineExample] = []
     static_tokens: int = Field(ge=0)

@@ -9,6 +9,7 @@ SIGHUP looks at the store at once and retries what failed.
 
 import asyncio
 import contextlib
+import functools
 import gc
 import logging
 import os
@@ -41,9 +42,10 @@ _BACKLOG = 2048
 _SPARE_FILES = 256
 
 Announce = Callable[[str], None]
+_say = functools.partial(print, flush=True)
 
 
-def run(settings: Settings, announce: Announce = print) -> None:
+def run(settings: Settings, announce: Announce = _say) -> None:
     """Serve until a signal says to stop. `announce` gets the line that says where.
 
     InvalidInput when the address cannot be bound or the price file cannot be read.

@@ -13,6 +13,7 @@ from hone.models.errors import BundleCorrupt, InvalidInput
 from hone.models.layout import SessionLayout
 from hone.models.manifest import MANIFEST_FILE, Manifest
 from hone.models.predictor import Predictor, choose_variant, load_tokenizer
+from hone.models.tokenizer import TokenizedText
 from hone.service.batcher import Batcher
 from hone.service.errors import InferenceFailed, NotReady
 from hone.service.layouts import load_engine
@@ -20,7 +21,7 @@ from hone.service.metrics import Metrics, ModelMetrics
 from hone.service.savings import SavingsCounter, savings_counter
 from hone.service.settings import Settings
 
-PROBE_TEXT = "Is anybody there?"
+PROBE_TEXT = "a"
 TASK = "text-classification"
 
 FileStamp = tuple[str, int, int, int]
@@ -93,7 +94,8 @@ class LoadedModel:
         except TimeoutError:
             self.batcher.cancel(ticket)
             raise NotReady(f"{self.id} did not answer in {timeout_s:g} s") from None
-        if ticket.first_error() is not None:
+        failed = ticket.first_error()
+        if failed is not None and not isinstance(failed[1], InvalidInput):
             raise InferenceFailed(f"{self.id} cannot classify")
 
     def close(self, timeout_s: float | None = None) -> None:
@@ -127,7 +129,7 @@ def load_model(bundle: Bundle, host: Host, stamps: Sequence[FileStamp]) -> Loade
     engine, layout = load_engine(bundle, variant, tokenizer.vocabulary_size, host.settings)
     temperature = bundle.manifest.calibration.temperature
     predictor = Predictor(tokenizer, engine, facts.labels, temperature)
-    _warm(predictor, facts)
+    _warm(predictor, bundle.manifest)
     savings = savings_counter(bundle, host.prices)
     return LoadedModel(
         facts, predictor, layout, host, variant=variant, savings=savings, stamps=stamps
@@ -155,14 +157,14 @@ def manifest_stamp(stamps: Sequence[FileStamp]) -> FileStamp | None:
     return next((stamp for stamp in stamps if stamp[0] == MANIFEST_FILE), None)
 
 
-def _warm(predictor: Predictor, facts: ModelFacts) -> None:
+def _warm(predictor: Predictor, manifest: Manifest) -> None:
     """Run a few shapes before there is traffic, and see that the answers have the right form."""
-    for texts in ([PROBE_TEXT], [PROBE_TEXT, PROBE_TEXT * 4]):
+    labels, limit = len(manifest.labels), manifest.limits.max_tokens
+    for texts, length in ((1, manifest.token_lengths.p50), (2, manifest.token_lengths.p90)):
+        ids = [predictor.tokenizer.pad_id] * min(max(1, length), limit)
         try:
-            scores = predictor.probabilities(predictor.tokenize(texts))
+            scores = predictor.probabilities([TokenizedText(ids, len(ids))] * texts)
         except Exception as error:  # the library's errors share no class but Exception
-            raise BundleCorrupt(f"{facts} does not run") from error
-        if scores.shape != (len(texts), len(facts.labels)) or not np.isfinite(scores).all():
-            raise BundleCorrupt(
-                f"{facts} gives no score for each of its {len(facts.labels)} labels"
-            )
+            raise BundleCorrupt("the model does not run") from error
+        if scores.shape != (texts, labels) or not np.isfinite(scores).all():
+            raise BundleCorrupt(f"the model does not give a score to each of {labels} labels")

@@ -68,7 +68,7 @@ def _card(summary: RunSummary) -> Document:
             Section("Scores", list(card_scores.scores(summary.evaluations, body))),
             Section("Labels", card_scores.labels(served)),
             Section("Mistakes", card_scores.mistakes(served)),
-            Section("Confidence", card_scores.confidence(body.calibration)),
+            Section("Confidence", card_scores.confidence(body.calibration, served)),
             Section("Data", card_training.data(body)),
             Section("Training", training),
             Section("Exported variants", list(card_training.variants(body))),
@@ -92,16 +92,17 @@ def _facts(summary: RunSummary, served: Served) -> list[Fact]:
         about = "≈ " if baseline.method == ESTIMATED else ""
         facts.append(
             Fact(
-                "Prompt tokens saved per request",
+                "Prompt tokens saved",
                 f"{about}{baseline.static_tokens:,}",
-                baseline.method,
+                f"per request, {baseline.method}",
             )
         )
     return facts
 
 
 def _range(score: Score) -> str:
-    return f"95 %: {score.low:.3f} to {score.high:.3f}, n = {score.n:,}"
+    counted = f"n = {score.n:,}".replace(" ", "\N{NO-BREAK SPACE}")
+    return f"95 %: {score.low:.3f} to {score.high:.3f}, {counted}"
 
 
 def _identity(body: ManifestBody) -> list[Block]:

@@ -49,14 +49,14 @@ def weak_labels(served: Served) -> Iterator[str]:
     if few := sorted((c for c in classes if c.n < _FEW_ROWS), key=lambda c: c.n):
         named = _listed([f"{c.label} ({c.n})" for c in few])
         yield (
-            f"{len(few)} of {len(classes)} labels have fewer than {_FEW_ROWS} {served.split} "
-            f"texts, so how well they are found is known only roughly: {named}."
+            f"With fewer than {_FEW_ROWS} {served.split} texts, how well a label is found is known "
+            f"only roughly. That is so of {len(few)} of the {len(classes)} labels: {named}."
         )
-    if seen := [c for c in classes if c.n]:
-        worst = min(seen, key=lambda c: (c.recall, -c.n))
+    if missed := [c for c in classes if c.n and c.recall < 1]:
+        worst = min(missed, key=lambda c: (c.recall, -c.n))
         yield (
-            f"The label it finds least often is {worst.label}: {worst.recall:.3f} of {worst.n:,} "
-            f"texts (95 % interval {worst.recall_low:.3f} to {worst.recall_high:.3f})."
+            f"The label it finds least often is {worst.label}: its recall is {worst.recall:.3f} "
+            f"(95 % interval {worst.recall_low:.3f} to {worst.recall_high:.3f}, n = {worst.n:,})."
         )
 
 
@@ -94,7 +94,7 @@ def _score_table(by_variant: Mapping[str, Mapping[str, Score]]) -> Table:
             [
                 _SCORE_NAMES.get(name, name.upper() if name.startswith("f") else name),
                 *("–" if s is None else Interval(s.value, s.low, s.high, s.n) for s in cells),
-                ", ".join(kinds),
+                ", ".join(kinds).capitalize(),
             ]
         )
     align = f"l{'r' * len(by_variant)}l"
@@ -147,6 +147,10 @@ def mistakes(served: Served) -> list[Block]:
         "larger share of the row. Class numbers are those of the table of labels.",
         partial(confusion_picture, evaluation),
     )
+    return [picture, *_largest_confusions(evaluation)]
+
+
+def _largest_confusions(evaluation: Evaluation) -> Iterator[Block]:
     pairs = sorted(
         (
             (count, truth, answer)
@@ -156,8 +160,9 @@ def mistakes(served: Served) -> list[Block]:
         ),
         key=lambda pair: (-pair[0], pair[1:]),
     )
-    if not pairs:
-        return [picture, Text(f"There is no mistake on the {served.split} split.")]
+    wrong = sum(count for count, _, _ in pairs)
+    yield Heading("Confusions" if len(pairs) <= _LARGEST_CONFUSIONS else "Largest confusions")
+    yield Text(f"Wrong answers: {wrong:,}. Pairs of labels that they mix up: {len(pairs):,}.")
     rows: list[list[Cell]] = [
         [
             evaluation.labels[truth],
@@ -167,22 +172,22 @@ def mistakes(served: Served) -> list[Block]:
         ]
         for count, truth, answer in pairs[:_LARGEST_CONFUSIONS]
     ]
-    wrong = sum(count for count, _, _ in pairs)
-    return [
-        picture,
-        Heading("Largest confusions"),
-        Text(f"{wrong:,} wrong answers in {len(pairs):,} pairs of labels; these are the largest."),
-        Table(("Truth", "Answered", "Texts", "Of the label's texts"), rows, "llrr"),
-    ]
+    if rows:
+        yield Table(("Truth", "Answered", "Texts", "Of the label's texts"), rows, "llrr")
 
 
-def confidence(found: Calibration) -> list[Block]:
-    """Return what calibration did."""
-    return [
-        Text(
-            f"Logits are divided by a temperature of {found.temperature:.3f} before the softmax, "
-            f"which changes no answer. It was fitted on {found.n:,} validation texts, and on "
-            f"those the expected calibration error (15 bins) went from {found.ece_before:.3f} to "
-            f"{found.ece_after:.3f}."
-        ),
-    ]
+def confidence(found: Calibration, served: Served) -> list[Block]:
+    """Return what calibration did, and how it holds on texts that it was not fitted on."""
+    text = (
+        f"Logits are divided by a temperature of {found.temperature:.3f} before the softmax, "
+        f"which changes no answer. It was fitted on {found.n:,} validation texts, and on those "
+        f"the expected calibration error (15 bins) went from {found.ece_before:.3f} to "
+        f"{found.ece_after:.3f}."
+    )
+    error = served.evaluation.scores.get("expected_calibration_error")
+    if served.split == "test" and error is not None:
+        text += (
+            f" On the test split, variant {served.variant}, it is {error.value:.3f} (95 % interval "
+            f"{error.low:.3f} to {error.high:.3f}, n = {error.n:,})."
+        )
+    return [Text(text)]

@@ -1,6 +1,6 @@
 """The sections of a card that say how the model came about."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,27 @@ from hone.training.checkpoint import Progress
 from hone.training.document import Block, Cell, Heading, Picture, Table, Text, Verbatim
 from hone.training.events import duration
 from hone.training.pictures import best_evaluation, curves_picture
+
+_PARITY_ROWS: list[tuple[str, Callable[[ParityRecord], Cell]]] = [
+    ("Passed", lambda r: "yes" if r.passed else "no"),
+    ("Texts", lambda r: r.rows),
+    ("Equal answers", lambda r: f"{100 * r.equal_predictions:.2f} %"),
+    ("Accuracy, trained", lambda r: f"{r.accuracy_trained:.4f}"),
+    ("Accuracy, exported", lambda r: f"{r.accuracy_exported:.4f}"),
+    (
+        "95 % interval of the change",
+        lambda r: f"{r.accuracy_change_low:+.4f} to {r.accuracy_change_high:+.4f}",
+    ),
+    ("Largest difference of a logit", lambda r: f"{r.largest_logit_difference:.2g}"),
+    (
+        "Equal answers alone and in a batch",
+        lambda r: f"{100 * r.alone_and_in_batch_equal:.2f} %",
+    ),
+    (
+        "Largest difference alone and in a batch",
+        lambda r: f"{r.alone_and_in_batch_difference:.2g}",
+    ),
+]
 
 
 def data(body: ManifestBody) -> list[Block]:
@@ -35,7 +56,7 @@ def data(body: ManifestBody) -> list[Block]:
 def training(body: ManifestBody, settled: Mapping[str, Any], progress: Progress) -> Iterator[Block]:
     """Yield how the training went, and with what hyperparameters."""
     yield Text(_course(body, settled, progress))
-    if progress.losses or progress.evaluations:
+    if progress.evaluations:
         yield Picture(
             "Loss and validation accuracy during the training",
             _curves_caption(body),
@@ -48,12 +69,11 @@ def training(body: ManifestBody, settled: Mapping[str, Any], progress: Progress)
 def _course(body: ManifestBody, settled: Mapping[str, Any], progress: Progress) -> str:
     rows = body.data["train"].rows if "train" in body.data else 0
     per_epoch = max(1, -(-rows // settled["batch_size"]))
-    stop = (
-        "it stopped early, when nothing more was gained" if progress.stopped_early else "it ended"
-    )
+    stop = "It stopped early, when nothing more was gained."
     text = (
         f"{progress.step / per_epoch:.3g} of at most {settled['epochs']:g} epochs, "
-        f"{progress.step:,} optimizer steps in {duration(progress.seconds)}; {stop}."
+        f"{progress.step:,} optimizer steps in {duration(progress.seconds)}. "
+        f"{stop if progress.stopped_early else 'It ran to its end.'}"
     )
     best = best_evaluation(progress)
     if best is not None:
@@ -110,33 +130,7 @@ def variants(body: ManifestBody) -> Iterator[Block]:
 
 
 def _parity_table(records: Mapping[Variant, ParityRecord]) -> Table:
-    measures: list[tuple[str, dict[Variant, Cell]]] = [
-        ("Passed", {v: "yes" if r.passed else "no" for v, r in records.items()}),
-        ("Texts", {v: r.rows for v, r in records.items()}),
-        ("Equal answers", {v: f"{r.equal_predictions:.2%}" for v, r in records.items()}),
-        ("Accuracy, trained", {v: f"{r.accuracy_trained:.4f}" for v, r in records.items()}),
-        ("Accuracy, exported", {v: f"{r.accuracy_exported:.4f}" for v, r in records.items()}),
-        (
-            "95 % interval of the change",
-            {
-                v: f"{r.accuracy_change_low:+.4f} to {r.accuracy_change_high:+.4f}"
-                for v, r in records.items()
-            },
-        ),
-        (
-            "Largest difference of a logit",
-            {v: f"{r.largest_logit_difference:.2g}" for v, r in records.items()},
-        ),
-        (
-            "Equal answers alone and in a batch",
-            {v: f"{r.alone_and_in_batch_equal:.2%}" for v, r in records.items()},
-        ),
-        (
-            "Largest difference alone and in a batch",
-            {v: f"{r.alone_and_in_batch_difference:.2g}" for v, r in records.items()},
-        ),
-    ]
-    rows = [[name, *cells.values()] for name, cells in measures]
+    rows = [[name, *map(shown, records.values())] for name, shown in _PARITY_ROWS]
     return Table(("", *records), rows, f"l{'r' * len(records)}")
 
 
@@ -145,20 +139,18 @@ def prompt(baseline: BaselinePrompt | None) -> Iterator[Block]:
     if baseline is None:
         yield Text("The recipe names none, so no savings are counted.")
         return
-    how = (
-        "estimated from the number of characters"
-        if baseline.method == ESTIMATED
-        else f"counted with a tokenizer ({baseline.method})"
-    )
+    estimated = baseline.method == ESTIMATED
+    about = "about " if estimated else ""
+    how = "estimated from their characters" if estimated else "counted with a tokenizer"
     yield Text(
         f"Without this model, a prompt such as the one below would go with every text. All of it "
-        f"but the text is {baseline.static_tokens:,} tokens, and an answer "
-        f"{baseline.output_tokens:.1f} on average: {how}."
+        f"but the text is {about}{baseline.static_tokens:,} tokens, and an answer "
+        f"{about}{baseline.output_tokens:.1f} on average, {how} ({baseline.method})."
     )
     if baseline.examples:
         yield Text(
-            f"It quotes {len(baseline.examples)} of the training texts. Whoever gets this card "
-            "can read them."
+            f"It quotes training texts ({len(baseline.examples)}). Whoever gets this card can read "
+            "them."
         )
     yield Verbatim(baseline.render("{text}"))
 

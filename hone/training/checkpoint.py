@@ -5,7 +5,7 @@
     optimizer.safetensors    AdamW's moments and step counts
     random.safetensors       the state of torch's generator
     state.json               counters, history, and the SHA-256 of the files above
-<run>/best.safetensors       the weights of the best evaluation so far
+<run>/best.safetensors       the weights to keep, of an evaluation so far
 """
 
 import shutil
@@ -32,6 +32,7 @@ class Progress:
 
     step: int = 0
     seconds: float = 0.0
+    best_accuracy: float = 0.0
     best_loss: float = float("inf")
     evaluations_without_gain: int = 0
     stopped_early: bool = False
@@ -59,7 +60,7 @@ def load_trained_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
 
 
 def save_best(run: Path, model: nn.Module) -> None:
-    """Keep the weights of the best evaluation so far."""
+    """Keep the weights of this evaluation."""
     beside = run / f".{BEST_FILE}.new"
     save_file(trained_weights(model), beside)
     durable.fsync_file(beside)
@@ -67,7 +68,7 @@ def save_best(run: Path, model: nn.Module) -> None:
 
 
 def load_best(run: Path, model: nn.Module) -> None:
-    """Put the best weights back into the model."""
+    """Put the weights that were kept back into the model."""
     load_trained_weights(model, load_file(run / BEST_FILE))
 
 

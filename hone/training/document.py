@@ -15,7 +15,7 @@ from hone.training.pictures import Png
 # Underscores within a word are left alone: card\_not\_working is hard to read.
 _MARKUP = re.compile(r"[\\`*\[\]<>|~&$]|(?<![^\W_])_|_(?![^\W_])")
 _MARKDOWN_DPI = 110
-_HTML_DPI = 168
+_HTML_DPI = 160
 _LARGE_PICTURE = 640
 
 Paint = Callable[..., Png]

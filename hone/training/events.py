@@ -124,10 +124,10 @@ def _settled(event: Event) -> str:
 
 
 def _evaluated(event: Event) -> str:
-    star = " (best so far)" if event["best"] else ""
+    kept = "" if event["kept"] else " (not kept)"
     return (
         f"epoch {event['epoch']:.1f}: validation accuracy {event['accuracy']:.3f}, "
-        f"loss {event['loss']:.3f}{star}"
+        f"loss {event['loss']:.3f}{kept}"
     )
 
 

@@ -64,6 +64,8 @@ def fine_tune(
         _head_start(model, train, run)
     loop = _Loop(model, optimizer, accelerator, train, validation, run, progress)
     loop.run_to_end()
+    # Takes the mixed-precision wrapper off `forward`: what is exported is the fp32 model.
+    accelerator.unwrap_model(loop.prepared, keep_fp32_wrapper=False)
     checkpoint.load_best(run.folder, model)
     return progress
 
@@ -180,15 +182,15 @@ class _Loop:
         loss = calibrated_loss(logits.numpy(), classes)
         accuracy = float((logits.argmax(dim=1).numpy() == classes).mean())
         progress = self.progress
-        better = loss < progress.best_loss
+        gained = accuracy > progress.best_accuracy or loss < progress.best_loss
+        progress.best_accuracy = max(accuracy, progress.best_accuracy)
+        progress.best_loss = min(loss, progress.best_loss)
+        progress.evaluations_without_gain = 0 if gained else progress.evaluations_without_gain + 1
+        better = accuracy >= least_worth_keeping(progress.best_accuracy, len(classes))
         if better:
-            progress.best_loss = loss
-            progress.evaluations_without_gain = 0
             if self.accelerator.is_main_process:
                 checkpoint.save_best(self.run.folder, self.model)
             self.accelerator.wait_for_everyone()
-        else:
-            progress.evaluations_without_gain += 1
         seconds = progress.seconds + time.monotonic() - self.clock
         progress.evaluations.append(
             {"step": progress.step, "seconds": seconds, "accuracy": accuracy, "loss": loss}
@@ -199,7 +201,7 @@ class _Loop:
             epoch=progress.step / steps_per_epoch,
             accuracy=accuracy,
             loss=loss,
-            best=better,
+            kept=better,
             seconds=seconds,
         )
         patience = self.run.recipe.training.early_stopping_patience
@@ -207,6 +209,16 @@ class _Loop:
             progress.stopped_early = True
             self.run.events.emit("early_stopped", patience=patience)
         self._save()
+
+
+def least_worth_keeping(best_accuracy: float, rows: int) -> float:
+    """Return the accuracy from which later weights replace earlier ones.
+
+    One standard error below the best so far (the rule of Breiman et al. 1984): on a few hundred
+    validation rows the largest of several accuracies is mostly luck, and the last weights, at the
+    end of the learning-rate schedule, are the better bet.
+    """
+    return best_accuracy - math.sqrt(best_accuracy * (1 - best_accuracy) / max(rows, 1))
 
 
 def learning_rate_at(step: int, total: int, run: Run) -> float:

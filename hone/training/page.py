@@ -39,7 +39,7 @@ h2 { font-size: 1.2rem; margin: 0 0 .75rem; }
 h3 { font-size: 1rem; margin: 1.5rem 0 .5rem; }
 p { max-width: 46rem; margin: .5rem 0; overflow-wrap: anywhere; }
 ul { max-width: 46rem; padding-left: 1.2rem; margin: .5rem 0; overflow-wrap: anywhere; }
-.lead { font-size: 1.08rem; color: var(--muted); }
+.lead { max-width: none; font-size: 1.08rem; color: var(--muted); }
 section {
   background: var(--surface); border: 1px solid var(--line); border-radius: .6rem;
   padding: 1.25rem 1.5rem; margin-top: 1rem;
@@ -82,7 +82,10 @@ pre {
   overflow-wrap: anywhere; font: .86rem/1.5 ui-monospace, "SF Mono", Consolas, "Liberation Mono",
     "DejaVu Sans Mono", monospace;
 }
-@media (max-width: 40rem) { section { padding: 1rem; } body { padding: 1rem .6rem 3rem; } }
+@media (max-width: 48rem) {
+  section { padding: 1rem; } body { padding: 1rem .6rem 3rem; }
+  td:not(.number) { min-width: 7.5rem; }
+}
 @media print {
   body { background: none; padding: 0; } section, tr, figure { break-inside: avoid; }
   pre { max-height: none; }

@@ -19,6 +19,7 @@ from hone.training.dataset import length_sorted_batches
 
 _BATCH = 16
 _ROWS_ALONE = 200
+_ROWS_PADDED = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +111,16 @@ def _alone_and_in_batch(
 ) -> tuple[float, float]:
     """Run some rows alone and return (share with the same label, largest logit difference).
 
-    The batch they are compared with is padded to twice the longest text as well, so that a model
-    that reads its padding is found out even where all texts are equally long.
+    Some are also run alone with as much padding again, so that a model that reads its padding
+    is found out even where all texts are equally long.
     """
     rows = np.unique(np.linspace(0, len(tokens) - 1, min(_ROWS_ALONE, len(tokens))).astype(int))
     alone = np.concatenate([predictor.logits([tokens[i]]) for i in rows])
-    padded = np.concatenate([_padded_twice(predictor, tokens[i]) for i in rows[:20]])
-    difference = max(_largest(alone - together[rows]), _largest(alone[:20] - padded))
-    labels = alone.argmax(axis=1)
-    equal = (labels == together[rows].argmax(axis=1)).mean()
-    equal_padded = (labels[:20] == padded.argmax(axis=1)).mean()
-    return float(min(equal, equal_padded)), difference
+    padded = np.concatenate([_padded_twice(predictor, tokens[i]) for i in rows[:_ROWS_PADDED]])
+    twice = np.concatenate([alone, alone[: len(padded)]])
+    others = np.concatenate([together[rows], padded])
+    equal = (twice.argmax(axis=1) == others.argmax(axis=1)).mean()
+    return float(equal), _largest(twice - others)
 
 
 def _padded_twice(predictor: Predictor, text: TokenizedText) -> FloatArray:

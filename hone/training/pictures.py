@@ -27,9 +27,9 @@ from hone.training.page import DARK_SURFACE, LIGHT_SURFACE
 _NUMBERED_CELLS = 20
 """With more classes than this, counts in the cells could not be read."""
 _LONGEST_NAME = 36
-_COLOURS = 64
 _CSS_DPI = 96
 _LEAST_SHADE = 0.14
+_BLACK, _WHITE = "#101215", "#ffffff"
 _LEGEND = (0.01, 0.05, 0.2, 0.5, 1.0)
 
 _FONTS = (
@@ -107,7 +107,7 @@ def confusion_picture(evaluation: Evaluation, *, dark: bool, dpi: int) -> Png:
             _write_counts(axes, counts, theme, inches)
         else:
             _draw_legend(figure, theme, inches)
-        return _png(figure, dpi=dpi, surface=theme.surface)
+        return _png(figure, dpi=dpi, theme=theme)
 
 
 def curves_picture(progress: Progress, *, dark: bool, dpi: int) -> Png:
@@ -121,10 +121,11 @@ def curves_picture(progress: Progress, *, dark: bool, dpi: int) -> Png:
         _draw_accuracy(right, progress, theme)
         for axes in (left, right):
             axes.set_xlabel("optimizer step")
+            axes.locator_params(axis="x", integer=True)
             axes.set_xlim(0, max(progress.step, 1) * 1.02)
             axes.grid(axis="y")
             _mark_times(axes, progress)
-        return _png(figure, dpi=dpi, surface=theme.surface)
+        return _png(figure, dpi=dpi, theme=theme)
 
 
 def can_be_drawn(texts: Sequence[str]) -> bool:
@@ -170,18 +171,47 @@ def _drawn_in(theme: Theme, fonts: list[str]) -> Iterator[None]:
         yield
 
 
-def _png(figure: Figure, *, dpi: int, surface: str) -> Png:
+def _png(figure: Figure, *, dpi: int, theme: Theme) -> Png:
     """Render with a palette instead of 24 bits a pixel: a third of the size."""
     FigureCanvasAgg(figure)
     drawn = io.BytesIO()
     figure.savefig(
-        drawn, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.08, facecolor=surface
+        drawn, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.08, facecolor=theme.surface
     )
     image = Image.open(drawn).convert("RGB")
     small = io.BytesIO()
-    image.quantize(_COLOURS, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
+    _with_palette(image, _palette(theme)).save(small, format="png", optimize=True)
     width, height = (round(pixels * _CSS_DPI / dpi) for pixels in image.size)
     return Png(small.getvalue(), width, height)
+
+
+def _with_palette(image: Image.Image, palette: npt.NDArray[np.int64]) -> Image.Image:
+    """Give each pixel the nearest colour; Pillow's own search is not exact, and tints surfaces."""
+    pixels = np.asarray(image, dtype=np.int64)
+    packed, where = np.unique(pixels @ (65536, 256, 1), return_inverse=True)
+    colours = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=1)
+    distances = (palette**2).sum(axis=1) - 2 * colours @ palette.T
+    nearest = distances.argmin(axis=1).astype(np.uint8)
+    few = Image.fromarray(nearest[where].reshape(pixels.shape[:2]))  # putpalette makes "P" of it
+    few.putpalette(palette.astype(np.uint8).tobytes())
+    return few
+
+
+def _palette(theme: Theme) -> npt.NDArray[np.int64]:
+    """Return the colours (n, 3) that a picture may have: the theme's, and those between any two.
+
+    A palette chosen by how often a colour occurs would spoil the shades of a few cells.
+    """
+    surface = to_rgb(theme.surface)
+    colours = [np.linspace(surface, to_rgb(theme.ink), 14)]
+    colours += [np.linspace(surface, to_rgb(theme.muted), 10)]
+    colours += [np.linspace(surface, to_rgb(theme.line), 4)]
+    for ramp in (theme.right, theme.wrong):
+        shades = np.linspace(to_rgb(ramp[0]), to_rgb(ramp[1]), 41)
+        colours += [shades, np.linspace(surface, shades[-1], 10)]
+        for ink in (_BLACK, _WHITE):  # the edges of the numbers in the cells
+            colours += [np.linspace(shade, to_rgb(ink), 7) for shade in shades[::20]]
+    return np.rint(255 * np.concatenate(colours)).astype(np.int64)
 
 
 def _side(classes: int) -> float:
@@ -273,7 +303,7 @@ def _ink_on(colour: Floats) -> str:
     """Return the ink, dark or white, that stands out more (WCAG's contrast ratio)."""
     linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
     luminance = float(linear @ np.array([0.2126, 0.7152, 0.0722]))
-    return "#101215" if (luminance + 0.05) ** 2 > 0.056 * 1.05 else "#ffffff"
+    return _BLACK if (luminance + 0.05) ** 2 > 0.056 * 1.05 else _WHITE
 
 
 def _draw_legend(figure: Figure, theme: Theme, inches: float) -> None:
@@ -292,10 +322,16 @@ def _draw_legend(figure: Figure, theme: Theme, inches: float) -> None:
 
 def _draw_losses(axes: Any, progress: Progress, theme: Theme) -> None:  # noqa: ANN401 - untyped
     axes.set_title("Loss")
-    if progress.losses:
-        steps, losses = _finite(progress.losses)
-        axes.plot(steps, losses, color=theme.right[1], alpha=0.3, linewidth=0.8)
-        axes.plot(*_smoothed(steps, losses), color=theme.right[1], label="training, smoothed")
+    steps, losses = _finite(progress.losses)
+    if len(steps):
+        axes.plot(steps, losses, color=theme.right[1], alpha=0.35, linewidth=0.8)
+        mark = "." if len(steps) < 20 else None
+        axes.plot(
+            *_smoothed(steps, losses),
+            color=theme.right[1],
+            marker=mark,
+            label="training, smoothed",
+        )
     steps, losses = _finite([(e["step"], e["loss"]) for e in progress.evaluations])
     axes.plot(steps, losses, color=theme.wrong[1], marker="o", markersize=3.5, label="validation")
     best = best_evaluation(progress)
@@ -329,8 +365,8 @@ def _draw_accuracy(axes: Any, progress: Progress, theme: Theme) -> None:  # noqa
         return
     _ring(axes, best["step"], best["accuracy"], theme)
     axes.legend(loc="lower right")
-    spread = max(max(accuracies) - min(accuracies), 0.02)
-    axes.set_ylim(min(accuracies) - 0.3 * spread, max(accuracies) + 0.15 * spread)
+    spread = max(max(accuracies) - min(accuracies), 0.05)
+    axes.set_ylim(min(accuracies) - 0.3 * spread, min(max(accuracies) + 0.15 * spread, 1.01))
 
 
 def best_evaluation(progress: Progress) -> dict[str, float] | None:

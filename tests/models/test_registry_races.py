@@ -22,5 +22,6 @@ def test_writers_get_distinct_consecutive_versions_and_readers_whole_bundles(
     )
     report = json.loads(done.stdout)
     assert report["complaints"] == []
-    assert sorted(sum(report["given"], [])) == [*range(1, WRITERS * VERSIONS_EACH + 1)]
+    given = [number for numbers in report["given"] for number in numbers]
+    assert sorted(given) == [*range(1, WRITERS * VERSIONS_EACH + 1)]
     assert all(numbers == sorted(numbers) for numbers in report["given"])

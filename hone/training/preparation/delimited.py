@@ -3,6 +3,7 @@
 import csv
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from hone.training.preparation.rows import (
 )
 
 DELIMITERS = ",;\t|"
-_SAMPLE_RECORDS = 200
+_SAMPLE_RECORDS = 1000
 _SAMPLE_CHARACTERS = 200
 
 
@@ -61,13 +62,51 @@ class _RecordLines:
         self._returned.extendleft(reversed(self._record[1:]))
 
 
-def _split(path: Path, encoding: Encoding, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a line is cut. Without `quotes` a quotation mark is a letter like any other."""
+
+    delimiter: str
+    quotes: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """The first records as one dialect cuts them; `broken` ones are not among them."""
+
+    dialect: Dialect
+    records: list[tuple[int, list[str]]]
+    broken: int
+
+    @property
+    def width(self) -> int:
+        return len(self.records[0][1]) if self.records else 0
+
+    @property
+    def alike(self) -> float:
+        """Which share of all records has as many fields as the first."""
+        alike = sum(len(fields) == self.width for _, fields in self.records)
+        return alike / max(1, len(self.records) + self.broken)
+
+    @property
+    def records_per_line(self) -> float:
+        return len(self.records) / self.records[-1][0] if self.records else 0.0
+
+
+def _split(
+    path: Path, encoding: Encoding, dialect: Dialect
+) -> Iterator[tuple[int, list[str] | str]]:
     """Yield (line, fields), or (line, reason) for a record that cannot be split; that is re-read
     from its second line on: an open quote costs one row.
     """
     csv.field_size_limit(LONGEST_LINE)
     lines = _RecordLines(path, encoding)
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    reader = csv.reader(
+        lines,
+        delimiter=dialect.delimiter,
+        strict=True,
+        quoting=csv.QUOTE_MINIMAL if dialect.quotes else csv.QUOTE_NONE,
+    )
     while True:
         lines.begin_record()
         try:
@@ -99,44 +138,50 @@ class DelimitedFile:
     ) -> None:
         self._path = path
         self._encoding = encoding
-        self.delimiter, sample = self._find_delimiter(delimiters)
-        number, first = sample[0]
-        rest = [fields for _, fields in sample[1:]]
+        sample = self._best_sample(delimiters)
+        self.dialect = sample.dialect
+        number, first = sample.records[0]
+        rest = [fields for _, fields in sample.records[1:]]
         self.has_header = looks_like_header(first, rest, wanted) if header is None else header
         self._header_line = number if self.has_header else None
         self.names = [n.strip() for n in first] if self.has_header else numbered_names(len(first))
         check_column_names(self.names, path)
 
-    def _find_delimiter(self, delimiters: str) -> tuple[str, list[tuple[int, list[str]]]]:
-        """Take the one that cuts most of the first records like the very first."""
-        best, best_share, best_sample = "", 0.0, list[tuple[int, list[str]]]()
-        for delimiter in delimiters:
-            sample = self._sample(delimiter)
-            if not sample or len(sample[0][1]) < 2:
-                continue
-            width = len(sample[0][1])
-            share = sum(len(fields) == width for _, fields in sample) / len(sample)
-            if share > best_share:
-                best, best_share, best_sample = delimiter, share, sample
-        if not best:
+    def _best_sample(self, delimiters: str) -> _Sample:
+        """Take the delimiter that cuts most of the first records like the very first."""
+        samples = [
+            self._tab_sample() if delimiter == "\t" else self._sample(Dialect(delimiter))
+            for delimiter in delimiters
+        ]
+        best = max(samples, key=lambda sample: (sample.width > 1, sample.alike))
+        if best.width < 2:
             raise InvalidExamples(
                 f"{self._path.name} has only one column: a text and a label are needed, "
                 "with a comma, a semicolon, a tab or a bar between them"
             )
-        return best, best_sample
+        return best
 
-    def _sample(self, delimiter: str) -> list[tuple[int, list[str]]]:
+    def _tab_sample(self) -> _Sample:
+        """Tables with tabs are often written without quotes. Read with quotes, two lines that
+        each have a lone one then look like one record over many lines.
+        """
+        samples = (self._sample(Dialect("\t")), self._sample(Dialect("\t", quotes=False)))
+        return max(samples, key=lambda sample: (sample.alike, sample.records_per_line))
+
+    def _sample(self, dialect: Dialect) -> _Sample:
         """Return the first records with the beginnings of their cells."""
-        found = islice(_split(self._path, self._encoding, delimiter), _SAMPLE_RECORDS)
-        return [
-            (number, [cell[:_SAMPLE_CHARACTERS] for cell in fields])
-            for number, fields in found
-            if not isinstance(fields, str)
-        ]
+        found = list[tuple[int, list[str]]]()
+        broken = 0
+        for number, fields in islice(_split(self._path, self._encoding, dialect), _SAMPLE_RECORDS):
+            if isinstance(fields, str):
+                broken += 1
+            else:
+                found.append((number, [cell[:_SAMPLE_CHARACTERS] for cell in fields]))
+        return _Sample(dialect, found, broken)
 
     def records(self) -> Iterator[Record]:
         """Yield every record but the header."""
-        for number, fields in _split(self._path, self._encoding, self.delimiter):
+        for number, fields in _split(self._path, self._encoding, self.dialect):
             if number == self._header_line:
                 continue
             reason = fields if isinstance(fields, str) else self._reason_against(fields)
