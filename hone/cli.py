@@ -50,6 +50,7 @@ def build_app(command: str | None = None) -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # brackets in the help are brackets
         context_settings={"help_option_names": ["-h", "--help"]},
     )
 

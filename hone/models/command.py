@@ -13,7 +13,7 @@ from hone.models.manifest import CARD_FILE, Manifest, Score
 from hone.models.names import PRODUCTION, ModelReference, parse_reference
 from hone.models.registry import Registry
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
 StoreOption = Annotated[
     Path, typer.Option("--store", envvar="HONE_STORE", help="The folder that holds the bundles.")

@@ -138,7 +138,7 @@ class Document:
 
 def one_line(text: str) -> str:
     """Return the text with each run of white space as one space."""
-    return visible(" ".join(text.split()))
+    return " ".join(visible(text).split())
 
 
 def inline(text: str) -> str:

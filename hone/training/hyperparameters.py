@@ -31,7 +31,7 @@ class Hyperparameters:
 def settle(recipe: Recipe, *, rows: int, longest: int, token_limit: int) -> Hyperparameters:
     """Replace every `auto` of the recipe by a value that fits the data and this machine.
 
-    `rows` counts training examples, `longest` the 99th percentile of their lengths in tokens.
+    `rows` counts training examples, `longest` the tokens of the longest.
     """
     training = recipe.training
     batch_size = _batch_size(rows) if training.batch_size == "auto" else training.batch_size
@@ -68,10 +68,13 @@ def _learning_rate(recipe: Recipe, batch_size: int) -> float:
 
 
 def _max_tokens(recipe: Recipe, longest: int, token_limit: int) -> int:
-    """Take the data's 99th percentile rounded up to 32, at least 64, within the base's limit."""
+    """Take the longest text rounded up to 32, at least 128, within what the base can read.
+
+    Batches are padded to their own longest text, so a high limit costs nothing for short ones.
+    """
     if recipe.dataset.max_tokens != "auto":
         return min(recipe.dataset.max_tokens, token_limit)
-    return min(token_limit, max(64, 32 * math.ceil(longest / 32)))
+    return min(token_limit, max(128, 32 * math.ceil(longest / 32)))
 
 
 def choose_device(wanted: str) -> str:

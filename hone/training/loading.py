@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from hone.models.catalogue import Base
 from hone.models.errors import InvalidExamples
 from hone.models.examples import SPLITS, Example, read_examples, sha256_of_file
@@ -41,7 +39,7 @@ def load_data(recipe: Recipe, base: Base) -> tuple[Data, Hyperparameters]:
     settled = settle(
         recipe,
         rows=len(examples["train"]),
-        longest=int(np.percentile(lengths, 99)),
+        longest=max(lengths),
         token_limit=limit,
     )
     tokenizer = TextTokenizer.from_file(

@@ -29,43 +29,67 @@ def _model_name(name: str) -> str:
 
 
 class _Group(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
 
 
 class ModelGroup(_Group):
     """Which base, and how it is changed."""
 
     base: str = "minilm"
+    """A name of the catalogue, a local Hugging Face folder, or `hub:owner/name[@revision]`."""
     method: Literal["full", "lora"] = "full"
+    """All weights, or low-rank matrices on every linear layer (merged before the export)."""
     pooling: Literal["auto", "mean", "cls"] = "auto"
+    """How token vectors become one; `auto` takes what the base's own files say, else the mean."""
     dropout: float = Field(0.1, ge=0, lt=1)
+    """Dropout before the head."""
     lora_rank: int = Field(16, ge=1, le=512)
+    """Rank of the LoRA matrices."""
     lora_alpha: float = Field(32.0, gt=0)
+    """Scale of the LoRA matrices, divided by the rank."""
     lora_dropout: float = Field(0.05, ge=0, lt=1)
+    """Dropout inside LoRA."""
 
 
 class OptimizerGroup(_Group):
     """AdamW (Loshchilov and Hutter 2019) and its schedule."""
 
     name: Literal["adamw"] = "adamw"
+    """The optimizer."""
     learning_rate: Auto | Annotated[float, Field(gt=0, lt=1)] = "auto"
+    """Peak rate; `auto` is 2e-4 (LoRA 1e-3) for a batch of 32, growing with its square root."""
     weight_decay: float = Field(0.01, ge=0, le=1)
+    """Decay of matrices; biases and norms have none."""
     warmup_share: float = Field(0.06, ge=0, lt=1)
+    """Share of the steps in which the rate rises from zero."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the rate falls afterwards."""
     max_gradient_norm: float = Field(1.0, gt=0)
+    """Gradients are clipped to this norm."""
 
 
 class DatasetGroup(_Group):
     """Where the prepared examples lie, and how texts are cut."""
 
     path: str | None = None
+    """A folder that `hone prepare` made. Instead of it: the files below."""
     train: str | None = None
+    """Training examples, JSON lines."""
     validation: str | None = None
+    """Validation examples: they choose weights, calibrate, and are the gate's texts."""
     test: str | None = None
+    """Test examples: only scored, at the end."""
     max_tokens: Auto | Annotated[int, Field(ge=4, le=8192)] = "auto"
+    """Longest text in tokens; `auto` takes the longest there is, within the base's positions."""
     long_texts: LongTexts = "head_tail"
+    """What is done with a longer one: keep its `head`; its first quarter and its end; or `reject`
+    it."""
     class_weights: Literal["none", "balanced"] = "none"
+    """Whether rare classes weigh more in the loss."""
     positive_label: str | None = None
+    """With two labels: the one that precision, recall and F-beta are about; else the rarer."""
 
     @model_validator(mode="after")
     def _either_folder_or_files(self) -> Self:
@@ -91,28 +115,46 @@ class TrainingGroup(_Group):
     """The loop."""
 
     epochs: Auto | Annotated[float, Field(gt=0, le=1000)] = "auto"
+    """Passes over the data; `auto` takes 8, for small data more (600 steps, 30 epochs at most)."""
     batch_size: Auto | Annotated[int, Field(ge=1, le=4096)] = "auto"
+    """Examples in one step on all devices; `auto` is 8 below 300 rows, 16 below 2,000, else 32."""
     gradient_accumulation: int = Field(1, ge=1, le=1024)
+    """Parts in which a batch is computed, where memory is short."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
+    """Share of the target spread over all labels (Szegedy et al. 2016)."""
     head_start: Literal["centroids", "none"] = "centroids"
+    """Whether the head begins as a linear discriminant of the base's embeddings."""
     train_embeddings: bool = False
+    """Whether word embeddings are trained; half of a small base, and of little use."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic; `auto` is bf16 where the hardware has it."""
     early_stopping_patience: int = Field(3, ge=0)
+    """Evaluations (one an epoch) without gain after which the run stops; 0 never stops."""
     checkpoint_every_s: float = Field(60.0, gt=0)
+    """Seconds between checkpoints."""
     seed: int = Field(0, ge=0, lt=2**31)
+    """Of the data's order, the head and dropout."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train."""
 
 
 class SavingGroup(_Group):
     """Where the bundle goes, and what is in it."""
 
     name: Annotated[str, AfterValidator(_model_name)]
+    """The model's name in the store."""
     store: str = "store"
+    """The store's folder."""
     runs: str = "runs"
+    """The folder for checkpoints and the model card's page."""
     variants: list[Variant] = Field(["fp32", "int8"], min_length=1)
+    """What is exported; those that fail the gate are left out with the reason."""
     keep_weights: bool = True
+    """Whether the bundle also holds the trained weights as safetensors."""
     promote: bool = False
+    """Whether the new version becomes `production` at once."""
     licence: str = "unknown"
+    """The licence of your data, noted in the bundle."""
 
     @model_validator(mode="after")
     def _fp32_is_the_reference(self) -> Self:
@@ -125,9 +167,13 @@ class BaselineGroup(_Group):
     """The prompt whose work the model takes over, for counting what is saved."""
 
     instruction: str | None = None
+    """Its instruction; by default one that lists the labels."""
     examples: int = Field(16, ge=0, le=1000)
+    """How many training examples it holds."""
     tokenizer: str | None = None
+    """A tokenizer.json of the model that was prompted, to count exactly; else an estimate."""
     price_model: str | None = None
+    """The prompted model's name in the price file, for dollars saved."""
 
 
 class Recipe(_Group):

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hone.models import durable
 from hone.models.errors import BundleCorrupt, Conflict, InvalidName, NotFound
 from hone.models.manifest import MANIFEST_FILE
 from hone.models.names import ModelReference, parse_reference
@@ -313,6 +314,24 @@ def test_staging_is_swept_when_its_process_is_dead_and_not_before(registry: Regi
     assert (staged / "half.onnx").exists()
     publish(registry)
     assert not staged.exists()
+
+
+def test_a_sweep_in_the_middle_of_a_removal_does_no_harm(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(registry)
+    publish(registry)
+    rename = durable.rename
+
+    def rename_after_a_sweep(source: Path, target: Path) -> None:
+        monkeypatch.setattr(durable, "rename", rename)
+        publish(registry, "other")
+        rename(source, target)
+
+    monkeypatch.setattr(durable, "rename", rename_after_a_sweep)
+    registry.remove("support", 1)
+    assert registry.listing("support").versions == [2]
+    assert not list((registry.store / ".trash").iterdir())
 
 
 def test_what_a_killed_removal_left_is_swept(registry: Registry) -> None:

@@ -53,8 +53,11 @@ def test_the_ends_of_sentences_are_no_separators(tmp_path: Path, ending: str) ->
     assert all(row.text.endswith(ending) for row in outcome.rows)
 
 
-def test_a_separator_after_a_question_leaves_the_question_mark(tmp_path: Path) -> None:
-    outcome = run_prompts(tmp_path, "{}? ->", " {}")
+@pytest.mark.parametrize("separator", [" ->", " <<>>"])
+def test_a_separator_after_a_question_leaves_the_question_mark(
+    tmp_path: Path, separator: str
+) -> None:
+    outcome = run_prompts(tmp_path, "{}?" + separator, " {}")
     assert all(row.text.endswith("?") for row in outcome.rows)
 
 

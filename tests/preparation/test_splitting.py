@@ -25,7 +25,8 @@ def test_quotas_sum_up_and_no_class_is_left_out(count: int) -> None:
 
 
 def test_a_class_of_two_is_in_train_and_test() -> None:
-    for shares in (SHARES, {"train": 0.2, "validation": 0.4, "test": 0.4}):
+    uneven = {"train": 0.5, "validation": 0.4, "test": 0.1}
+    for shares in (SHARES, uneven, {"train": 0.2, "validation": 0.4, "test": 0.4}):
         cut = quota(2, shares, tie=b"")
         assert cut["train"] >= 1
         assert cut["validation"] == 0

@@ -112,7 +112,8 @@ def serving(
 
     `settings` go into the environment as HONE_<NAME>.
     """
-    given = {"port": 0, "drain_delay_s": 0, "store": store, **settings}
+    layout = {"workers": 2, "threads": 1, "batch_tokens": 256}  # measuring takes a second
+    given = {"port": 0, "drain_delay_s": 0, "store": store, **layout, **settings}
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HONE")}
     environment |= {f"HONE_{name.upper()}": str(value) for name, value in given.items()}
     environment["PYTHONPATH"] = str(ROOT)

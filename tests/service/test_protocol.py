@@ -116,10 +116,14 @@ def test_a_body_that_drips_is_ended_too(strict: Service) -> None:
     with strict.connect() as connection:
         connection.sendall(HEAD + b"Content-Length: 50000\r\n\r\n{")
         started = time.monotonic()
-        with pytest.raises((BrokenPipeError, ConnectionResetError)):
-            while time.monotonic() - started < 15:
+        ended = False
+        while not ended and time.monotonic() - started < 15:
+            time.sleep(0.1)
+            try:
                 connection.sendall(b" ")
-                time.sleep(0.1)
+            except (BrokenPipeError, ConnectionResetError):
+                ended = True
+    assert ended
 
 
 def test_trailers_and_chunk_sizes_are_bounded(strict: Service) -> None:
@@ -246,7 +250,6 @@ def test_a_client_that_leaves_frees_its_place(tmp_path: Path) -> None:
         log_folder=tmp_path,
         max_queue_items=16,
         max_items=16,
-        batch_tokens=1,
     ) as service:
         body = b'{"model":"fake","input":["%s"]}' % b'","'.join([b"a" * 600] * 16)
         with service.connect() as connection:

@@ -159,7 +159,7 @@ class _Ends:
     def separator(self) -> str:
         """Return the common end after the last letter and sentence mark, if it has a sign."""
         run = self._signs_at_end()
-        while False:
+        while run and run[0] in _SENTENCE_ENDS:
             run = run[1:]
         return run if run.strip() and not set(run.strip()) <= _SENTENCE_ENDS else ""
 
