@@ -159,6 +159,16 @@ def test_several_turns_are_joined_with_their_roles(tmp_path: Path) -> None:
     assert outcome.report.shared_instruction is None
 
 
+def test_a_greeting_that_all_chats_begin_with_is_no_instruction(tmp_path: Path) -> None:
+    chats = [
+        chat(n, message("user", "hello"), message("assistant", f"hello, caller {n}"))
+        for n in range(20)
+    ]
+    outcome = run_chats(tmp_path, chats)
+    assert outcome.report.shared_instruction is None
+    assert all(row.text.startswith("user: hello\n") for row in outcome.rows)
+
+
 def test_content_in_parts_weights_and_tables_of_chats(tmp_path: Path) -> None:
     chats = [
         [

@@ -126,7 +126,13 @@ def conflict_examples(spool: Spool) -> tuple[dict[str, object], ...]:
     examples: dict[object, dict[str, object]] = {}
     for first, origin, number, text, label, majority in spool.select(query, (EXAMPLES_SHOWN,)):
         example = examples.setdefault(
-            first, {"text": shown(text), "keeps": majority, "rows": list[object]()}
+            first,
+            {
+                **spool.place(origin, number),
+                "text": shown(text),
+                "keeps": majority,
+                "rows": list[object](),
+            },
         )
         rows = example["rows"]
         if isinstance(rows, list) and len(rows) < EXAMPLES_SHOWN:

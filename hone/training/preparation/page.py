@@ -7,7 +7,7 @@ from pathlib import Path
 import hone
 from hone.models.examples import SPLITS
 from hone.training.preparation.lengths import Lengths
-from hone.training.preparation.problems import EXAMPLES_SHOWN, Problem, counted
+from hone.training.preparation.problems import EXAMPLES_SHOWN, Problem, counted, spoken
 from hone.training.preparation.report import LabelCount, PrepareReport
 
 _CLASSES_SHOWN = 400
@@ -107,21 +107,8 @@ def _example_row(example: Mapping[str, object], names: Iterable[str]) -> str:
     for name in names:
         value = example.get(name)
         kind = ' class="number"' if isinstance(value, int) else ""
-        cells.append(f"<td{kind}>{escape(_cell(value))}</td>")
+        cells.append(f"<td{kind}>{escape(spoken(value))}</td>")
     return f"<tr>{''.join(cells)}</tr>"
-
-
-def _cell(value: object) -> str:
-    """Return a value of an example as a person would read it."""
-    if value is None:
-        return ""
-    if isinstance(value, Mapping):
-        place = f"{value.get('file', '')} {value.get('line', '')}".strip()
-        rest = [str(value[name]) for name in ("text", "label") if name in value]
-        return f"{place}: {' → '.join(rest)}" if rest else place
-    if isinstance(value, list):
-        return "\n".join(map(_cell, value))
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _classes(labels: Sequence[LabelCount]) -> str:
@@ -212,7 +199,7 @@ def _files(report: PrepareReport) -> str:
     names = ("file", "is", "rows", "kept", "encoding", "SHA-256")
     head = "".join(f"<th>{name}</th>" for name in names)
     body = "".join(
-        f"<tr>{''.join(f'<td>{escape(_cell(cell))}</td>' for cell in row)}</tr>" for row in rows
+        f"<tr>{''.join(f'<td>{escape(spoken(cell))}</td>' for cell in row)}</tr>" for row in rows
     )
     return (
         f'<section><h2>Files</h2><div class="scroll"><table><thead><tr>{head}</tr></thead>'

@@ -1,6 +1,6 @@
 """What is found in an example file, how bad it is, and whether it was mended."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -57,3 +57,16 @@ Progress = Callable[[str, int], None]
 def counted(count: int, noun: str, plural: str = "") -> str:
     """Return `1 row` or `2,000 rows`."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def spoken(value: object) -> str:
+    """Return a value of an example as a person would read it."""
+    if value is None:
+        return ""
+    if isinstance(value, Mapping):
+        place = f"{value.get('file', '')} {value.get('line', '')}".strip()
+        rest = [str(value[name]) for name in ("text", "label") if name in value]
+        return f"{place}: {' → '.join(rest)}" if rest else place
+    if isinstance(value, list):
+        return "\n".join(map(spoken, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -10,7 +10,7 @@ from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.prompt import Confirm
 from rich.table import Table
 
-from hone.training.preparation.problems import Problem, Progress
+from hone.training.preparation.problems import Problem, Progress, spoken
 from hone.training.preparation.report import PAGE_NAME, PrepareReport
 
 _EXAMPLES_ASKED_WITH = 5
@@ -67,7 +67,9 @@ def _class_table(report: PrepareReport) -> Table:
 
 
 def _closing_lines(report: PrepareReport) -> Iterator[str]:
-    yield f"{report.rows:,} rows read, {report.kept:,} kept, {report.rows - report.kept:,} dropped"
+    after = "" if report.written else " after a yes to all"
+    dropped = report.rows - report.kept
+    yield f"{report.rows:,} rows read, {report.kept:,} kept, {dropped:,} dropped{after}"
     if report.lengths is not None:
         percentiles = ", ".join(f"{n} {v:,}" for n, v in report.lengths.percentiles.items())
         yield f"Tokens: {percentiles}, longest {report.lengths.longest:,}"
@@ -81,7 +83,9 @@ def ask_at_terminal(problem: Problem, console: Console) -> bool:
     """Say what was found, show a few examples, and ask whether to mend it."""
     console.print(f"\n[bold]{escape(problem.message)}[/]", soft_wrap=True)
     for example in problem.examples[:_EXAMPLES_ASKED_WITH]:
-        said = ", ".join(f"{name}: {value}" for name, value in example.items())
+        said = ", ".join(
+            f"{name}: {spoken(value)}" for name, value in example.items() if value is not None
+        ).replace("\n", " / ")
         console.print(f"  {escape(said)}", style="dim", overflow="ellipsis", no_wrap=True)
     return Confirm.ask(f"Mend: {escape(problem.mend)}?", console=console, default=True)
 
