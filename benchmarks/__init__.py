@@ -1,1 +1,1 @@
-"""Benchmarks: every figure in RESULTS.md comes from a command here."""
+"""Benchmarks: `make bench` runs `benchmarks.serving`. See README.md here."""

@@ -25,9 +25,10 @@ _CPU_BATCHES_OF_ONE_WORKER = (4, 16)
 _GPU_BATCH_TOKENS = (1024, 4096, 16384, 65536)
 _GPU_WORKERS = 2
 _MOST_TEXTS = 4096
+_GROUPS = Path("/sys/fs/cgroup")
 _QUEUE = 32
-_NOISE = 0.03
-"""A larger batch must be this much faster to be worth the longer wait inside it."""
+_HANDLING_S = 150e-6
+"""What a service spends on a batch beside running it: waking a worker, giving out answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +102,15 @@ def measure_layout(
     while True:
         for layout in left:
             engine = engine_for(layout.intra_threads)
-            elapsed_s = _run(engine, _batches(texts, layout.batch_tokens), layout.workers)
+            batches = _batches(texts, layout.batch_tokens)
+            elapsed_s = _run(engine, batches, layout.workers)
+            elapsed_s += len(batches) / layout.workers * _HANDLING_S
             rates[layout] = max(rates.get(layout, 0.0), len(texts) / elapsed_s)
         left = sorted(left, key=rates.__getitem__, reverse=True)[: max(2, len(left) // 2)]
         if time.perf_counter() >= deadline:
             break
-    fastest = max(rates.values())
-    good = (layout for layout, rate in rates.items() if rate >= fastest * (1 - _NOISE))
-    chosen = min(good, key=lambda layout: (layout.batch_tokens, layout.intra_threads))
-    return chosen, [LayoutTrial(layout, rate) for layout, rate in rates.items()]
+    fastest = max(rates, key=rates.__getitem__)
+    return fastest, [LayoutTrial(layout, rate) for layout, rate in rates.items()]
 
 
 def _random_rows(lengths: TokenLengths, vocabulary_size: int) -> list[list[int]]:
@@ -177,11 +178,11 @@ def _run(engine: Engine, batches: list[tuple[IntArray, IntArray]], workers: int)
 def _cpu_quota() -> float:
     """Return the control group's limit in cores (cgroup v2, then v1), or infinity."""
     own = _own_group()
-    for folder in (Path("/sys/fs/cgroup") / own, Path("/sys/fs/cgroup")):
+    for folder in (_GROUPS / own, _GROUPS):
         quota, _, period = _read(folder / "cpu.max").partition(" ")
         if quota.isdigit() and period.isdigit():
             return max(1.0, int(quota) / int(period))
-    for folder in (Path("/sys/fs/cgroup/cpu") / own, Path("/sys/fs/cgroup/cpu")):
+    for folder in (_GROUPS / "cpu" / own, _GROUPS / "cpu"):
         quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
         if quota.isdigit() and period.isdigit():
             return max(1.0, int(quota) / int(period))

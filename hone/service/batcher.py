@@ -78,14 +78,16 @@ class Batcher:
         self._by_age: deque[WorkItem] = deque()
         self._by_length: list[tuple[int, int, WorkItem]] = []
         self._waiting = 0
-        self._running = 0
         self._idle = 0
         self._sequence = 0
         self._closing = False
         self._progress_at = time.monotonic()
         self._seconds_per_text = 0.0
+        self._began = [math.inf] * layout.workers
         self._threads = [
-            threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True)
+            threading.Thread(
+                target=self._work, args=(number,), name=f"{name}-{number}", daemon=True
+            )
             for number in range(layout.workers)
         ]
         for thread in self._threads:
@@ -106,7 +108,7 @@ class Batcher:
                 raise BatcherClosed("the model is being replaced or the service is stopping")
             if self._waiting + count > self._max_queue_items and not probe:
                 raise Overloaded("the queue is full", retry_after_s=self._retry_after_s())
-            if not self._waiting and not self._running:
+            if not self._waiting:
                 self._progress_at = time.monotonic()
             for item in ticket.items:
                 self._sequence += 1
@@ -135,9 +137,11 @@ class Batcher:
         return self._waiting
 
     def stalled(self, after_s: float) -> bool:
-        """Tell whether there is work and no worker has finished a turn for `after_s` seconds."""
-        busy = self._waiting or self._running
-        return bool(busy) and time.monotonic() - self._progress_at > after_s
+        """Tell whether a worker hangs in one batch, or texts wait and none takes them."""
+        since = min(self._began)
+        if self._waiting:
+            since = min(since, self._progress_at)
+        return time.monotonic() - since > after_s
 
     def close(self, *, timeout_s: float | None = None) -> None:
         """Stop accepting, finish what is queued, and end the workers. Blocks; not for the loop."""
@@ -162,15 +166,21 @@ class Batcher:
 
     # The workers' side
 
-    def _work(self) -> None:
-        while self._turn():
-            pass
+    def _work(self, number: int) -> None:
+        while True:
+            arrived = self._next_arrivals()
+            if arrived is None:
+                return
+            self._began[number] = time.monotonic()
+            try:
+                self._turn(arrived)
+            except Exception:  # not a text's doing but ours; the other texts still need a worker
+                logger.exception("a turn of the batcher failed")
+            self._began[number] = math.inf
+            self._progress_at = time.monotonic()
 
-    def _turn(self) -> bool:
-        """Tokenize some of what arrived, then run one batch; False when it is time to end."""
-        arrived = self._next_arrivals()
-        if arrived is None:
-            return False
+    def _turn(self, arrived: list[WorkItem]) -> None:
+        """Tokenize what arrived, then run one batch."""
         if arrived:
             self._guarded(self._tokenize, arrived)
             self._enter_pool(arrived)
@@ -178,8 +188,6 @@ class Batcher:
         if batch:
             self._guarded(self._run, batch)
             self._finish(batch)
-        self._progress_at = time.monotonic()
-        return True
 
     def _guarded(self, step: Callable[[list[WorkItem]], None], items: list[WorkItem]) -> None:
         """Run a step for the items together; if that fails, for each alone.
@@ -240,7 +248,6 @@ class Batcher:
                 if item.error is not None:
                     item.state = State.RUNNING
                     self._waiting -= 1
-                    self._running += 1
                     failed.append(item)
                     continue
                 item.state = State.POOLED
@@ -287,7 +294,6 @@ class Batcher:
             for item in batch:
                 item.state = State.RUNNING
             self._waiting -= len(batch)
-            self._running += len(batch)
             return batch
 
     def _pop_oldest(self) -> WorkItem | None:
@@ -321,8 +327,6 @@ class Batcher:
         self._seconds_per_text = known + weight * (seconds_per_text - known)
 
     def _finish(self, items: list[WorkItem]) -> None:
-        with self._condition:
-            self._running -= len(items)
         try:
             self._loop.call_soon_threadsafe(self._deliver, items)
         except RuntimeError:  # the loop is closed: nobody waits for these any more

@@ -55,7 +55,8 @@ def serve_command(  # noqa: PLR0913, PLR0917 - the command line's options
 ) -> None:
     """Serve published models over HTTP.
 
-    Every option can also be set as HONE_NAME in the environment; what is given here goes first.
+    Every setting, limits and deadlines too, can also be given in the environment as HONE_NAME,
+    such as HONE_MAX_ITEMS=64; what is given here goes first.
     """
     run(
         settings_from(
@@ -85,8 +86,8 @@ def settings_from(**options: Any) -> Settings:  # noqa: ANN401 - one for each fi
     try:
         return Settings(**given)
     except ValidationError as error:
-        problems = [
-            f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']}"
-            for problem in error.errors(include_url=False, include_context=False)
-        ]
+        first: dict[str, str] = {}
+        for problem in error.errors(include_url=False, include_context=False):
+            first.setdefault(str(next(iter(problem["loc"]), "settings")), problem["msg"])
+        problems = [f"{name}: {message}" for name, message in first.items()]
         raise InvalidInput("the settings cannot be used:\n  - " + "\n  - ".join(problems)) from None

@@ -9,6 +9,7 @@ others. An ASGI middleware cannot help, it runs once the request is there. So he
 - a head must be there in `header_timeout_s`, a whole request in `request_timeout_s`, and an
   answer must be read in that time; one sweep a second ends what is late;
 - a connection above `max_connections` gets a 503 with Retry-After and is closed;
+- head and body of an answer leave in one write, not in two;
 - protocol errors are answered in the one error body;
 - an endpoint can ask to be told when its client leaves, without a task that waits for it.
 """
@@ -63,6 +64,41 @@ class HoneConfig(uvicorn.Config):
         self.connections = connections
 
 
+class _JoinedWrites:
+    """A transport that writes at the end of the loop's turn all that was given to it in one.
+
+    The parts of an answer then leave in one system call, and wake the client once.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._parts: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the transport has
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Write soon."""
+        if not self._parts:
+            self._loop.call_soon(self._flush)
+        self._parts.append(data)
+
+    def close(self) -> None:
+        """Write what there is, then close."""
+        self._flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Tell whether nothing can be written any more."""
+        return self._transport.is_closing()
+
+    def _flush(self) -> None:
+        parts, self._parts = self._parts, []
+        if parts and not self._transport.is_closing():
+            self._transport.write(b"".join(parts))
+
+
 class HoneProtocol(HttpToolsProtocol):
     """One connection."""
 
@@ -93,7 +129,7 @@ class HoneProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or refuse it if there are too many."""
-        super().connection_made(transport)
+        super().connection_made(_JoinedWrites(transport, self.loop))  # type: ignore[arg-type]
         self._waiting_since = self.loop.time()
         if len(self._all.open) < self._rules.max_connections:
             self._all.open.add(self)

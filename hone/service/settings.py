@@ -7,14 +7,30 @@ before the environment, and the environment before the defaults.
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from hone.models.engines import Device
+from hone.models.errors import InvalidName
 from hone.models.manifest import Variant
 from hone.models.names import check_model_name
 
-ModelName = Annotated[str, AfterValidator(check_model_name)]
+
+def _model_name(name: str) -> str:
+    try:
+        return check_model_name(name)
+    except InvalidName as error:
+        raise ValueError(str(error)) from None
+
+
+def _separate(names: object) -> object:
+    """Take `a,b` from the environment for the tuple ("a", "b")."""
+    return [name for name in names.split(",") if name] if isinstance(names, str) else names
+
+
+ModelNames = Annotated[
+    tuple[Annotated[str, AfterValidator(_model_name)], ...], NoDecode, BeforeValidator(_separate)
+]
 Auto = Literal["auto"]
 
 
@@ -24,8 +40,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="HONE_", extra="ignore", frozen=True)
 
     store: Path = Path("store")
-    models: tuple[ModelName, ...] = ()
-    """Which models to serve; none means every model of the store, also later ones."""
+    models: ModelNames = ()
+    """Which models to serve (`a,b`); none means every model of the store, also later ones."""
     fake: bool = False
     """Also serve the built-in model `fake`, which needs no weights."""
 

@@ -29,7 +29,7 @@ def build_baseline(group: BaselineGroup, train: list[Example], labels: list[str]
     """
     instruction = group.instruction or default_instruction(labels)
     examples = default_examples(train, labels, group.examples)
-    count, method = _counter(group)
+    count, method = token_counter(group)
     empty = render_prompt(instruction, examples, "")
     # A completion's label costs output tokens as well; its mean over the training labels.
     output = float(np.mean([count(row.label) for row in train]))
@@ -44,7 +44,8 @@ def build_baseline(group: BaselineGroup, train: list[Example], labels: list[str]
     )
 
 
-def _counter(group: BaselineGroup) -> tuple[TokenCounter, str]:
+def token_counter(group: BaselineGroup) -> tuple[TokenCounter, str]:
+    """Return what counts the prompt's tokens, and its name; InvalidInput if it cannot be read."""
     if group.tokenizer is None:
         return estimate_tokens, ESTIMATED
     path = Path(group.tokenizer)

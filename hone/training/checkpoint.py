@@ -4,10 +4,12 @@
     model.safetensors        the weights that are trained
     optimizer.safetensors    AdamW's moments and step counts
     random.safetensors       the state of torch's generator
-    state.json               counters, history, and the SHA-256 of the files above
-<run>/best.safetensors       the weights to keep, of an evaluation so far
+    state.json               counters, history, the SHA-256 of the files above and its own
+<run>/best.safetensors       the weights to keep, of an evaluation so far, with their SHA-256
 """
 
+import hashlib
+import math
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,12 +17,14 @@ from typing import Any
 
 import orjson
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from hone.models import durable
 from hone.models.errors import BundleCorrupt
 from hone.models.examples import sha256_of_file
+from hone.models.manifest import sha256_of_json
 
 BEST_FILE = "best.safetensors"
 _FILES = ("model.safetensors", "optimizer.safetensors", "random.safetensors")
@@ -50,10 +54,11 @@ def trained_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_trained_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Put weights from `trained_weights` back; raises if a name or a shape does not fit."""
+    """Put weights from `trained_weights` back; BundleCorrupt if a name or a shape does not fit."""
     own = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    if own.keys() != weights.keys():
-        raise BundleCorrupt("the checkpoint is of another model")
+    shapes = ({name: t.shape for name, t in tensors.items()} for tensors in (own, weights))
+    if next(shapes) != next(shapes):
+        raise BundleCorrupt("the checkpoint is of another model: start anew with --fresh")
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(weights[name])
@@ -61,15 +66,18 @@ def load_trained_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
 
 def save_best(run: Path, model: nn.Module) -> None:
     """Keep the weights of this evaluation."""
-    beside = run / f".{BEST_FILE}.new"
-    save_file(trained_weights(model), beside)
+    beside, weights = run / f".{BEST_FILE}.new", trained_weights(model)
+    save_file(weights, beside, metadata={"sha256": _sha256_of_tensors(weights)})
     durable.fsync_file(beside)
     durable.rename(beside, run / BEST_FILE)
 
 
 def load_best(run: Path, model: nn.Module) -> None:
-    """Put the weights that were kept back into the model."""
-    load_trained_weights(model, load_file(run / BEST_FILE))
+    """Put the weights that were kept back into the model; BundleCorrupt if they have changed."""
+    weights = _read_best(run)
+    if weights is None:
+        raise BundleCorrupt(f"{run / BEST_FILE} is damaged: start anew with --fresh")
+    load_trained_weights(model, weights)
 
 
 def save_checkpoint(
@@ -83,14 +91,16 @@ def save_checkpoint(
     save_file(_optimizer_tensors(optimizer), folder / _FILES[1])
     save_file({"torch": torch.get_rng_state(), **_cuda_state()}, folder / _FILES[2])
     hashes = {name: sha256_of_file(folder / name) for name in _FILES}
-    content = {"progress": asdict(progress), "sha256": hashes}
+    content: dict[str, Any] = {"progress": asdict(progress), "sha256": hashes}
+    content["digest"] = sha256_of_json(content)
     (folder / "state.json").write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
     for path in folder.iterdir():
         durable.fsync_file(path)
+    durable.fsync_folder(folder)
     target = run / f"checkpoint-{progress.step}"
     shutil.rmtree(target, ignore_errors=True)
     durable.rename(folder, target)
-    for other in _checkpoints(run):
+    for other in [*run.glob("checkpoint-*"), *run.glob(".checkpoint-*.new")]:
         if other != target:
             shutil.rmtree(other, ignore_errors=True)
 
@@ -100,14 +110,57 @@ def load_checkpoint(
 ) -> Progress | None:
     """Restore the newest checkpoint whose hashes hold; None when there is none to go on from."""
     for folder in reversed(_checkpoints(run)):
-        content = orjson.loads((folder / "state.json").read_bytes())
-        if any(sha256_of_file(folder / name) != content["sha256"][name] for name in _FILES):
+        progress = _read_progress(folder)
+        if progress is None or (progress.evaluations and _read_best(run) is None):
             continue
         load_trained_weights(model, load_file(folder / _FILES[0]))
         _restore_optimizer(optimizer, load_file(folder / _FILES[1]))
         _restore_random(load_file(folder / _FILES[2]))
-        return Progress(**content["progress"])
+        return progress
     return None
+
+
+def remove_remains(run: Path) -> None:
+    """Delete what only a run that is still going on needs."""
+    for pattern in ("checkpoint-*", ".checkpoint-*.new", BEST_FILE, f".{BEST_FILE}.new"):
+        for spent in run.glob(pattern):
+            shutil.rmtree(spent) if spent.is_dir() else spent.unlink()
+
+
+def _read_progress(folder: Path) -> Progress | None:
+    """Return how far a checkpoint is; None unless all its files are as they were written."""
+    try:
+        content = orjson.loads((folder / "state.json").read_bytes())
+        digest = content.pop("digest")
+        hashes = {name: sha256_of_file(folder / name) for name in _FILES}
+        if digest != sha256_of_json(content) or hashes != content["sha256"]:
+            return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # lost, or no state at all
+        return None
+    progress = Progress(**content["progress"])
+    # JSON has no infinity and no NaN: they were written as null.
+    progress.best_loss = math.inf if progress.best_loss is None else progress.best_loss
+    progress.losses = [(step, math.nan if loss is None else loss) for step, loss in progress.losses]
+    return progress
+
+
+def _read_best(run: Path) -> dict[str, Tensor] | None:
+    """Return the weights that were kept; None unless they are as they were written."""
+    try:
+        with safe_open(run / BEST_FILE, framework="pt") as file:
+            expected = (file.metadata() or {}).get("sha256")
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return None
+    return weights if _sha256_of_tensors(weights) == expected else None
+
+
+def _sha256_of_tensors(weights: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(f"{name} {tuple(weights[name].shape)}".encode())
+        digest.update(weights[name].numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _checkpoints(run: Path) -> list[Path]:

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import orjson
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
@@ -18,6 +20,8 @@ from hone.training.dataset import EncodedSplit, length_sorted_batches
 from hone.training.recipe import ModelGroup
 
 _ROWS_WITHOUT_GRADIENTS = 64
+_LOADING_ERRORS = (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError)
+"""What transformers raises for a base that is damaged, or of an architecture it does not know."""
 
 
 class TextClassifier(nn.Module):
@@ -55,9 +59,7 @@ def build_classifier(
     base: Base, group: ModelGroup, *, labels: int, train_embeddings: bool
 ) -> TextClassifier:
     """Load the base's encoder and put a fresh head on it; LoRA matrices are added if asked for."""
-    encoder = AutoModel.from_pretrained(
-        base.folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-    )
+    encoder = _load_encoder(base)
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # never read: it would get no gradient and stand in the way of DDP
     if not train_embeddings:
@@ -67,6 +69,26 @@ def build_classifier(
     return TextClassifier(
         encoder, labels=labels, pooling=_pooling(base, group), dropout=group.dropout
     )
+
+
+def _load_encoder(base: Base) -> Any:  # noqa: ANN401 - a class of transformers, which has no types
+    """Return the pretrained encoder; InvalidInput unless the base's files are one whole model."""
+    weights_file(base)
+    try:
+        encoder, report = AutoModel.from_pretrained(
+            base.folder,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    except _LOADING_ERRORS as error:
+        raise InvalidInput(f"the base {base.id}: its weights do not fit its config.json") from error
+    # What is missing would silently be random. Poolers are not read.
+    missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
+    if missing:
+        raise InvalidInput(f"the base {base.id} lacks {len(missing)} weights, as {missing[0]}")
+    return encoder
 
 
 def lora_config(group: ModelGroup) -> LoraConfig:
@@ -93,7 +115,12 @@ def trained_parameters(model: nn.Module) -> tuple[int, int]:
 
 def token_limit(base: Base) -> int:
     """Return the most tokens that the base's positions allow, special ones included."""
-    config = AutoConfig.from_pretrained(base.folder, trust_remote_code=False)
+    try:
+        config = AutoConfig.from_pretrained(base.folder, trust_remote_code=False)
+    except _LOADING_ERRORS as error:
+        raise InvalidInput(
+            f"the base {base.id}: its config.json is of no model that transformers knows"
+        ) from error
     positions = getattr(config, "max_position_embeddings", None)
     if not isinstance(positions, int) or positions <= 2:
         return base.max_tokens
@@ -127,30 +154,6 @@ def collate(texts: list[TokenizedText], pad_id: int, device: torch.device) -> tu
     """Return padded ids and mask as int64 tensors of shape (texts, tokens) on the device."""
     input_ids, attention_mask = pad([text.ids for text in texts], pad_id)
     return torch.from_numpy(input_ids).to(device), torch.from_numpy(attention_mask).to(device)
-
-
-def start_head_at_centroids(model: TextClassifier, embeddings: Tensor, classes: Tensor) -> None:
-    """Set the head to the linear discriminant of the classes' mean embeddings.
-
-    With class means m_c and one variance s² for all directions, log p(c | e) is linear in e:
-    weight (m_c - m)/s², bias -(|m_c|² - |m|²)/2s². A common factor is then fitted so that the
-    first logits are neither flat nor overconfident. Starting from a useful head keeps the first
-    steps from distorting the encoder (Kumar et al. 2022, "Fine-tuning can distort pretrained
-    features"), and saves epochs.
-    """
-    labels = model.head.out_features
-    means = torch.stack([embeddings[classes == c].mean(dim=0) for c in range(labels)])
-    middle = embeddings.mean(dim=0)
-    variance = (embeddings - means[classes]).square().mean().clamp_min(1e-8)
-    weight = (means - middle) / variance
-    bias = (middle.square().sum() - means.square().sum(dim=1)) / (2 * variance)
-    logits = embeddings @ weight.T + bias
-    factors = torch.logspace(-4, 1, 60)
-    losses = torch.stack([nn.functional.cross_entropy(logits * f, classes) for f in factors])
-    factor = factors[losses.argmin()]
-    with torch.no_grad():
-        model.head.weight.copy_(weight * factor)
-        model.head.bias.copy_(bias * factor)
 
 
 def _hidden_size(encoder: nn.Module) -> int:

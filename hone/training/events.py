@@ -8,13 +8,16 @@ Every event is one JSON object with `event` (its name) and `time` (Unix seconds)
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from os import SEEK_END
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+from hone.models.errors import InvalidInput
 
 Event = dict[str, Any]
 
@@ -49,14 +52,25 @@ def json_lines(file: IO[bytes]) -> Callable[[Event], None]:
     return write
 
 
+def open_events(path: Path) -> IO[bytes]:
+    """Open a file to add events to; what a killed run left of a line becomes a line of its own."""
+    try:
+        file = path.open("a+b")
+    except OSError:
+        raise InvalidInput(f"events cannot be written to {path}") from None
+    if file.seekable() and file.tell():
+        file.seek(-1, SEEK_END)
+        if file.read(1) != b"\n":
+            file.write(b"\n")
+    return file
+
+
 def read_events(path: Path) -> Iterator[Event]:
-    """Yield the events of a file, leaving out a last line that a kill cut short."""
+    """Yield the events of a file, leaving out lines that a kill cut short."""
     with path.open("rb") as file:
         for line in file:
-            try:
+            with suppress(orjson.JSONDecodeError):
                 yield orjson.loads(line)
-            except orjson.JSONDecodeError:
-                return
 
 
 class Screen:

@@ -17,7 +17,6 @@ from hone.training.classifier import (
     TextClassifier,
     collate,
     run_over,
-    start_head_at_centroids,
     trained_parameters,
 )
 from hone.training.dataset import EncodedSplit, bucketed_batches, class_weights
@@ -61,7 +60,6 @@ def fine_tune(
     _announce(model, train, run, progress)
     if progress is None:
         progress = Progress()
-        _head_start(model, train, run)
     loop = _Loop(model, optimizer, accelerator, train, validation, run, progress)
     loop.run_to_end()
     # Takes the mixed-precision wrapper off `forward`: what is exported is the fp32 model.
@@ -117,7 +115,8 @@ class _Loop:
         """Take one optimizer step on this process's share of the rows; return the loss."""
         mine = rows[self.accelerator.process_index :: self.accelerator.num_processes] or rows[:1]
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate_at(self.progress.step, self.total, self.run)
+            rate = learning_rate_at(self.progress.step, self.total, self.run)
+            group["lr"] = rate * group["rate_factor"]
         parts = self.run.recipe.training.gradient_accumulation
         size = math.ceil(len(mine) / parts)
         summed = 0.0
@@ -241,13 +240,24 @@ def _accelerator(run: Run) -> Accelerator:
 
 
 def _optimizer(model: nn.Module, run: Run) -> torch.optim.Optimizer:
-    """AdamW, without decay on biases and norms, which have one dimension."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    decay = run.recipe.optimizer.weight_decay
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    """AdamW, without decay on biases and norms, which have one dimension; the head has its rate."""
+    group = run.recipe.optimizer
+    groups = []
+    for is_head in (False, True):
+        trained = [
+            parameter
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad and name.startswith("head.") == is_head
+        ]
+        factor = group.head_rate_factor if is_head else 1.0
+        for is_matrix in (True, False):
+            groups.append(
+                {
+                    "params": [p for p in trained if (p.ndim > 1) == is_matrix],
+                    "weight_decay": group.weight_decay if is_matrix else 0.0,
+                    "rate_factor": factor,
+                }
+            )
     return torch.optim.AdamW(groups, lr=run.settled.learning_rate, fused=True)
 
 
@@ -259,12 +269,6 @@ def _criterion(
     if run.recipe.dataset.class_weights == "balanced":
         weights = torch.from_numpy(class_weights(train.classes, labels)).to(device)
     return nn.CrossEntropyLoss(weight=weights, label_smoothing=run.recipe.training.label_smoothing)
-
-
-def _head_start(model: TextClassifier, train: EncodedSplit, run: Run) -> None:
-    if run.recipe.training.head_start == "centroids":
-        embeddings = run_over(model, train, model.embed, pad_id=run.pad_id)
-        start_head_at_centroids(model, embeddings, torch.from_numpy(train.classes))
 
 
 def _announce(model: nn.Module, train: EncodedSplit, run: Run, progress: Progress | None) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from hone.models.errors import InvalidInput
 from hone.training.recipe import Recipe
 
 _MIN_STEPS = 600
@@ -78,14 +79,16 @@ def _max_tokens(recipe: Recipe, longest: int, token_limit: int) -> int:
 
 
 def choose_device(wanted: str) -> str:
-    """Return `cuda` or `cpu`."""
-    if wanted != "auto":
-        return wanted
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """Return `cuda` or `cpu`; InvalidInput if `cuda` was asked for in vain."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise InvalidInput("training.device: there is no usable GPU here")
+    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def choose_precision(wanted: str, device: str) -> str:
-    """Return the fastest precision that this machine has in hardware: bf16, or fp32."""
+    """Return the fastest precision that this machine has in hardware; InvalidInput for none."""
+    if wanted == "fp16" and device == "cpu":
+        raise InvalidInput("training.precision: fp16 is for GPUs; take bf16 or fp32")
     if wanted != "auto":
         return wanted
     if device == "cuda":

@@ -32,6 +32,9 @@ def load_data(recipe: Recipe, base: Base) -> tuple[Data, Hyperparameters]:
         if needed not in examples:
             raise InvalidExamples(f"the recipe names no {needed} examples")
     labels = label_order(examples["train"])
+    positive = recipe.dataset.positive_label
+    if positive is not None and positive not in labels:
+        raise InvalidExamples(f"dataset.positive_label: no example has the label {positive!r}")
     limit = token_limit(base)
     policy = recipe.dataset.long_texts
     measuring = TextTokenizer.from_file(base.folder / TOKENIZER_FILE, max_tokens=2**31)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hone.models.engines import FloatArray
+from hone.models.errors import ParityFailed
 from hone.models.manifest import ParityRecord, Variant
 from hone.models.predictor import Predictor
 from hone.models.scoring import Labels, bootstrap
@@ -20,6 +21,8 @@ from hone.training.dataset import length_sorted_batches
 _BATCH = 16
 _ROWS_ALONE = 200
 _ROWS_PADDED = 50
+_NOT_A_NUMBER = float(np.finfo(np.float32).max)
+"""Stands for a difference that is no finite number, which JSON could not hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,8 @@ def bounds_for(variant: Variant) -> Bounds:
 def check_parity(predictor: Predictor, reference: Reference, bounds: Bounds) -> ParityRecord:
     """Compare an exported model with the trained one; the record says whether it may be published.
 
+    Raises ParityFailed when its answers do not even have the trained model's shape.
+
     A quantized model scales activations by the whole batch, so a text's logits depend a little
     on its neighbours; alone and in a batch it must still give the same label as often as the
     bounds ask.
@@ -85,7 +90,7 @@ def check_parity(predictor: Predictor, reference: Reference, bounds: Bounds) -> 
         passed=True,
         rows=len(tokens),
         equal_predictions=float((exported == trained).mean()),
-        largest_logit_difference=_largest(logits - reference.logits),
+        largest_logit_difference=_largest_difference(logits, reference.logits),
         accuracy_trained=float(right_before.mean()),
         accuracy_exported=float(right_after.mean()),
         accuracy_change_low=change.low,
@@ -102,7 +107,13 @@ def _in_batches(predictor: Predictor, tokens: Sequence[TokenizedText]) -> FloatA
     logits = np.empty((len(tokens), len(predictor.labels)), dtype=np.float32)
     lengths = np.array([len(text.ids) for text in tokens])
     for rows in length_sorted_batches(lengths, _BATCH):
-        logits[rows] = predictor.logits([tokens[i] for i in rows])
+        found = predictor.logits([tokens[i] for i in rows])
+        if found.shape != logits[rows].shape:
+            raise ParityFailed(
+                f"the exported model's answer to a text has the shape {found.shape[1:]}, "
+                f"and there are {logits.shape[1]} labels"
+            )
+        logits[rows] = found
     return logits
 
 
@@ -120,7 +131,7 @@ def _alone_and_in_batch(
     twice = np.concatenate([alone, alone[: len(padded)]])
     others = np.concatenate([together[rows], padded])
     equal = (twice.argmax(axis=1) == others.argmax(axis=1)).mean()
-    return float(equal), _largest(twice - others)
+    return float(equal), _largest_difference(twice, others)
 
 
 def _padded_twice(predictor: Predictor, text: TokenizedText) -> FloatArray:
@@ -130,10 +141,10 @@ def _padded_twice(predictor: Predictor, text: TokenizedText) -> FloatArray:
     return predictor.engine.run(ids, np.pad(mask, ((0, 0), (0, room))))
 
 
-def _largest(difference: npt.NDArray[np.floating]) -> float:
-    """Return the largest absolute value; infinity where something is not a number."""
-    value = np.abs(difference).max()
-    return float(value) if np.isfinite(value) else float("inf")
+def _largest_difference(some: FloatArray, others: FloatArray) -> float:
+    if not (np.isfinite(some).all() and np.isfinite(others).all()):
+        return _NOT_A_NUMBER
+    return float(np.abs(some.astype(np.float64) - others).max())
 
 
 def _reasons(record: ParityRecord, bounds: Bounds, *, same_labels: bool) -> list[str]:
@@ -151,8 +162,9 @@ def _reasons(record: ParityRecord, bounds: Bounds, *, same_labels: bool) -> list
             f"its accuracy is {100 * lost:.2f} points lower; "
             f"{100 * bounds.most_accuracy_lost:g} is the most"
         )
-    # `not <=` rather than `>`: a difference that is not a number must be refused as well.
-    if not record.largest_logit_difference <= bounds.most_logit_difference:
+    if record.largest_logit_difference == _NOT_A_NUMBER:
+        found.append("some of its answers are not numbers")
+    elif record.largest_logit_difference > bounds.most_logit_difference:
         found.append(
             f"a logit differs by {record.largest_logit_difference:.2g}; "
             f"{bounds.most_logit_difference:g} is the most"
@@ -162,7 +174,7 @@ def _reasons(record: ParityRecord, bounds: Bounds, *, same_labels: bool) -> list
             f"a text alone and in a batch gives the same label for only "
             f"{record.alone_and_in_batch_equal:.2%}"
         )
-    if not record.alone_and_in_batch_difference <= bounds.most_alone_difference:
+    if record.alone_and_in_batch_difference > bounds.most_alone_difference:
         found.append(
             f"a text alone and in a batch differs by {record.alone_and_in_batch_difference:.2g}"
         )

@@ -30,7 +30,11 @@ def _model_name(name: str) -> str:
 
 class _Group(BaseModel):
     model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
     )
 
 
@@ -60,6 +64,8 @@ class OptimizerGroup(_Group):
     """The optimizer."""
     learning_rate: Auto | Annotated[float, Field(gt=0, lt=1)] = "auto"
     """Peak rate; `auto` is 2e-4 (LoRA 1e-3) for a batch of 32, growing with its square root."""
+    head_rate_factor: float = Field(5.0, gt=0, le=1000)
+    """How much faster the head learns, which begins with no pretraining behind it."""
     weight_decay: float = Field(0.01, ge=0, le=1)
     """Decay of matrices; biases and norms have none."""
     warmup_share: float = Field(0.06, ge=0, lt=1)
@@ -122,13 +128,11 @@ class TrainingGroup(_Group):
     """Parts in which a batch is computed, where memory is short."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     """Share of the target spread over all labels (Szegedy et al. 2016)."""
-    head_start: Literal["centroids", "none"] = "centroids"
-    """Whether the head begins as a linear discriminant of the base's embeddings."""
     train_embeddings: bool = False
     """Whether word embeddings are trained; half of a small base, and of little use."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic; `auto` is bf16 where the hardware has it."""
-    early_stopping_patience: int = Field(3, ge=0)
+    early_stopping_patience: int = Field(5, ge=0)
     """Evaluations (one an epoch) without gain after which the run stops; 0 never stops."""
     checkpoint_every_s: float = Field(60.0, gt=0)
     """Seconds between checkpoints."""
@@ -211,6 +215,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise InvalidRecipe([f"{path} is not UTF-8 text"]) from None
     except tomllib.TOMLDecodeError as error:
         raise InvalidRecipe([f"{path} is not TOML: {error}"]) from None
+    except (ValueError, RecursionError):  # a number of thousands of digits; as many brackets
+        raise InvalidRecipe([f"{path} is not TOML that can be read"]) from None
     problems = [problem for text in overrides if (problem := _override(content, text))]
     try:
         recipe = Recipe.model_validate(content)
@@ -230,16 +236,26 @@ def _override(content: dict[str, Any], text: str) -> str | None:
     target = content.setdefault(group, {})
     if not isinstance(target, dict):
         return f"{group!r} is a value in the recipe, not a group"
-    target[name] = _toml_value(value)
+    found = _toml_value(value)
+    # Quotes may be left out: a text is a text even where it looks like a number or a date.
+    target[name] = found if isinstance(found, str) or not _is_text(group, name) else value
     return None
 
 
 def _toml_value(text: str) -> Any:  # noqa: ANN401 - any TOML value
     """Read a value as TOML would; what is no TOML value is a string, so quotes may be left out."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        found = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
         return text
+    return found["value"] if len(found) == 1 else text
+
+
+def _is_text(group: str, name: str) -> bool:
+    """Whether a key can only have a string."""
+    groups: dict[str, Any] = Recipe.model_fields
+    fields = groups[group].annotation.model_fields if group in groups else {}
+    return name in fields and fields[name].annotation in {str, str | None}
 
 
 def _describe(error: ValidationError) -> list[str]:

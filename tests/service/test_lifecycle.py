@@ -2,13 +2,14 @@
 
 import asyncio
 import http.client
-import os
 import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import aiohttp
@@ -109,15 +110,11 @@ def test_after_a_kill_it_starts_again(store: Path, tmp_path: Path) -> None:
         assert second.classify("where is my card")["data"] == answer["data"]
 
 
-def test_a_store_that_is_read_only_is_served(store: Path, tmp_path: Path) -> None:
-    for path in [store, *store.rglob("*")]:
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    try:
-        with serving(store, log_folder=tmp_path) as service:
-            service.classify("card")
-    finally:
-        for path in [store, *store.rglob("*")]:
-            path.chmod(0o755 if path.is_dir() else 0o644)
+def test_where_nothing_can_be_written_it_serves_all_the_same(store: Path, tmp_path: Path) -> None:
+    (store / ".layouts").write_text("a file is in the way of the folder, also for root")
+    auto = dict.fromkeys(("workers", "threads", "batch_tokens"), "auto")
+    with serving(store, log_folder=tmp_path, **auto) as service:
+        service.classify("card")
 
 
 def test_a_measured_layout_is_remembered(store: Path, tmp_path: Path) -> None:
@@ -170,38 +167,21 @@ def test_an_empty_store_starts_and_waits_for_a_model(tmp_path: Path) -> None:
 
 
 def test_it_answers_livez_while_it_loads(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    program = (
-        "import time, hone.service.pool as pool; load = pool.load_model\n"
-        "def slowly(*a): time.sleep(3); return load(*a)\n"
-        "pool.load_model = slowly\n"
-        "from hone.service.command import settings_from\n"
-        "from hone.service.server import run\n"
-        f"run(settings_from(store={str(tmp_path / 'store')!r}, port={port}))\n"
-    )
     publish_tiny(Registry(tmp_path / "store"))
-    process = subprocess.Popen(
-        [sys.executable, "-c", program],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        service = Service(process, port, "", tmp_path)
+    with loading_slowly(tmp_path / "store", 3) as service:
         wait_until(lambda: answers(service))
         assert service.get("/livez").status == 200
         assert service.get("/startupz").status == 503
         assert service.get("/readyz").status == 503
         wait_until(lambda: service.get("/readyz").status == 200)
         assert service.get("/startupz").status == 200
-    finally:
-        process.kill()
-        process.wait(30)
-        assert process.stdout is not None
-        process.stdout.close()
+
+
+def test_sigterm_while_loading_ends_it_too(tmp_path: Path) -> None:
+    publish_tiny(Registry(tmp_path / "store"))
+    with loading_slowly(tmp_path / "store", 4) as service:
+        wait_until(lambda: answers(service))
+        assert service.stop() == 0
 
 
 def test_an_idle_service_uses_next_to_no_processor_time(store: Path, tmp_path: Path) -> None:
@@ -239,7 +219,37 @@ def test_the_limit_on_open_files_is_raised(store: Path, tmp_path: Path) -> None:
     assert int(line.split()[3]) >= 1200
 
 
-def slow_service(folder: Path, seconds: float, **settings: object):  # type: ignore[no-untyped-def]  # noqa: ANN201
+@contextmanager
+def loading_slowly(store: Path, seconds: float) -> Iterator[Service]:
+    """Run a service that takes some seconds to load a model; it is not waited for."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    program = (
+        "import time, hone.service.pool as pool; load = pool.load_model\n"
+        f"def slowly(*a): time.sleep({seconds}); return load(*a)\n"
+        "pool.load_model = slowly\n"
+        "from hone.service.command import settings_from\n"
+        "from hone.service.server import run\n"
+        f"run(settings_from(store={str(store)!r}, port={port}, drain_delay_s=0))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        yield Service(process, port, "", store)
+    finally:
+        process.kill()
+        process.wait(30)
+
+
+def slow_service(
+    folder: Path, seconds: float, **settings: object
+) -> AbstractContextManager[Service]:
     return serving(
         folder / "none",
         str(seconds),
@@ -270,6 +280,3 @@ def answers(service: Service) -> bool:
         return service.get("/livez").status == 200
     except OSError:
         return False
-
-
-assert os.name == "posix"

@@ -192,6 +192,14 @@ def test_pipelined_requests_are_answered_in_order(strict: Service) -> None:
     assert raw.count(b'"model":"fake@1"') == 5
 
 
+def test_an_answer_arrives_in_one_piece(strict: Service) -> None:
+    with strict.connect() as connection:
+        for _ in range(20):
+            connection.sendall(REQUEST)
+            head, _, body = connection.recv(65536).partition(b"\r\n\r\n")
+            assert b"content-length: %d\r\n" % len(body) in head + b"\r\n"
+
+
 def test_expect_continue_is_answered_and_a_large_one_refused_first(strict: Service) -> None:
     expecting = b"Expect: 100-continue\r\n"
     with strict.connect() as connection:

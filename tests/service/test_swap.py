@@ -1,5 +1,6 @@
 """New versions: swapped in under load, or refused with the old one still serving."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from hone.models.registry import Registry
 from tests.service.load import press_while
 from tests.service.running import Service, serving, wait_until
 from tests.tiny_bundle import publish_tiny
+
+FILES = (MANIFEST_FILE, "model.fp32.onnx", "tokenizer.json")
 
 
 @pytest.fixture
@@ -53,15 +56,11 @@ def test_promotion_moves_what_is_served(registry: Registry, tmp_path: Path) -> N
         assert serves(service, 1)
 
 
-def _files_of_a_bundle(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return [MANIFEST_FILE, "model.fp32.onnx", "tokenizer.json"]
-
-
 def test_a_flipped_byte_in_any_file_is_refused_and_the_old_version_serves(
     registry: Registry, tmp_path: Path
 ) -> None:
     with serving(registry.store, log_folder=tmp_path, reload_interval_s=0.1) as service:
-        for number, name in enumerate([MANIFEST_FILE, "model.fp32.onnx", "tokenizer.json"], 1):
+        for number, name in enumerate(FILES, 1):
             version = _publish_broken(registry, name)
             wait_until(lambda n=number: service.logged().count("model not loaded") >= n)
             assert serves(service, 1)
@@ -101,6 +100,13 @@ def test_old_versions_are_loaded_on_demand_and_few_are_kept(
         assert len({str(answer["data"]) for answer in answers.values()}) == 5
         assert service.metrics()["hone_loaded_models", ()] <= 3
         assert serves(service, 5)
+
+
+def test_sighup_looks_at_the_store_at_once(registry: Registry, tmp_path: Path) -> None:
+    with serving(registry.store, log_folder=tmp_path, reload_interval_s=3600) as service:
+        publish_tiny(registry, seed=2)
+        service.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: serves(service, 2))
 
 
 def test_a_removed_model_is_no_longer_served(registry: Registry, tmp_path: Path) -> None:

@@ -187,19 +187,26 @@ def _instruction(report: PrepareReport) -> str:
 
 
 def _files(report: PrepareReport) -> str:
-    rows: list[tuple[object, ...]] = [
-        (source.name, source.role, source.rows, source.kept, source.encoding or "", source.sha256)
+    rows = [
+        (
+            source.name,
+            str(source.role),
+            f"{source.rows:,}",
+            f"{source.kept:,}",
+            source.encoding or "",
+            source.sha256,
+        )
         for source in report.sources
     ]
     rows += [
-        (f"{name}.jsonl", "written", split.rows, split.rows, "utf-8", split.sha256)
+        (f"{name}.jsonl", "written", f"{split.rows:,}", f"{split.rows:,}", "utf-8", split.sha256)
         for name, split in report.splits.items()
         if split.sha256
     ]
     names = ("file", "is", "rows", "kept", "encoding", "SHA-256")
     head = "".join(f"<th>{name}</th>" for name in names)
     body = "".join(
-        f"<tr>{''.join(f'<td>{escape(spoken(cell))}</td>' for cell in row)}</tr>" for row in rows
+        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows
     )
     return (
         f'<section><h2>Files</h2><div class="scroll"><table><thead><tr>{head}</tr></thead>'

@@ -69,4 +69,4 @@ def spoken(value: object) -> str:
         return f"{place}: {' → '.join(rest)}" if rest else place
     if isinstance(value, list):
         return "\n".join(map(spoken, value))
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return str(value)

@@ -1,0 +1,101 @@
+"""Which session layouts are tried, and that the fastest is chosen."""
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hone.models import layout as module
+from hone.models.engines import FakeEngine, FloatArray
+from hone.models.layout import (
+    SessionLayout,
+    layout_candidates,
+    measure_layout,
+    usable_cores,
+)
+from hone.models.manifest import TokenLengths
+from hone.models.tokenizer import IntArray
+
+LENGTHS = TokenLengths(p50=10, p90=20, p99=40, longest=80)
+
+
+class TimedEngine(FakeEngine):
+    """Takes some seconds for a run and some for each padded token; runs one at a time or not."""
+
+    def __init__(self, *, run_s: float, token_s: float, one_at_a_time: bool) -> None:
+        super().__init__(3)
+        self._run_s, self._token_s = run_s, token_s
+        self._lock = threading.Lock() if one_at_a_time else None
+
+    def run(self, input_ids: IntArray, attention_mask: IntArray) -> FloatArray:
+        seconds = self._run_s + self._token_s * input_ids.size
+        if self._lock is None:
+            time.sleep(seconds)
+        else:
+            with self._lock:
+                time.sleep(seconds)
+        return np.zeros((len(input_ids), 3), dtype=np.float32)
+
+
+def measured(engine: FakeEngine) -> SessionLayout:
+    candidates = layout_candidates(cores=2, lengths=LENGTHS, on_gpu=False)
+    chosen, trials = measure_layout(
+        lambda _: engine, candidates, lengths=LENGTHS, vocabulary_size=100, budget_s=1.0
+    )
+    assert {trial.layout for trial in trials} == set(candidates)
+    return chosen
+
+
+def test_an_engine_that_costs_by_the_run_gets_large_batches() -> None:
+    chosen = measured(TimedEngine(run_s=0.01, token_s=0, one_at_a_time=True))
+    assert chosen.batch_tokens >= 160
+
+
+def test_an_engine_that_costs_by_the_token_gets_small_batches_on_all_cores() -> None:
+    chosen = measured(TimedEngine(run_s=0, token_s=0.0002, one_at_a_time=False))
+    assert chosen.workers == 2
+    assert chosen.batch_tokens <= 80
+
+
+def test_measuring_keeps_to_its_time() -> None:
+    started = time.perf_counter()
+    measured(TimedEngine(run_s=0.002, token_s=0.0001, one_at_a_time=False))
+    assert time.perf_counter() - started < 4
+
+
+def test_a_failure_in_a_worker_is_raised_in_the_caller() -> None:
+    engine = FakeEngine(3, poison=0)
+    candidates = layout_candidates(cores=2, lengths=LENGTHS, on_gpu=False)
+    with pytest.raises(RuntimeError, match="poisoned"):
+        measure_layout(lambda _: engine, candidates, lengths=LENGTHS, vocabulary_size=1)
+
+
+def test_one_core_has_no_layout_of_several_threads() -> None:
+    for layout in layout_candidates(cores=1, lengths=LENGTHS, on_gpu=False):
+        assert (layout.workers, layout.intra_threads) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "150000 100000"}, 1),
+        ({"cpu.max": "400000 100000"}, 4),
+        ({"cpu.max": "10000 100000"}, 1),
+        ({"cpu.max": "max 100000"}, 16),
+        ({"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"}, 2),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 16),
+        ({}, 16),
+    ],
+)
+def test_a_containers_quota_bounds_the_cores(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: dict[str, str], cores: int
+) -> None:
+    for name, content in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content + "\n")
+    monkeypatch.setattr(module, "_GROUPS", tmp_path)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(16)))
+    assert usable_cores() == cores
