@@ -49,6 +49,14 @@ class Layout:
         return "".join(parts)
 
 
+@dataclass(frozen=True, slots=True)
+class BareRate:
+    """What a layout did."""
+
+    texts_per_s: float
+    cpu_ms_per_text: float
+
+
 def layouts(cores: int) -> list[Layout]:
     """Return every layout that is tried on so many cores."""
     found = []
@@ -77,14 +85,19 @@ class BareLoop:
         for process in self._processes:
             process.communicate()
 
-    def texts_per_s(self, layout: Layout, *, seconds: float, offset: int) -> float:
-        """Return how many texts a layout classifies in a second."""
+    def rate(self, layout: Layout, *, seconds: float, offset: int) -> BareRate:
+        """Return how many texts a layout classifies in a second, and what they cost."""
         start_at = time.monotonic() + _START_AHEAD_S
         job = {"layout": asdict(layout), "seconds": seconds, "start_at": start_at}
         used = self._processes[: layout.processes]
         for number, process in enumerate(used):
             _tell(process, job | {"offset": offset + 1000 * number})
-        return sum(float(_hear(process)) for process in used)
+        heard = [_hear(process) for process in used]
+        texts = sum(answer["texts"] for answer in heard)
+        return BareRate(
+            texts_per_s=sum(answer["texts"] / answer["elapsed_s"] for answer in heard),
+            cpu_ms_per_text=1000 * sum(answer["cpu_s"] for answer in heard) / texts,
+        )
 
     def one_by_one(self, *, threads: int, spinning: bool, seconds: float) -> dict[str, float]:
         """Classify text after text alone; return the median and the 99th percentile in ms."""
@@ -137,13 +150,13 @@ class Runner:
             return [self._session(1, False, 0).classify(text)[0]["label"] for text in alone]
         if "layout" in job:
             layout = Layout(**job["layout"])
-            return self.texts_per_s(layout, job["seconds"], job["offset"], job["start_at"])
+            return self.many(layout, job["seconds"], job["offset"], job["start_at"])
         return self.one_by_one(job["threads"], job["spinning"], job["seconds"])
 
-    def texts_per_s(
+    def many(
         self, layout: Layout, seconds: float, offset: int, start_at: float = 0.0
-    ) -> float:
-        """Return this process's share of a layout's rate."""
+    ) -> dict[str, float]:
+        """Return this process's share: texts done, seconds on the clock and of processors."""
         sessions = [
             self._session(layout.threads, layout.spinning, number * layout.own_sessions)
             for number in range(layout.workers)
@@ -152,7 +165,7 @@ class Runner:
         windows.refill()
         done = [0] * layout.workers
         time.sleep(max(0.0, start_at - time.monotonic()))
-        began = time.perf_counter()
+        began, cpu_began_s = time.perf_counter(), time.process_time()
         deadline = began + seconds
 
         def work(number: int) -> None:
@@ -162,7 +175,11 @@ class Runner:
                 done[number] += len(batch)
 
         _in_parallel([functools.partial(work, number) for number in range(layout.workers)])
-        return sum(done) / (time.perf_counter() - began)
+        return {
+            "texts": sum(done),
+            "elapsed_s": time.perf_counter() - began,
+            "cpu_s": time.process_time() - cpu_began_s,
+        }
 
     def one_by_one(self, threads: int, spinning: bool, seconds: float) -> dict[str, float]:
         """Return the median and the 99th percentile, in ms, of tokenizing and running one text."""

@@ -66,11 +66,14 @@ def _bare_table(bare: BareResult) -> Table:
     table = Table(title=f"Bare loop, {bare.variant}", title_justify="left")
     table.add_column("layout")
     table.add_column("texts/s", justify="right")
+    table.add_column("CPU ms a text", justify="right")
     order = sorted(bare.screened.items(), key=lambda pair: -pair[1])
     for layout, rate in order[:_MOST_LAYOUTS]:
         table.add_row(str(layout), f"{rate:.0f}")
     if bare.rates:
-        table.add_row(f"beside the service: {bare.best}", _figure(median(bare.rates)))
+        pace = median([rate.texts_per_s for rate in bare.rates])
+        cost = median([rate.cpu_ms_per_text for rate in bare.rates])
+        table.add_row(f"beside the service: {bare.best}", _figure(pace), _figure(cost, 2))
     if bare.p50_ms:
         one = median(bare.p50_ms)
         table.add_row(f"one text at a time, {bare.alone_in_words()}", f"{_figure(one, 2)} ms")
@@ -78,7 +81,7 @@ def _bare_table(bare: BareResult) -> Table:
 
 
 def _server_table(servers: Sequence[ServerResult], connections: Sequence[int]) -> Table:
-    table = Table(title="Servers", title_justify="left")
+    table = Table(title="Servers", title_justify="left", caption_justify="left")
     table.add_column("server")
     for heading in ("ready s", "MiB", "idle %"):
         table.add_column(heading, justify="right")
@@ -89,20 +92,23 @@ def _server_table(servers: Sequence[ServerResult], connections: Sequence[int]) -
     table.add_column(f"p99 ms at {connections[-1]}", justify="right")
     table.add_column("CPU ms a text", justify="right")
     for server in servers:
-        table.add_row(*_server_row(server, connections))
+        if server.cells:
+            table.add_row(*_server_row(server, connections))
+    notes = [f"{server.name}: {server.note}" for server in servers if server.note]
+    table.caption = "\n".join(notes) or None
     return table
 
 
 def _server_row(server: ServerResult, connections: Sequence[int]) -> list[str]:
-    name = f"{server.name} {server.version} ({server.variant})".replace(" ()", "")
-    if not server.cells:
-        return [f"{name}: {server.note}"]
+    name = f"{server.name} {server.version}"
+    if server.variant not in server.name:
+        name += f" ({server.variant})"
     last = server.at(connections[-1])
     p50 = [median([cell.load.p50_ms for cell in server.at(count)]) for count in connections]
     idle = median(server.idle_share)
     failures = f", {server.failures()} FAILED" if server.failures() else ""
     return [
-        f"{name}{failures}{f', {server.note}' if server.note else ''}",
+        f"{name}{failures}",
         _figure(median(server.ready_s), 1),
         _figure(median(server.resident_mib)),
         _figure(None if idle is None else 100 * idle, 1),

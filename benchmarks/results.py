@@ -1,11 +1,11 @@
 """The figures of one run, and what they say about the targets."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from benchmarks.bare import Layout
+from benchmarks.bare import BareRate, Layout
 from benchmarks.load import Load
 
 MOST_ADDED_MS = 1.5
@@ -75,7 +75,7 @@ class BareResult:
     screened: dict[Layout, float]
     best: Layout
     alone: tuple[int, bool]
-    rates: list[float] = field(default_factory=list)
+    rates: list[BareRate] = field(default_factory=list)
     p50_ms: list[float] = field(default_factory=list)
 
     def alone_in_words(self) -> str:
@@ -89,7 +89,8 @@ class BareResult:
         return {
             "variant": self.variant,
             "best": str(self.best),
-            "texts_per_s": rounded(self.rates),
+            "texts_per_s": rounded([rate.texts_per_s for rate in self.rates]),
+            "cpu_ms_per_text": rounded([rate.cpu_ms_per_text for rate in self.rates], 3),
             "one_text": self.alone_in_words(),
             "one_text_p50_ms": rounded(self.p50_ms, 3),
             "screened": {str(layout): round(rate, 1) for layout, rate in order},
@@ -152,7 +153,7 @@ def _share_of_bare(hone: ServerResult) -> Verdict:
 
 def _over_peers(hone: ServerResult, peers: Sequence[ServerResult], which: str) -> Verdict:
     target = f"32 connections: at least {LEAST_OVER_PEERS:g} times the best peer, {which}"
-    rated = [(rate, peer) for peer in peers if (rate := peer.rate(32)) is not None]
+    rated = [(rate, peer) for peer in peers if (rate := peer.rate(32))]
     if not rated:
         return Verdict(target, "no such peer could be measured", None)
     best = max(rated, key=lambda pair: pair[0])[1]
@@ -188,12 +189,12 @@ def _judge(
     target: str,
     values: list[float],
     unit: str,
-    is_met: Any,
+    is_met: Callable[[float], bool],
     *,
-    digits: int = 1,  # noqa: ANN401
+    digits: int = 1,
 ) -> Verdict:
     if not values:
         return Verdict(target, "not measured", None)
     middle, low, high = (round(f(values), digits) for f in (statistics.median, min, max))
     found = f"{middle}{unit} ({low} to {high}, {len(values)} pairs)"
-    return Verdict(target, found, bool(is_met(statistics.median(values))))
+    return Verdict(target, found, is_met(statistics.median(values)))

@@ -12,6 +12,7 @@ seconds.
 import argparse
 import json
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,8 @@ _PAIRS = 2
 """How often in a round the bare loop and the service with its fastest variant take turns."""
 _CHECKED = 64
 _LEAST_AGREEMENT = 0.9
+_WIDTH = 150
+"""Columns of the tables, also where they are read from a log."""
 _WARM_S = 1.0
 _SETTLE_S = 1.0
 _ALONE = ((1, False), (2, False), (2, True))
@@ -45,12 +48,13 @@ _ALONE = ((1, False), (2, False), (2, True))
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run does; times are seconds."""
+    """What a run does. No round begins that might end after `deadline`, a monotonic time."""
 
     model: ServedModel
     texts: list[str]
     rounds: int
     seconds: float
+    deadline: float
     workers: int
     generator: str
     console: Console
@@ -74,13 +78,24 @@ class Benchmark:
         left = layouts(self.plan.workers)
         for seconds in (share_s, share_s, 2 * share_s, 4 * share_s):
             for layout in left:
-                rate = loop.texts_per_s(layout, seconds=seconds, offset=0)
-                rates[layout] = max(rates.get(layout, 0.0), rate)
+                rate = loop.rate(layout, seconds=seconds, offset=0)
+                rates[layout] = max(rates.get(layout, 0.0), rate.texts_per_s)
             left = sorted(left, key=rates.__getitem__, reverse=True)[: max(3, len(left) // 2)]
         alone = min(_ALONE, key=lambda kind: _alone_ms(loop, kind, 2 * share_s))
         self.bare[variant] = BareResult(variant, rates, left[0], alone)
         self._loops[variant] = loop
         self._expected[variant] = loop.labels(_CHECKED)
+
+    def run_rounds(self) -> int:
+        """Run the planned rounds, or as many as there is time for; return how many."""
+        longest_s = 0.0
+        for number in range(self.plan.rounds):
+            began = time.monotonic()
+            if number and began + longest_s > self.plan.deadline:
+                return number
+            self.run_round(number)
+            longest_s = max(longest_s, time.monotonic() - began)
+        return self.plan.rounds
 
     def run_round(self, number: int) -> None:
         """Measure every contestant that still takes part, each beginning from another place."""
@@ -138,9 +153,9 @@ class Benchmark:
             median_ms = _alone_ms(loop, result.alone, self.plan.seconds)
             result.p50_ms.append(median_ms)
             return median_ms
-        rate = loop.texts_per_s(result.best, seconds=self.plan.seconds, offset=_offset(number))
+        rate = loop.rate(result.best, seconds=self.plan.seconds, offset=_offset(number))
         result.rates.append(rate)
-        return rate
+        return rate.texts_per_s
 
     def _load(
         self,
@@ -183,6 +198,7 @@ def main() -> None:
         texts=texts,
         rounds=given.rounds,
         seconds=given.seconds,
+        deadline=time.monotonic() + 60 * given.minutes,
         workers=usable_cores(),
         generator=given.generator or generator_name(),
         console=console,
@@ -203,7 +219,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as layouts_folder:
         run_benchmark(plan, given.contestants, Path(layouts_folder), report, idle_s=given.idle)
-    report.show(Console())
+    report.show(Console(width=_WIDTH))
     line = report.to_json()
     print(line)
     if given.out is not None:
@@ -233,8 +249,7 @@ def run_benchmark(
         for variant, loop in zip(variants, loops, strict=True):
             plan.console.print(f"bare loop, {variant}", style="dim")
             benchmark.screen(variant, loop)
-        for number in range(plan.rounds):
-            benchmark.run_round(number)
+        report.settings["rounds"] = benchmark.run_rounds()
     finally:
         for loop in loops:
             loop.close()
@@ -288,6 +303,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--texts", type=Path, help="a CSV or JSONL file with a field 'text'")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
+    parser.add_argument("--minutes", type=float, default=11.0, help="begin no later round")
     parser.add_argument("--idle", type=float, default=IDLE_S, help="0 leaves the footprint out")
     parser.add_argument("--generator", choices=["wrk", "sockets"], help="default: wrk if installed")
     parser.add_argument("--out", type=Path, help="append the line of JSON to this file")

@@ -4,6 +4,7 @@ Which is faster, one thread for each of several callers or several threads for o
 many tokens in a batch, depends on the model and on the processor. So it is tried.
 """
 
+import itertools
 import os
 import threading
 import time
@@ -20,13 +21,15 @@ from hone.models.tokenizer import IntArray, pad
 EngineFactory = Callable[[int], Engine]
 """Gives an engine whose runs use that many threads."""
 
-_CPU_BATCHES = (1, 2, 4, 8, 16)
+_CPU_BATCHES = (4, 1, 2, 8, 16)
 _CPU_BATCHES_OF_ONE_WORKER = (4, 16)
-_GPU_BATCH_TOKENS = (1024, 4096, 16384, 65536)
+_GPU_BATCH_TOKENS = (4096, 1024, 16384, 65536)
 _GPU_WORKERS = 2
 _MOST_TEXTS = 4096
 _GROUPS = Path("/sys/fs/cgroup")
 _QUEUE = 32
+_CLEARLY = 0.1
+_STEADY = 0.75
 _HANDLING_S = 150e-6
 """What a service spends on a batch beside running it: waking a worker, giving out answers."""
 
@@ -53,10 +56,16 @@ class SessionLayout:
 
 @dataclass(frozen=True, slots=True)
 class LayoutTrial:
-    """What one layout did."""
+    """What one layout did in its best round and in its worst."""
 
     layout: SessionLayout
     texts_per_s: float
+    worst_texts_per_s: float
+
+    @property
+    def steady(self) -> bool:
+        """Whether the rounds agree; if not, something else was running on the machine."""
+        return self.worst_texts_per_s >= self.texts_per_s * _STEADY
 
 
 def usable_cores() -> int:
@@ -65,7 +74,7 @@ def usable_cores() -> int:
 
 
 def layout_candidates(*, cores: int, lengths: TokenLengths, on_gpu: bool) -> list[SessionLayout]:
-    """Return the layouts worth trying, the cheapest first."""
+    """Return the layouts worth trying, the one that is most often right first."""
     if on_gpu:
         return [SessionLayout(_GPU_WORKERS, 1, tokens) for tokens in _GPU_BATCH_TOKENS]
     text = max(1, lengths.p90)
@@ -81,36 +90,40 @@ def measure_layout(
     *,
     lengths: TokenLengths,
     vocabulary_size: int,
-    budget_s: float = 1.0,
+    budget_s: float = 1.5,
 ) -> tuple[SessionLayout, list[LayoutTrial]]:
     """Try the candidates for about `budget_s` seconds; return the fastest and all results.
 
     Every candidate runs the same random texts, whose lengths follow the training texts', in
-    batches as they would form out of a queue of 32. After each round the slower half goes, and
-    a candidate counts with its best round, so that a neighbour's burst on the machine does not
-    decide.
+    batches as they would form out of a queue of 32. After two rounds only the faster half goes
+    on, and each counts with its best round, so that a neighbour's burst on the machine does not
+    decide; for the same reason the first candidate stays unless another is clearly faster.
     """
-    if len(candidates) == 1:
-        return candidates[0], []
     rows = _random_rows(lengths, vocabulary_size)
-    share_s = budget_s / (2 * len(candidates))
+    share_s = budget_s / (3 * len(candidates))
     first = candidates[0]
     texts = rows[: _texts_in(share_s, engine_for(first.intra_threads), rows, first)]
-    rates: dict[SessionLayout, float] = {}
+    rounds: dict[SessionLayout, list[float]] = {layout: [] for layout in candidates}
     left = list(candidates)
     deadline = time.perf_counter() + budget_s
-    while True:
+    for turn in itertools.count(1):
         for layout in left:
-            engine = engine_for(layout.intra_threads)
-            batches = _batches(texts, layout.batch_tokens)
-            elapsed_s = _run(engine, batches, layout.workers)
-            elapsed_s += len(batches) / layout.workers * _HANDLING_S
-            rates[layout] = max(rates.get(layout, 0.0), len(texts) / elapsed_s)
-        left = sorted(left, key=rates.__getitem__, reverse=True)[: max(2, len(left) // 2)]
-        if time.perf_counter() >= deadline:
-            break
-    fastest = max(rates, key=rates.__getitem__)
-    return fastest, [LayoutTrial(layout, rate) for layout, rate in rates.items()]
+            rounds[layout].append(_texts_per_s(engine_for(layout.intra_threads), texts, layout))
+        if turn > 1:
+            left.sort(key=lambda layout: max(rounds[layout]), reverse=True)
+            del left[max(2, len(left) // 2) :]
+            if time.perf_counter() >= deadline:
+                break
+    fastest = left[0]
+    keeps_up = max(rounds[first]) >= max(rounds[fastest]) * (1 - _CLEARLY)
+    trials = [LayoutTrial(layout, max(rates), min(rates)) for layout, rates in rounds.items()]
+    return first if keeps_up else fastest, trials
+
+
+def _texts_per_s(engine: Engine, texts: list[list[int]], layout: SessionLayout) -> float:
+    batches = _batches(texts, layout.batch_tokens)
+    elapsed_s = _run(engine, batches, layout.workers)
+    return len(texts) / (elapsed_s + len(batches) / layout.workers * _HANDLING_S)
 
 
 def _random_rows(lengths: TokenLengths, vocabulary_size: int) -> list[list[int]]:

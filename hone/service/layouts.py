@@ -53,6 +53,8 @@ def _layout(
     candidates = _with_overrides(
         layout_candidates(cores=usable_cores(), lengths=lengths, on_gpu=on_gpu), settings
     )
+    if len(candidates) == 1:
+        return candidates[0]
     path = settings.layouts_folder / f"{_key(bundle, variant, candidates)}.json"
     remembered = _recall(path)
     if remembered in candidates:
@@ -65,7 +67,8 @@ def _layout(
         raise BundleCorrupt(f"{bundle.folder} holds a model that does not run") from error
     for trial in trials:
         logger.debug("layout tried", extra={"layout": str(trial.layout), "rate": trial.texts_per_s})
-    _remember(path, layout)
+    if all(trial.steady for trial in trials if trial.layout == layout):
+        _remember(path, layout)
     return layout
 
 

@@ -1,26 +1,31 @@
 """`hone train`: one run from the terminal or from another program."""
 
 import json
+import logging
 import signal
-import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import torch
 import typer
-from accelerate import PartialState
 from rich.console import Console
+from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from hone.models.errors import HoneError
 from hone.models.manifest import Manifest
-from hone.training.events import Events, Listener, Screen, json_lines
+from hone.training.events import Events, Listener, Screen, json_lines, open_events
 from hone.training.finetune import Interrupted
-from hone.training.recipe import find_recipe, load_recipe
-from hone.training.run import run_recipe
+from hone.training.hyperparameters import choose_device
+from hone.training.recipe import Recipe, find_recipe, load_recipe
+from hone.training.run import join_processes, run_recipe
 
 EXIT_INTERRUPTED = 75
 """sysexits' EX_TEMPFAIL: nothing is wrong, run the same command again."""
@@ -69,45 +74,77 @@ def train_command(
     """Fine-tune a model as a recipe says, check it, and publish it as a new version."""
     path = find_recipe(recipe)
     loaded = load_recipe(path, overrides or [])
-    wanted = processes or max(1, torch.cuda.device_count())
+    wanted = processes or _usable_devices(loaded)
     if wanted > 1 and not torch.distributed.is_torchelastic_launched():
         raise typer.Exit(_launch(wanted, path, overrides or [], events, fresh=fresh))
+    is_main = join_processes(loaded).is_main_process
     with ExitStack() as stack:
         stop = _StopRequest()
         stack.enter_context(stop.listening())
-        sink = Events(*_listeners(stack, events))
+        sink = Events(*(_listeners(stack, events) if is_main else ()))
         try:
             manifest = run_recipe(loaded, events=sink, stop_requested=stop, fresh=fresh)
         except Interrupted:
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except HoneError as error:
             sink.emit("failed", code=error.code, message=str(error))
-            raise
+            if is_main:
+                raise
+            raise typer.Exit(1) from None  # the main process says it
     if manifest is not None and events != "-":
         _say_next(manifest)
 
 
 def _listeners(stack: ExitStack, events: str | None) -> Iterator[Listener]:
     """Yield a writer of JSON lines where one was asked for, and a screen for people."""
-    if not PartialState().is_main_process:
-        return
     if events == "-":
         yield json_lines(sys.stdout.buffer)
         return
     if events is not None:
-        file = Path(events).open("ab")  # noqa: SIM115 - closed by the stack
-        yield json_lines(stack.enter_context(file))
+        yield json_lines(stack.enter_context(open_events(Path(events))))
     yield stack.enter_context(Screen(Console(stderr=True)).shown())
+
+
+def _usable_devices(recipe: Recipe) -> int:
+    """Return how many GPUs there are to train on; 1 on a CPU, which is one device."""
+    on_gpu = choose_device(recipe.training.device) == "cuda"
+    return torch.cuda.device_count() if on_gpu else 1
 
 
 def _launch(
     processes: int, recipe: Path, overrides: list[str], events: str | None, *, fresh: bool
 ) -> int:
-    """Run this command again under torch's launcher, in several processes."""
+    """Run this command again in several processes; return the exit code of the first that failed.
+
+    Signals are passed on to them, and none is left behind.
+    """
     options = [*(["--events", events] if events else []), *(["--fresh"] if fresh else [])]
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command = [sys.executable, *launcher, "-m", "hone", "train", str(recipe)]
-    return subprocess.run([*command, *overrides, *options], check=False).returncode  # noqa: S603
+    command = ["-m", "hone", "train", str(recipe), *overrides, *options]
+    for module in ("agent.server.api", "multiprocessing.api"):  # what they say is said below
+        logging.getLogger(f"torch.distributed.elastic.{module}").setLevel(logging.CRITICAL)
+    try:
+        with TemporaryDirectory(prefix="hone-") as logs:
+            elastic_launch(_launcher(processes, logs), sys.executable)(*command)
+    except SignalException:
+        return EXIT_INTERRUPTED
+    except ChildFailedError as error:
+        code: int = error.get_first_failure()[1].exitcode
+        return code if code > 0 else 128 - code  # as a shell says it of a signal
+    return 0
+
+
+def _launcher(processes: int, logs: str) -> LaunchConfig:
+    """Return how torch's launcher starts processes on this machine alone, once."""
+    return LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        logs_specs=DefaultLogsSpecs(log_dir=logs),
+    )
 
 
 def _say_next(manifest: Manifest) -> None:

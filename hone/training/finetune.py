@@ -1,15 +1,20 @@
 """The training loop."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from accelerate.utils import broadcast_object_list
+from torch import nn
 
+from hone.models.errors import InvalidInput
 from hone.training import checkpoint
 from hone.training.calibration import calibrated_loss
 from hone.training.checkpoint import Progress
@@ -50,7 +55,8 @@ def fine_tune(
     """Train `model` in place, leave it with its best weights, and return what happened.
 
     Goes on from the run's newest checkpoint if there is one. Raises Interrupted, after writing
-    a checkpoint, when asked to stop.
+    a checkpoint, when asked to stop, and InvalidInput when the weights run away. Of several
+    processes only the main one is left with the best weights.
     """
     accelerator = _accelerator(run)
     torch.manual_seed(run.recipe.training.seed + accelerator.process_index)
@@ -64,7 +70,8 @@ def fine_tune(
     loop.run_to_end()
     # Takes the mixed-precision wrapper off `forward`: what is exported is the fp32 model.
     accelerator.unwrap_model(loop.prepared, keep_fp32_wrapper=False)
-    checkpoint.load_best(run.folder, model)
+    if accelerator.is_main_process:
+        checkpoint.load_best(run.folder, model)
     return progress
 
 
@@ -87,9 +94,15 @@ class _Loop:
         self.prepared: nn.Module
         self.prepared, self.prepared_optimizer = accelerator.prepare(model, optimizer)
         self.total = run.settled.total_steps(len(train))
-        self.criterion = _criterion(train, run, accelerator.device)
+        self.label_weights = _label_weights(train, run)
+        self.criterion = nn.CrossEntropyLoss(
+            torch.from_numpy(self.label_weights).to(accelerator.device),
+            label_smoothing=run.recipe.training.label_smoothing,
+            reduction="sum",
+        )
         self.clock = time.monotonic()
         self.last_checkpoint = self.clock
+        self.saved_step = progress.step
         self.last_event = 0.0
         self.examples = 0
 
@@ -106,9 +119,10 @@ class _Loop:
             )
             self.prepared.train()
             for rows in batches[done : done + self.total - self.progress.step]:
+                # Before a step, not after it: an epoch's last step is saved with its evaluation.
+                self._save_or_stop()
                 loss = self._step(rows.tolist())
                 self._tell(loss, steps_per_epoch)
-                self._save_or_stop()
             self._evaluate(steps_per_epoch)
 
     def _step(self, rows: list[int]) -> float:
@@ -117,18 +131,14 @@ class _Loop:
         for group in self.optimizer.param_groups:
             rate = learning_rate_at(self.progress.step, self.total, self.run)
             group["lr"] = rate * group["rate_factor"]
-        parts = self.run.recipe.training.gradient_accumulation
-        size = math.ceil(len(mine) / parts)
+        whole = float(self.label_weights[self.train.classes[mine]].sum())
+        size = math.ceil(len(mine) / self.run.recipe.training.gradient_accumulation)
         summed = 0.0
         for start in range(0, len(mine), size):
-            part = mine[start : start + size]
-            ids, mask = collate(
-                [self.train.texts[i] for i in part], self.run.pad_id, self.accelerator.device
-            )
-            classes = torch.from_numpy(self.train.classes[part]).to(self.accelerator.device)
-            loss = self.criterion(self.prepared(ids, mask).float(), classes)
-            self.accelerator.backward(loss * (len(part) / len(mine)))
-            summed += loss.item() * len(part) / len(mine)
+            last = start + size >= len(mine)
+            # Processes may have different numbers of parts; they meet at the last one.
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.prepared):
+                summed += self._part_of_step(mine[start : start + size], whole)
         self.accelerator.clip_grad_norm_(
             self.prepared.parameters(), self.run.recipe.optimizer.max_gradient_norm
         )
@@ -137,6 +147,15 @@ class _Loop:
         self.progress.step += 1
         self.examples += len(rows)
         return summed
+
+    def _part_of_step(self, rows: list[int], whole: float) -> float:
+        """Add the gradient of some rows of a batch that weighs `whole`; return the loss."""
+        device = self.accelerator.device
+        ids, mask = collate([self.train.texts[i] for i in rows], self.run.pad_id, device)
+        classes = torch.from_numpy(self.train.classes[rows]).to(device)
+        loss = self.criterion(self.prepared(ids, mask).float(), classes) / whole
+        self.accelerator.backward(loss)
+        return float(loss.item())
 
     def _tell(self, loss: float, steps_per_epoch: int) -> None:
         step, now = self.progress.step, time.monotonic()
@@ -158,13 +177,22 @@ class _Loop:
         )
 
     def _save_or_stop(self) -> None:
-        stop = self.run.stop_requested()
+        stop = self._anyone_asked_to_stop()
         due = time.monotonic() - self.last_checkpoint > self.run.recipe.training.checkpoint_every_s
-        if stop or due:
+        if (stop or due) and self.saved_step != self.progress.step:
             self._save()
         if stop:
+            self.accelerator.wait_for_everyone()  # none may end while the checkpoint is written
             self.run.events.emit("interrupted", step=self.progress.step)
             raise Interrupted
+
+    def _anyone_asked_to_stop(self) -> bool:
+        """Whether any process was asked to stop; all must leave the loop at the same step."""
+        asked = self.run.stop_requested()
+        if self.accelerator.num_processes == 1:
+            return asked
+        flag = torch.tensor([float(asked)], device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag).item())
 
     def _save(self) -> None:
         now = time.monotonic()
@@ -174,12 +202,20 @@ class _Loop:
             checkpoint.save_checkpoint(self.run.folder, self.model, self.optimizer, self.progress)
             self.run.events.emit("checkpoint_saved", step=self.progress.step)
         self.clock = self.last_checkpoint = time.monotonic()
+        self.saved_step = self.progress.step
 
     def _evaluate(self, steps_per_epoch: int) -> None:
         logits = run_over(self.model, self.validation, self.model, pad_id=self.run.pad_id)
+        if not logits.isfinite().all():
+            raise InvalidInput(
+                f"the training ran away: after step {self.progress.step} the model's answers are "
+                "not numbers; lower optimizer.learning_rate"
+            )
         classes = self.validation.classes
         loss = calibrated_loss(logits.numpy(), classes)
         accuracy = float((logits.argmax(dim=1).numpy() == classes).mean())
+        # One process's numbers for all: they must agree on when to stop.
+        loss, accuracy = broadcast_object_list([loss, accuracy])
         progress = self.progress
         gained = accuracy > progress.best_accuracy or loss < progress.best_loss
         progress.best_accuracy = max(accuracy, progress.best_accuracy)
@@ -261,14 +297,12 @@ def _optimizer(model: nn.Module, run: Run) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=run.settled.learning_rate, fused=True)
 
 
-def _criterion(
-    train: EncodedSplit, run: Run, device: torch.device
-) -> Callable[[Tensor, Tensor], Tensor]:
+def _label_weights(train: EncodedSplit, run: Run) -> npt.NDArray[np.float32]:
+    """Return what a row of each label weighs in the loss, float32 (labels,)."""
     labels = int(train.classes.max()) + 1
-    weights = None
     if run.recipe.dataset.class_weights == "balanced":
-        weights = torch.from_numpy(class_weights(train.classes, labels)).to(device)
-    return nn.CrossEntropyLoss(weight=weights, label_smoothing=run.recipe.training.label_smoothing)
+        return class_weights(train.classes, labels)
+    return np.ones(labels, dtype=np.float32)
 
 
 def _announce(model: nn.Module, train: EncodedSplit, run: Run, progress: Progress | None) -> None:

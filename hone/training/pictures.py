@@ -125,6 +125,10 @@ def curves_picture(progress: Progress, *, dark: bool, dpi: int) -> Png:
             axes.set_xlim(0, max(progress.step, 1) * 1.02)
             axes.grid(axis="y")
             _mark_times(axes, progress)
+        # Under the plots, where no curve can run through it.
+        figure.legend(
+            *left.get_legend_handles_labels(), loc="upper left", bbox_to_anchor=(0.11, -0.03), ncols=3
+        )
         return _png(figure, dpi=dpi, theme=theme)
 
 
@@ -338,7 +342,6 @@ def _draw_losses(axes: Any, progress: Progress, theme: Theme) -> None:  # noqa: 
     if best is not None:
         _ring(axes, best["step"], best["loss"], theme)
     axes.set_ylim(bottom=0)
-    axes.legend(loc="upper right")
 
 
 def _ring(axes: Any, step: float, value: float, theme: Theme) -> None:  # noqa: ANN401 - untyped
@@ -364,7 +367,6 @@ def _draw_accuracy(axes: Any, progress: Progress, theme: Theme) -> None:  # noqa
     if best is None:
         return
     _ring(axes, best["step"], best["accuracy"], theme)
-    axes.legend(loc="lower right")
     spread = max(max(accuracies) - min(accuracies), 0.05)
     axes.set_ylim(min(accuracies) - 0.3 * spread, min(max(accuracies) + 0.15 * spread, 1.01))
 
@@ -396,9 +398,10 @@ def _finite(points: Sequence[Sequence[float]]) -> tuple[Floats, Floats]:
 
 
 def _smoothed(xs: Floats, ys: Floats) -> tuple[Floats, Floats]:
-    """Return a running mean over about a fifteenth of the points, narrower towards the ends."""
-    half = max(1, len(ys) // 30)
+    """Return a running mean over about a fifteenth of the points, of fewer at the ends."""
+    half = max(2, len(ys) // 30)
     sums = np.concatenate([[0.0], np.cumsum(ys)])
     positions = np.arange(len(ys))
-    reach = np.minimum(half, np.minimum(positions, len(ys) - 1 - positions))
-    return xs, (sums[positions + reach + 1] - sums[positions - reach]) / (2 * reach + 1)
+    first = np.maximum(positions - half, 0)
+    end = np.minimum(positions + half + 1, len(ys))
+    return xs, (sums[end] - sums[first]) / (end - first)

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from hone.models.catalogue import Base
 from hone.models.engines import OnnxEngine
-from hone.models.errors import ParityFailed
+from hone.models.errors import BundleCorrupt, ParityFailed
 from hone.models.examples import sha256_of_file
 from hone.models.manifest import (
     CARD_FILE,
@@ -37,7 +37,7 @@ from hone.training.checkpoint import Progress
 from hone.training.classifier import TextClassifier, run_over, weights_file
 from hone.training.dataset import length_sorted_batches, token_lengths
 from hone.training.export import convert_fp16, export_fp32, quantize_int8
-from hone.training.finetune import Run
+from hone.training.finetune import Interrupted, Run
 from hone.training.loading import Data
 from hone.training.parity import Reference, bounds_for, check_parity
 
@@ -61,7 +61,8 @@ def publish(
 ) -> Manifest:
     """Publish the trained model as the next version; ParityFailed if the export is not the same.
 
-    `model` is on the CPU, in fp32, with LoRA merged.
+    `model` is on the CPU, in fp32, with LoRA merged. Raises Interrupted when asked to stop; the
+    checkpoint of the finished training is still there.
     """
     recipe, validation = run.recipe, data.encoded["validation"]
     logits = run_over(model, validation, model, pad_id=data.tokenizer.pad_id).numpy()
@@ -72,7 +73,7 @@ def publish(
     registry = Registry(Path(recipe.saving.store))
     with registry.staging() as staged:
         shutil.copyfile(base.folder / TOKENIZER_FILE, staged / TOKENIZER_FILE)
-        exported = _export(model, data, reference, calibration, run, staged)
+        exported = _export(model, data, reference, calibration, run, progress, staged)
         body = _body(base, data, run, calibration, exported)
         if recipe.baseline.tokenizer is not None:
             shutil.copyfile(recipe.baseline.tokenizer, staged / BASELINE_TOKENIZER_FILE)
@@ -113,29 +114,44 @@ def _export(
     reference: Reference,
     calibration: Calibration,
     run: Run,
+    progress: Progress,
     staged: Path,
 ) -> Exported:
     """Write each variant, hold it against the trained model, and score those that pass."""
     result = Exported({}, {}, {}, {})
     for variant in sorted(run.recipe.saving.variants, key=lambda v: v != "fp32"):
+        if run.stop_requested():
+            run.events.emit("interrupted", step=progress.step)
+            raise Interrupted
         file = staged / f"model.{variant}.onnx"
         write_variant(model, variant, file, fp32=staged / "model.fp32.onnx")
         run.events.emit("exported", variant=variant, bytes=file.stat().st_size)
-        predictor = _staged_predictor(staged, file, data, calibration)
-        record = check_parity(predictor, reference, bounds_for(variant))
-        run.events.emit("parity", variant=variant, **record.model_dump())
-        if record.passed:
+        try:
+            predictor = _staged_predictor(staged, file, data, calibration)
+            record = _checked(predictor, reference, variant, run)
+        except (BundleCorrupt, ParityFailed) as error:
+            if variant == "fp32":
+                why = f"the exported model is not the trained one: {error}"
+                raise ParityFailed(why) from None
+            result.left_out[variant] = str(error)
+            file.unlink()
+            run.events.emit("variant_left_out", variant=variant, reason=str(error))
+        else:
             result.variants[variant] = file.name
             result.parity[variant] = record
             _score(predictor, data, variant, run, result.evaluations)
-            continue
-        reason = "; ".join(record.reasons)
-        if variant == "fp32":
-            raise ParityFailed(f"the exported model is not the trained one: {reason}")
-        result.left_out[variant] = reason
-        file.unlink()
-        run.events.emit("variant_left_out", variant=variant, reason=reason)
     return result
+
+
+def _checked(
+    predictor: Predictor, reference: Reference, variant: Variant, run: Run
+) -> ParityRecord:
+    """Hold a variant against the trained model; ParityFailed, with the reasons, if it differs."""
+    record = check_parity(predictor, reference, bounds_for(variant))
+    run.events.emit("parity", variant=variant, **record.model_dump())
+    if not record.passed:
+        raise ParityFailed("; ".join(record.reasons))
+    return record
 
 
 def _staged_predictor(staged: Path, file: Path, data: Data, calibration: Calibration) -> Predictor:

@@ -11,13 +11,16 @@ import transformers
 from accelerate import PartialState
 from accelerate.utils import set_seed
 
-from hone.models.errors import Conflict
+from hone.models.errors import Conflict, InvalidInput
 from hone.models.manifest import Manifest
+from hone.models.registry import Registry
+from hone.training.baseline import token_counter
 from hone.training.bases import obtain_base
+from hone.training.checkpoint import remove_remains
 from hone.training.classifier import build_classifier, merge_lora
 from hone.training.events import Events
 from hone.training.finetune import Run, fine_tune
-from hone.training.hyperparameters import Hyperparameters
+from hone.training.hyperparameters import Hyperparameters, choose_device
 from hone.training.loading import Data, load_data
 from hone.training.publishing import publish
 from hone.training.recipe import Recipe
@@ -35,10 +38,13 @@ def run_recipe(
     """
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    processes = join_processes(recipe)
     base = obtain_base(recipe.model.base)
     data, settled = load_data(recipe, base)
+    _refuse_early(recipe)
     folder = run_folder(recipe, data)
-    with _claimed(folder, fresh=fresh):
+    with _claimed(folder, processes, fresh=fresh):
+        processes.wait_for_everyone()  # until the main process has cleared the folder
         events.emit("run_started", folder=str(folder), model=recipe.saving.name)
         _tell_data(data, settled, events)
         set_seed(recipe.training.seed)
@@ -50,14 +56,21 @@ def run_recipe(
         )
         run = Run(folder, recipe, settled, data.tokenizer.pad_id, events, stop_requested)
         progress = fine_tune(model, data.encoded["train"], data.encoded["validation"], run)
-        if not PartialState().is_main_process:
+        if not processes.is_main_process:
             return None
         merge_lora(model)
         model.to("cpu").float().eval()
         manifest = publish(model, base, data, run, progress)
-        for spent in [*folder.glob("checkpoint-*"), *folder.glob("best.safetensors")]:
-            shutil.rmtree(spent) if spent.is_dir() else spent.unlink()
+        remove_remains(folder)
     return manifest
+
+
+def join_processes(recipe: Recipe) -> PartialState:
+    """Return this process's place among those that train together.
+
+    The first call settles for the whole process whether it trains on a GPU.
+    """
+    return PartialState(cpu=choose_device(recipe.training.device) == "cpu")
 
 
 def run_folder(recipe: Recipe, data: Data) -> Path:
@@ -65,6 +78,16 @@ def run_folder(recipe: Recipe, data: Data) -> Path:
     content = recipe.sha256() + "".join(record.sha256 for record in data.records.values())
     digest = hashlib.sha256(content.encode()).hexdigest()
     return Path(recipe.saving.runs) / f"{recipe.saving.name}-{digest[:8]}"
+
+
+def _refuse_early(recipe: Recipe) -> None:
+    """Find out before the training what would keep its model from being published after it."""
+    token_counter(recipe.baseline)
+    try:
+        with Registry(Path(recipe.saving.store)).staging():
+            pass
+    except OSError:
+        raise InvalidInput(f"the store {recipe.saving.store} cannot be written to") from None
 
 
 def _tell_data(data: Data, settled: Hyperparameters, events: Events) -> None:
@@ -78,10 +101,13 @@ def _tell_data(data: Data, settled: Hyperparameters, events: Events) -> None:
 
 
 @contextmanager
-def _claimed(folder: Path, *, fresh: bool) -> Iterator[None]:
+def _claimed(folder: Path, processes: PartialState, *, fresh: bool) -> Iterator[None]:
     """Hold a run's folder for this run; Conflict when another process is at it."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not PartialState().is_main_process:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError:
+        raise InvalidInput(f"the folder for runs {folder.parent} cannot be written to") from None
+    if not processes.is_main_process:
         yield
         return
     with (folder / ".lock").open("w") as lock:

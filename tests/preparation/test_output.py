@@ -6,6 +6,7 @@ import pytest
 
 from hone.models.errors import Conflict
 from hone.training.preparation import output
+from hone.training.preparation.prepare import PrepareOptions, prepare
 from tests.preparation.running import plain_rows, run, write_lines
 
 FILES = {"train.jsonl", "validation.jsonl", "test.jsonl", "report.json", "report.html"}
@@ -85,3 +86,15 @@ def test_a_run_that_fails_while_writing_leaves_the_old_output(
         run(path, out=out, seed=5)
     assert {name: (out / name).read_bytes() for name in names(out)} == before
     assert not [name for name in names(tmp_path) if name.startswith(".")]
+
+
+def test_every_file_is_on_the_disk_before_the_folder_is_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    monkeypatch.setattr(output, "fsync_file", lambda path: steps.append(path.name))
+    monkeypatch.setattr(output, "rename", lambda source, _target: steps.append("moved"))
+    path = rows_file(tmp_path)
+    prepare(PrepareOptions(file=path, out=tmp_path / "out"), lambda _problem: True)
+    assert set(steps[:-1]) == FILES
+    assert steps[-1] == "moved"

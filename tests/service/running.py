@@ -11,15 +11,13 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).resolve().parents[2]
-START_S = 60
-"""Generous: machines that run tests are often busy."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,6 @@ class Service:
     port: int
     banner: str
     log: Path
-    extra: dict[str, Any] = field(default_factory=dict)
 
     def request(
         self,

@@ -10,6 +10,7 @@ import pytest
 from hone.models import layout as module
 from hone.models.engines import FakeEngine, FloatArray
 from hone.models.layout import (
+    LayoutTrial,
     SessionLayout,
     layout_candidates,
     measure_layout,
@@ -70,6 +71,12 @@ def test_a_failure_in_a_worker_is_raised_in_the_caller() -> None:
     candidates = layout_candidates(cores=2, lengths=LENGTHS, on_gpu=False)
     with pytest.raises(RuntimeError, match="poisoned"):
         measure_layout(lambda _: engine, candidates, lengths=LENGTHS, vocabulary_size=1)
+
+
+def test_rounds_that_disagree_are_not_steady() -> None:
+    layout = SessionLayout(2, 1, 100)
+    assert LayoutTrial(layout, 100, 90).steady
+    assert not LayoutTrial(layout, 100, 50).steady
 
 
 def test_one_core_has_no_layout_of_several_threads() -> None:

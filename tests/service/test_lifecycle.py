@@ -117,18 +117,6 @@ def test_where_nothing_can_be_written_it_serves_all_the_same(store: Path, tmp_pa
         service.classify("card")
 
 
-def test_a_measured_layout_is_remembered(store: Path, tmp_path: Path) -> None:
-    state = tmp_path / "state"
-    auto = dict.fromkeys(("workers", "threads", "batch_tokens"), "auto")
-    with serving(store, log_folder=tmp_path, state_dir=state, **auto) as service:
-        layout = service.get("/v1/models/support").json()["layout"]
-    (file,) = state.iterdir()
-    written = file.stat().st_mtime_ns
-    with serving(store, log_folder=tmp_path, state_dir=state, **auto) as service:
-        assert service.get("/v1/models/support").json()["layout"] == layout
-    assert file.stat().st_mtime_ns == written
-
-
 def test_a_corrupt_only_model_means_not_ready(store: Path, tmp_path: Path) -> None:
     flip_a_byte(weights_file(store / "support" / "1"))
     with serving(store, log_folder=tmp_path) as service:
