@@ -69,6 +69,9 @@ MOST_LINES, MOST_FUNCTION_LINES = 400, 60
 IMPORT_NAMES = {"scikit_learn": "sklearn", "pillow": "PIL", "pyyaml": "yaml"}
 """Where a distribution is imported by another name than its own."""
 
+PINNED_BY_ANOTHER = {"pydantic_core"}
+"""Pydantic names the one version of it that it works with; a bound of ours could only clash."""
+
 
 @dataclass(frozen=True)
 class Import:
@@ -249,7 +252,7 @@ def declared(*extras: str) -> set[str]:
     groups = [project["dependencies"], *(project["optional-dependencies"][e] for e in extras)]
     names = (re.split(r"[^A-Za-z0-9._-]", entry)[0] for group in groups for entry in group)
     plain = {name.lower().replace("-", "_") for name in names}
-    return {IMPORT_NAMES.get(name, name) for name in plain}
+    return {IMPORT_NAMES.get(name, name) for name in plain} | PINNED_BY_ANOTHER
 
 
 def _reachable(modules: Modules, start: set[str], *, deferred_too: bool) -> set[str]:

@@ -52,7 +52,8 @@ class TextTokenizer:
             raise InvalidInput(f"max_tokens={max_tokens} leaves no room for any text")
         self.max_tokens = max_tokens
         self.long_texts = long_texts
-        self.pad_id = _pad_id(tokenizer)
+        self.pad_id = _first_id(tokenizer, _PAD_TOKENS)
+        self.mask_id = _first_id(tokenizer, _MASK_TOKENS)
 
     @classmethod
     def from_file(
@@ -126,9 +127,11 @@ def _special_ids(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     raise InvalidInput("the tokenizer changes the text's own tokens when it adds special ones")
 
 
-def _pad_id(tokenizer: Tokenizer) -> int:
-    for token in ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>", "</s>"):
-        found = tokenizer.token_to_id(token)
-        if found is not None:
-            return int(found)
-    return 0
+_PAD_TOKENS = ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>", "</s>")
+_MASK_TOKENS = ("[MASK]", "<mask>", "[UNK]", "<unk>")
+
+
+def _first_id(tokenizer: Tokenizer, names: Sequence[str]) -> int:
+    """Return the id of the first of these tokens that the tokenizer has, else 0."""
+    found = (tokenizer.token_to_id(name) for name in names)
+    return next((int(token) for token in found if token is not None), 0)

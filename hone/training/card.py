@@ -11,9 +11,9 @@ from hone.models.savings import ESTIMATED
 from hone.models.scoring import Evaluation
 from hone.training import card_scores, card_training
 from hone.training.card_scores import Served
-from hone.training.checkpoint import Progress
 from hone.training.document import Block, Bullets, Cell, Document, Fact, Section, Table
 from hone.training.events import duration
+from hone.training.progress import Progress
 
 _LONG_TEXTS = {
     "head": "A longer text is cut: its beginning is read, the rest is not.",

@@ -8,10 +8,10 @@ import hone
 from hone.models.examples import SPLITS
 from hone.models.manifest import ManifestBody, ParityRecord, Variant
 from hone.models.savings import ESTIMATED, BaselinePrompt
-from hone.training.checkpoint import Progress
 from hone.training.document import Block, Cell, Heading, Picture, Table, Text, Verbatim
 from hone.training.events import duration
-from hone.training.pictures import best_evaluation, curves_picture
+from hone.training.pictures import curves_picture
+from hone.training.progress import Progress
 
 _PARITY_ROWS: list[tuple[str, Callable[[ParityRecord], Cell]]] = [
     ("Passed", lambda r: "yes" if r.passed else "no"),
@@ -75,12 +75,12 @@ def _course(body: ManifestBody, settled: Mapping[str, Any], progress: Progress) 
         f"{progress.step:,} optimizer steps in {duration(progress.seconds)}. "
         f"{stop if progress.stopped_early else 'It ran to its end.'}"
     )
-    best = best_evaluation(progress)
+    best = progress.kept_evaluation()
     if best is not None:
         text += (
-            f" The weights kept are those after epoch {best['step'] / per_epoch:.3g}, where the "
-            f"loss on the validation texts was least: {best['loss']:.3f}, with an accuracy of "
-            f"{best['accuracy']:.3f}."
+            f" The weights kept are those after epoch {best['step'] / per_epoch:.3g}, the last "
+            f"within a standard error of the best accuracy on the validation texts: accuracy "
+            f"{best['accuracy']:.3f}, loss {best['loss']:.3f}."
         )
     return text
 

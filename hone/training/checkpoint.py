@@ -11,7 +11,7 @@
 import hashlib
 import math
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +25,10 @@ from hone.models import durable
 from hone.models.errors import BundleCorrupt
 from hone.models.examples import sha256_of_file
 from hone.models.manifest import sha256_of_json
+from hone.training.progress import Progress
 
 BEST_FILE = "best.safetensors"
 _FILES = ("model.safetensors", "optimizer.safetensors", "random.safetensors")
-
-
-@dataclass
-class Progress:
-    """How far a run is. `step` counts optimizer steps; `seconds` the time spent training."""
-
-    step: int = 0
-    seconds: float = 0.0
-    best_accuracy: float = 0.0
-    best_loss: float = float("inf")
-    evaluations_without_gain: int = 0
-    stopped_early: bool = False
-    losses: list[tuple[int, float]] = field(default_factory=list)
-    evaluations: list[dict[str, float]] = field(default_factory=list)
 
 
 def trained_weights(model: nn.Module) -> dict[str, Tensor]:

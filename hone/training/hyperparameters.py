@@ -55,7 +55,7 @@ def _batch_size(rows: int) -> int:
 
 def _epochs(steps_per_epoch: int) -> float:
     """At least 600 steps, 3 to 30 epochs; early stopping ends a run that no longer gains."""
-    wanted = max(8, math.ceil(_MIN_STEPS / steps_per_epoch))
+    wanted = max(10, math.ceil(_MIN_STEPS / steps_per_epoch))
     return float(min(_MAX_AUTO_EPOCHS, max(_MIN_AUTO_EPOCHS, wanted)))
 
 

@@ -1,91 +1,34 @@
-"""The pictures of a model card: who is mistaken for whom, and how the training went.
+"""The pictures of a model card: who is mistaken for whom, and how the training went."""
 
-Drawn without pyplot, so that no window, global figure or display is involved. Colours that carry
-meaning are a blue and an orange, which the colour-blind can tell apart.
-"""
-
-import io
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from matplotlib import font_manager, style
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
-from PIL import Image
 
 from hone.models.scoring import Evaluation
-from hone.training.checkpoint import Progress
+from hone.training.drawing import (
+    BLACK,
+    DARK,
+    LIGHT,
+    WHITE,
+    Floats,
+    Png,
+    Theme,
+    can_be_drawn,
+    drawn_in,
+    to_png,
+)
 from hone.training.events import duration
-from hone.training.page import DARK_SURFACE, LIGHT_SURFACE
+from hone.training.progress import Progress
 
 _NUMBERED_CELLS = 20
 """With more classes than this, counts in the cells could not be read."""
 _LONGEST_NAME = 36
-_CSS_DPI = 96
 _LEAST_SHADE = 0.14
-_BLACK, _WHITE = "#101215", "#ffffff"
 _LEGEND = (0.01, 0.05, 0.2, 0.5, 1.0)
-
-_FONTS = (
-    "DejaVu Sans",  # comes with matplotlib
-    "Noto Sans CJK SC",
-    "Noto Sans SC",
-    "Source Han Sans SC",
-    "WenQuanYi Zen Hei",
-    "WenQuanYi Micro Hei",
-    "PingFang SC",
-    "Hiragino Sans GB",
-    "Microsoft YaHei",
-    "Noto Sans CJK JP",
-    "Noto Sans CJK KR",
-)
-
-Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Png:
-    """A PNG file's bytes, and its size in CSS pixels."""
-
-    content: bytes
-    width: int
-    height: int
-
-
-@dataclass(frozen=True, slots=True)
-class Theme:
-    """The colours of a picture. The ramps go from a share of nothing to a share of all."""
-
-    surface: str
-    ink: str
-    muted: str
-    line: str
-    right: tuple[str, str]
-    wrong: tuple[str, str]
-
-
-LIGHT = Theme(
-    surface=LIGHT_SURFACE,
-    ink="#1a1d23",
-    muted="#5b6270",
-    line="#dcdfe5",
-    right=("#e3edfb", "#1d5fbf"),
-    wrong=("#fdebdc", "#c4500c"),
-)
-DARK = Theme(
-    surface=DARK_SURFACE,
-    ink="#e6e8ec",
-    muted="#a3abb8",
-    line="#3b424e",
-    right=("#24344d", "#82b1ff"),
-    wrong=("#46301f", "#ffa45c"),
-)
 
 
 def confusion_picture(evaluation: Evaluation, *, dark: bool, dpi: int) -> Png:
@@ -97,7 +40,7 @@ def confusion_picture(evaluation: Evaluation, *, dark: bool, dpi: int) -> Png:
     counts = np.array(evaluation.confusion, dtype=np.float64)
     classes = len(counts)
     inches = _side(classes)
-    with _drawn_in(theme, _fonts()):
+    with drawn_in(theme):
         figure = Figure(figsize=(inches, inches))
         axes = figure.add_axes((0, 0, 1, 1))
         axes.imshow(_shades(counts, theme), interpolation="nearest", aspect="equal")
@@ -107,13 +50,13 @@ def confusion_picture(evaluation: Evaluation, *, dark: bool, dpi: int) -> Png:
             _write_counts(axes, counts, theme, inches)
         else:
             _draw_legend(figure, theme, inches)
-        return _png(figure, dpi=dpi, theme=theme)
+        return to_png(figure, dpi=dpi, theme=theme)
 
 
 def curves_picture(progress: Progress, *, dark: bool, dpi: int) -> Png:
     """Draw the losses and the validation accuracy over optimizer steps and training time."""
     theme = DARK if dark else LIGHT
-    with _drawn_in(theme, _fonts()):
+    with drawn_in(theme):
         figure = Figure(figsize=(8.8, 3.1))
         left, right = figure.subplots(1, 2)
         figure.subplots_adjust(wspace=0.22)
@@ -127,95 +70,12 @@ def curves_picture(progress: Progress, *, dark: bool, dpi: int) -> Png:
             _mark_times(axes, progress)
         # Under the plots, where no curve can run through it.
         figure.legend(
-            *left.get_legend_handles_labels(), loc="upper left", bbox_to_anchor=(0.11, -0.03), ncols=3
+            *left.get_legend_handles_labels(),
+            loc="upper left",
+            bbox_to_anchor=(0.11, -0.03),
+            ncols=3,
         )
-        return _png(figure, dpi=dpi, theme=theme)
-
-
-def can_be_drawn(texts: Sequence[str]) -> bool:
-    """Whether the fonts of this machine have every character of the texts."""
-    known: set[int] = set()
-    for family in _fonts():
-        path = font_manager.findfont(font_manager.FontProperties(family=family))
-        known.update(font_manager.get_font(path).get_charmap())
-    return all(ord(character) in known for text in texts for character in text)
-
-
-def _fonts() -> list[str]:
-    installed = set(font_manager.fontManager.get_font_names())
-    return [family for family in _FONTS if family in installed] or ["DejaVu Sans"]
-
-
-@contextmanager
-def _drawn_in(theme: Theme, fonts: list[str]) -> Iterator[None]:
-    """Draw with the theme's colours, whatever the user's matplotlibrc says."""
-    settings = {
-        "font.family": fonts,
-        "font.size": 9,
-        "text.color": theme.ink,
-        "text.parse_math": False,
-        "axes.facecolor": theme.surface,
-        "axes.edgecolor": theme.line,
-        "axes.labelcolor": theme.muted,
-        "axes.titlelocation": "left",
-        "axes.titlesize": 10,
-        "axes.titleweight": "bold",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.axisbelow": True,
-        "xtick.color": theme.line,
-        "ytick.color": theme.line,
-        "xtick.labelcolor": theme.muted,
-        "ytick.labelcolor": theme.muted,
-        "grid.color": theme.line,
-        "grid.linewidth": 0.6,
-        "legend.frameon": False,
-    }
-    with style.context(settings, after_reset=True):
-        yield
-
-
-def _png(figure: Figure, *, dpi: int, theme: Theme) -> Png:
-    """Render with a palette instead of 24 bits a pixel: a third of the size."""
-    FigureCanvasAgg(figure)
-    drawn = io.BytesIO()
-    figure.savefig(
-        drawn, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.08, facecolor=theme.surface
-    )
-    image = Image.open(drawn).convert("RGB")
-    small = io.BytesIO()
-    _with_palette(image, _palette(theme)).save(small, format="png", optimize=True)
-    width, height = (round(pixels * _CSS_DPI / dpi) for pixels in image.size)
-    return Png(small.getvalue(), width, height)
-
-
-def _with_palette(image: Image.Image, palette: npt.NDArray[np.int64]) -> Image.Image:
-    """Give each pixel the nearest colour; Pillow's own search is not exact, and tints surfaces."""
-    pixels = np.asarray(image, dtype=np.int64)
-    packed, where = np.unique(pixels @ (65536, 256, 1), return_inverse=True)
-    colours = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=1)
-    distances = (palette**2).sum(axis=1) - 2 * colours @ palette.T
-    nearest = distances.argmin(axis=1).astype(np.uint8)
-    few = Image.fromarray(nearest[where].reshape(pixels.shape[:2]))  # putpalette makes "P" of it
-    few.putpalette(palette.astype(np.uint8).tobytes())
-    return few
-
-
-def _palette(theme: Theme) -> npt.NDArray[np.int64]:
-    """Return the colours (n, 3) that a picture may have: the theme's, and those between any two.
-
-    A palette chosen by how often a colour occurs would spoil the shades of a few cells.
-    """
-    surface = to_rgb(theme.surface)
-    colours = [np.linspace(surface, to_rgb(theme.ink), 14)]
-    colours += [np.linspace(surface, to_rgb(theme.muted), 10)]
-    colours += [np.linspace(surface, to_rgb(theme.line), 4)]
-    for ramp in (theme.right, theme.wrong):
-        shades = np.linspace(to_rgb(ramp[0]), to_rgb(ramp[1]), 41)
-        colours += [shades, np.linspace(surface, shades[-1], 10)]
-        for ink in (_BLACK, _WHITE):  # the edges of the numbers in the cells
-            colours += [np.linspace(shade, to_rgb(ink), 7) for shade in shades[::20]]
-    return np.rint(255 * np.concatenate(colours)).astype(np.int64)
+        return to_png(figure, dpi=dpi, theme=theme)
 
 
 def _side(classes: int) -> float:
@@ -307,7 +167,7 @@ def _ink_on(colour: Floats) -> str:
     """Return the ink, dark or white, that stands out more (WCAG's contrast ratio)."""
     linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
     luminance = float(linear @ np.array([0.2126, 0.7152, 0.0722]))
-    return _BLACK if (luminance + 0.05) ** 2 > 0.056 * 1.05 else _WHITE
+    return BLACK if (luminance + 0.05) ** 2 > 0.056 * 1.05 else WHITE
 
 
 def _draw_legend(figure: Figure, theme: Theme, inches: float) -> None:
@@ -338,7 +198,7 @@ def _draw_losses(axes: Any, progress: Progress, theme: Theme) -> None:  # noqa: 
         )
     steps, losses = _finite([(e["step"], e["loss"]) for e in progress.evaluations])
     axes.plot(steps, losses, color=theme.wrong[1], marker="o", markersize=3.5, label="validation")
-    best = best_evaluation(progress)
+    best = progress.kept_evaluation()
     if best is not None:
         _ring(axes, best["step"], best["loss"], theme)
     axes.set_ylim(bottom=0)
@@ -363,17 +223,12 @@ def _draw_accuracy(axes: Any, progress: Progress, theme: Theme) -> None:  # noqa
     steps = [e["step"] for e in evaluations]
     accuracies = [e["accuracy"] for e in evaluations]
     axes.plot(steps, accuracies, color=theme.wrong[1], marker="o", markersize=3.5)
-    best = best_evaluation(progress)
+    best = progress.kept_evaluation()
     if best is None:
         return
     _ring(axes, best["step"], best["accuracy"], theme)
     spread = max(max(accuracies) - min(accuracies), 0.05)
     axes.set_ylim(min(accuracies) - 0.3 * spread, min(max(accuracies) + 0.15 * spread, 1.01))
-
-
-def best_evaluation(progress: Progress) -> dict[str, float] | None:
-    """Return the evaluation whose weights were kept."""
-    return next((e for e in progress.evaluations if e["loss"] == progress.best_loss), None)
 
 
 def _mark_times(axes: Any, progress: Progress) -> None:  # noqa: ANN401 - untyped

@@ -33,13 +33,13 @@ from hone.models.tokenizer import TextTokenizer
 from hone.training.baseline import BASELINE_TOKENIZER_FILE, build_baseline
 from hone.training.calibration import fit_temperature
 from hone.training.card import RunSummary, card_html, card_markdown
-from hone.training.checkpoint import Progress
 from hone.training.classifier import TextClassifier, run_over, weights_file
 from hone.training.dataset import length_sorted_batches, token_lengths
 from hone.training.export import convert_fp16, export_fp32, quantize_int8
 from hone.training.finetune import Interrupted, Run
 from hone.training.loading import Data
 from hone.training.parity import Reference, bounds_for, check_parity
+from hone.training.progress import Progress
 
 _LIBRARIES = ("torch", "transformers", "peft", "onnx", "onnxruntime", "onnxscript", "tokenizers")
 _EVALUATION_BATCH = 32

@@ -121,13 +121,15 @@ class TrainingGroup(_Group):
     """The loop."""
 
     epochs: Auto | Annotated[float, Field(gt=0, le=1000)] = "auto"
-    """Passes over the data; `auto` takes 8, for small data more (600 steps, 30 epochs at most)."""
+    """Passes over the data; `auto` takes 10, for small data more (600 steps, 30 epochs at most)."""
     batch_size: Auto | Annotated[int, Field(ge=1, le=4096)] = "auto"
     """Examples in one step on all devices; `auto` is 8 below 300 rows, 16 below 2,000, else 32."""
     gradient_accumulation: int = Field(1, ge=1, le=1024)
     """Parts in which a batch is computed, where memory is short."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     """Share of the target spread over all labels (Szegedy et al. 2016)."""
+    token_dropout: float = Field(0.1, ge=0, lt=1)
+    """Share of the tokens that a training step hides from the model, drawn anew each time."""
     train_embeddings: bool = False
     """Whether word embeddings are trained; half of a small base, and of little use."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

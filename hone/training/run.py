@@ -54,7 +54,10 @@ def run_recipe(
             labels=len(data.labels),
             train_embeddings=recipe.training.train_embeddings,
         )
-        run = Run(folder, recipe, settled, data.tokenizer.pad_id, events, stop_requested)
+        tokenizer = data.tokenizer
+        run = Run(
+            folder, recipe, settled, tokenizer.pad_id, events, stop_requested, tokenizer.mask_id
+        )
         progress = fine_tune(model, data.encoded["train"], data.encoded["validation"], run)
         if not processes.is_main_process:
             return None

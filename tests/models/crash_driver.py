@@ -11,6 +11,7 @@ Flushes are counted and may fail, but nothing is flushed: a kill loses no page o
 """
 
 import errno
+import gc
 import json
 import os
 import re
@@ -222,5 +223,6 @@ def run(name: str, mode: str, folder: Path) -> dict[str, object]:
 
 
 if __name__ == "__main__":
+    gc.freeze()  # so that a fork does not copy what it never uses
     with patch("os.fsync"):
         print(json.dumps(run(sys.argv[1], sys.argv[2], Path(sys.argv[3]))))

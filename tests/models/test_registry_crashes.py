@@ -11,6 +11,9 @@ import pytest
 
 from tests.models.bodies import ROOT
 
+pytestmark = pytest.mark.timeout(900)
+"""Seconds of work, but in hundreds of short-lived processes: a busy machine makes them wait."""
+
 OPERATIONS = ["publish-first", "publish", "promote", "remove", "remove-highest"]
 
 
@@ -22,7 +25,7 @@ def break_off(operation: str, mode: str, folder: Path) -> dict[str, Any]:
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        timeout=250,
+        timeout=800,
     )
     report: dict[str, Any] = json.loads(done.stdout)
     return report

@@ -18,7 +18,7 @@ def test_writers_get_distinct_consecutive_versions_and_readers_whole_bundles(
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        timeout=120,
+        timeout=250,
     )
     report = json.loads(done.stdout)
     assert report["complaints"] == []

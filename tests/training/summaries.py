@@ -10,7 +10,7 @@ from hone.models.manifest import ManifestBody, ParityRecord
 from hone.models.savings import BaselineExample, BaselinePrompt
 from hone.models.scoring import Evaluation, evaluate
 from hone.training.card import RunSummary
-from hone.training.checkpoint import Progress
+from hone.training.progress import Progress
 from tests.models.bodies import make_body
 
 
@@ -87,6 +87,7 @@ def make_progress(*, steps: int = 900, per_epoch: int = 75) -> Progress:
         step=steps,
         seconds=0.21 * steps,
         best_loss=min(e["loss"] for e in evaluations),
+        kept_step=int(evaluations[-1]["step"]),
         stopped_early=True,
         losses=losses,
         evaluations=evaluations,

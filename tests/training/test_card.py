@@ -15,7 +15,6 @@ from PIL import Image
 
 from hone.models.savings import BaselinePrompt
 from hone.training.card import RunSummary, card_html, card_markdown
-from hone.training.checkpoint import Progress
 from hone.training.document import (
     Block,
     Bullets,
@@ -26,6 +25,7 @@ from hone.training.document import (
     Verbatim,
     one_line,
 )
+from hone.training.progress import Progress
 from tests.training.summaries import make_evaluation, make_progress, make_summary
 
 HOSTILE = ["<script>alert(1)</script>", "a|b `c` **d** $x$", "</td></table><h1>", "退款", "&amp;"]

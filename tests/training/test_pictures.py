@@ -8,19 +8,11 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from hone.training import pictures
-from hone.training.checkpoint import Progress
-from hone.training.pictures import (
-    DARK,
-    LIGHT,
-    Png,
-    Theme,
-    best_evaluation,
-    can_be_drawn,
-    confusion_picture,
-    curves_picture,
-)
-from tests.training.summaries import make_evaluation, make_progress
+from hone.training import drawing
+from hone.training.drawing import DARK, LIGHT, Png, Theme, can_be_drawn
+from hone.training.pictures import confusion_picture, curves_picture
+from hone.training.progress import Progress
+from tests.training.summaries import make_evaluation
 
 
 def colours_of(png: Png) -> dict[tuple[int, int, int], int]:
@@ -71,21 +63,13 @@ def test_any_name_can_be_a_label(name: str) -> None:
 def test_names_that_the_fonts_lack_are_replaced_by_class_numbers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pictures, "_FONTS", ("DejaVu Sans",))
+    monkeypatch.setattr(drawing, "_FONTS", ("DejaVu Sans",))
     assert can_be_drawn(["refund", "Rückgabe", "возврат"])
     assert not can_be_drawn(["refund", "退款"])
     numbered = make_evaluation(["0", "1", "2"])
     chinese = replace(numbered, labels=["退款", "物流", "其他"])
     narrow, wide = (confusion_picture(each, dark=False, dpi=96) for each in (chinese, numbered))
     assert abs(narrow.width - wide.width) < 30
-
-
-def test_the_weights_kept_are_those_of_the_best_loss() -> None:
-    progress = make_progress()
-    best = best_evaluation(progress)
-    assert best is not None
-    assert best["loss"] == min(evaluation["loss"] for evaluation in progress.evaluations)
-    assert best_evaluation(Progress()) is None
 
 
 @pytest.mark.parametrize(
@@ -96,6 +80,7 @@ def test_the_weights_kept_are_those_of_the_best_loss() -> None:
         Progress(
             step=1,
             best_loss=0.5,
+            kept_step=1,
             losses=[(1, 2.0)],
             evaluations=[{"step": 1, "seconds": 0.0, "accuracy": 1.0, "loss": 0.5}],
         ),

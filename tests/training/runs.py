@@ -1,0 +1,120 @@
+"""Running the training on the tiny task: one loop, or everything up to the published bundle."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate.utils import set_seed
+from torch import Tensor
+
+from hone.models.bundle import Bundle
+from hone.models.catalogue import find_base
+from hone.models.manifest import Manifest
+from hone.models.names import ModelReference
+from hone.models.registry import Registry
+from hone.training.classifier import TextClassifier, build_classifier
+from hone.training.events import Event, Events
+from hone.training.finetune import Run, fine_tune
+from hone.training.loading import Data, load_data
+from hone.training.progress import Progress
+from hone.training.recipe import Recipe
+from hone.training.run import run_folder
+from tests.training.tiny import Task
+
+ROOT = Path(__file__).resolve().parents[2]
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+"""For processes that a test starts: their arithmetic is then that of the test's own process."""
+
+
+@dataclass
+class Trained:
+    """A finished run of `hone train`."""
+
+    recipe: Recipe
+    store: Path
+    events: list[Event]
+
+    @property
+    def bundle(self) -> Bundle:
+        return Registry(self.store).open(ModelReference(self.recipe.saving.name))
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.bundle.manifest
+
+    def named(self, name: str) -> list[Event]:
+        return named(self.events, name)
+
+
+def named(events: list[Event], name: str) -> list[Event]:
+    """Return the events of one name."""
+    return [event for event in events if event["event"] == name]
+
+
+@dataclass
+class Loop:
+    """The training loop without what comes after it."""
+
+    model: TextClassifier
+    data: Data
+    run: Run
+    events: list[Event]
+
+    def fine_tune(self) -> Progress:
+        return fine_tune(
+            self.model, self.data.encoded["train"], self.data.encoded["validation"], self.run
+        )
+
+    def weights(self) -> dict[str, Tensor]:
+        return {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+
+
+def make_loop(
+    task: Task, folder: Path, *overrides: str, stop_requested: Callable[[], bool] = lambda: False
+) -> Loop:
+    """Load data and model as a run would; the same folder meets its checkpoints again."""
+    recipe = task.recipe(folder, *overrides)
+    base = find_base(recipe.model.base)
+    data, settled = load_data(recipe, base)
+    place = run_folder(recipe, data)
+    place.mkdir(parents=True, exist_ok=True)
+    set_seed(recipe.training.seed)
+    model = build_classifier(
+        base,
+        recipe.model,
+        labels=len(data.labels),
+        train_embeddings=recipe.training.train_embeddings,
+    )
+    events: list[Event] = []
+    run = Run(place, recipe, settled, data.tokenizer.pad_id, Events(events.append), stop_requested)
+    return Loop(model, data, run, events)
+
+
+def same_weights(some: dict[str, Tensor], others: dict[str, Tensor]) -> bool:
+    """Whether all weights are equal to the last bit."""
+    return some.keys() == others.keys() and all(torch.equal(some[n], others[n]) for n in some)
+
+
+def stop_before(calls: int) -> Callable[[], bool]:
+    """Return an answer to `stop_requested` that is yes from one call on; there is one a step."""
+    count = 0
+
+    def stop_requested() -> bool:
+        nonlocal count
+        count += 1
+        return count >= calls
+
+    return stop_requested
+
+
+def versions(store: Path) -> list[int]:
+    """Return the versions of the tiny model."""
+    registry = Registry(store)
+    return registry.listing("tiny").versions if "tiny" in registry.models() else []
+
+
+def staged(store: Path) -> list[Path]:
+    """Return what lies in the store's staging folder."""
+    return [path for path in (store / ".staging").glob("*") if path.is_dir()]
