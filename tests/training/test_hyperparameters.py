@@ -27,7 +27,7 @@ def test_small_data_gets_enough_steps_and_large_data_no_more_than_a_few_epochs(r
     assert 3 <= found.epochs <= 30
     assert found.total_steps(rows) >= min(600, 30 * -(-rows // found.batch_size))
     if rows > 10_000:
-        assert found.epochs == 8
+        assert found.epochs == 10
 
 
 @given(rows=st.integers(2, 10**6), longest=st.integers(1, 10_000), limit=st.integers(4, 8192))
