@@ -11,6 +11,8 @@ seconds.
 
 import argparse
 import json
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -189,6 +191,7 @@ class Benchmark:
 def main() -> None:
     """Run the benchmark, print tables and one line of JSON, and append that to `--out`."""
     given = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers are ended too
     console = Console(stderr=True)
     model = find_model(given.store, given.model)
     path = given.texts or default_texts()

@@ -1,5 +1,6 @@
 """The trained model: an encoder, a pooling of its last layer, and a linear head."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,9 @@ def build_classifier(
     if not train_embeddings:
         encoder.get_input_embeddings().weight.requires_grad_(False)
     if group.method == "lora":
-        encoder = get_peft_model(encoder, lora_config(group))
+        with warnings.catch_warnings():  # peft asks transformers in a way that it will soon drop
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            encoder = get_peft_model(encoder, lora_config(group))
     return TextClassifier(
         encoder, labels=labels, pooling=_pooling(base, group), dropout=group.dropout
     )

@@ -23,12 +23,19 @@ LENGTHS = TokenLengths(p50=10, p90=20, p99=40, longest=80)
 
 
 class TimedEngine(FakeEngine):
-    """Takes some seconds for a run and some for each padded token; runs one at a time or not."""
+    """Takes some seconds for a run and some for each padded token; runs one at a time or not.
+
+    It says that it is a GPU, so that the time on the wall counts: it sleeps.
+    """
 
     def __init__(self, *, run_s: float, token_s: float, one_at_a_time: bool) -> None:
         super().__init__(3)
         self._run_s, self._token_s = run_s, token_s
         self._lock = threading.Lock() if one_at_a_time else None
+
+    @property
+    def device(self) -> str:
+        return "cuda"
 
     def run(self, input_ids: IntArray, attention_mask: IntArray) -> FloatArray:
         seconds = self._run_s + self._token_s * input_ids.size
@@ -58,6 +65,21 @@ def test_an_engine_that_costs_by_the_token_gets_small_batches_on_all_cores() -> 
     chosen = measured(TimedEngine(run_s=0, token_s=0.0002, one_at_a_time=False))
     assert chosen.workers == 2
     assert chosen.batch_tokens <= 80
+
+
+def test_on_one_thread_the_processors_time_counts() -> None:
+    """Sleeping stands for a neighbour that has the processor: it must not decide."""
+
+    class Interrupted(FakeEngine):
+        def run(self, input_ids: IntArray, attention_mask: IntArray) -> FloatArray:
+            if input_ids.size > 80:
+                time.sleep(0.002)
+            busy_until = time.thread_time() + 0.0005
+            while time.thread_time() < busy_until:
+                pass
+            return super().run(input_ids, attention_mask)
+
+    assert measured(Interrupted(3)).batch_tokens > 80
 
 
 def test_measuring_keeps_to_its_time() -> None:

