@@ -15,7 +15,7 @@ ENV PYTHONUNBUFFERED=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     HONE_STORE=/var/lib/hone/store \
-    HONE_STATE=/var/lib/hone/state
+    HONE_STATE_DIR=/var/lib/hone/state
 RUN useradd --create-home --uid 10001 hone \
     && mkdir -p /var/lib/hone/store /var/lib/hone/state \
     && chown -R hone:hone /var/lib/hone
