@@ -58,9 +58,9 @@ def main() -> None:
     parser.add_argument("--store", type=Path)
     parser.add_argument("--model")
     given = parser.parse_args()
-    model = find_model(given.store, given.model)
-    with tempfile.TemporaryDirectory() as layouts:
-        hone = Hone(model, model.variants[0], Path(layouts))
+    with tempfile.TemporaryDirectory() as folder:
+        model = find_model(given.store, given.model, Path(folder))
+        hone = Hone(model, model.variants[0], Path(folder))
         json.dump(measure_footprint(hone, read_texts(default_texts())), sys.stdout)
     print()
 

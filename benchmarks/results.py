@@ -129,12 +129,10 @@ def verdicts(
         return []
     peers = [server for server in servers if not server.name.startswith("hone")]
     found = [_added_latency(hone), _share_of_bare(hone)]
-    found += [
-        _over_peers(hone, [p for p in peers if p.as_documented], "as they document themselves"),
-        _over_peers(
-            hone, [p for p in peers if not p.as_documented], f"given our {variant} session"
-        ),
-    ]
+    documented = [peer for peer in peers if peer.as_documented]
+    given = [peer for peer in peers if not peer.as_documented]
+    found.append(_over_peers(hone, documented, "as their documents advise"))
+    found.append(_over_peers(hone, given, f"given our {variant} session"))
     return found + (_footprint(footprint) if footprint else [])
 
 

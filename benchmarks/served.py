@@ -58,14 +58,17 @@ class ServedModel:
         }
 
 
-def find_model(store: Path | None, name: str | None) -> ServedModel:
-    """Return the model asked for, else `banking77` of ./store, else one that is made here."""
+def find_model(store: Path | None, name: str | None, folder: Path) -> ServedModel:
+    """Return the model asked for, else `banking77` of ./store, else one that is made here.
+
+    `folder` takes the file that describes it.
+    """
     if store is None and name is None:
         store, name = _default()
     store = (store or Path("store")).absolute()
     name = name or Registry(store).models()[0]
     bundle = Registry(store).open(parse_reference(name))
-    return ServedModel(store, name, bundle, write_model(bundle, BUILD / "model.json"))
+    return ServedModel(store, name, bundle, write_model(bundle, folder / "model.json"))
 
 
 def write_model(bundle: Bundle, path: Path) -> Path:

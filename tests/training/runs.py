@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
 import torch
 from accelerate.utils import set_seed
 from torch import Tensor
@@ -46,6 +47,31 @@ class Trained:
 
     def named(self, name: str) -> list[Event]:
         return named(self.events, name)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind: exit status, standard output and error, events."""
+
+    status: int
+    output: str
+    errors: str
+    events: list[Event]
+
+
+Sabotage = Callable[[onnx.ModelProto], None]
+
+
+def as_it_is(model: onnx.ModelProto) -> None:
+    """Change nothing."""
+
+
+def spoil(good: Path, bad: Path, sabotage: Sabotage) -> Path:
+    """Write a changed copy of an exported model."""
+    model = onnx.load(good)
+    sabotage(model)
+    onnx.save(model, bad)
+    return bad
 
 
 def named(events: list[Event], name: str) -> list[Event]:
