@@ -82,15 +82,13 @@ def _bare_table(bare: BareResult) -> Table:
 
 def _server_table(servers: Sequence[ServerResult], connections: Sequence[int]) -> Table:
     table = Table(title="Servers", title_justify="left", caption_justify="left")
-    table.add_column("server")
-    for heading in ("ready s", "MiB", "idle %"):
-        table.add_column(heading, justify="right")
-    for count in connections:
-        table.add_column(f"texts/s at {count}", justify="right")
-    for count in connections:
-        table.add_column(f"p50 ms at {count}", justify="right")
-    table.add_column(f"p99 ms at {connections[-1]}", justify="right")
-    table.add_column("CPU ms a text", justify="right")
+    table.add_column("\nserver", no_wrap=True)
+    headings = ["ready\ns", "\nMiB", "idle\n%"]
+    headings += [f"texts/s\nat {count}" for count in connections]
+    headings += [f"p50 ms\nat {count}" for count in connections]
+    headings += [f"p99 ms\nat {connections[-1]}", "CPU ms\na text"]
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
     for server in servers:
         if server.cells:
             table.add_row(*_server_row(server, connections))

@@ -18,7 +18,11 @@ MOST_IDLE_SHARE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One measurement of one server. `bare` is the bare loop's figure right beside it, if any."""
+    """One measurement of one server.
+
+    `bare` is the bare loop's figure right beside it, if any: ms for one connection, else texts
+    per second.
+    """
 
     connections: int
     round: int
@@ -51,12 +55,18 @@ class ServerResult:
         """Return the median rate in texts per second."""
         return median([cell.load.texts_per_s for cell in self.at(connections)])
 
-    def rates_by_round(self, connections: int) -> dict[int, float]:
-        """Return each round's median rate."""
+    def shares(self, connections: int) -> list[float]:
+        """Return every measurement's share of the bare loop's rate beside it."""
+        cells = self.at(connections)
+        return [cell.load.texts_per_s / cell.bare for cell in cells if cell.bare]
+
+    def shares_by_round(self, connections: int) -> dict[int, float]:
+        """Return each round's median share of the bare loop's rate."""
         rounds: dict[int, list[float]] = {}
         for cell in self.at(connections):
-            rounds.setdefault(cell.round, []).append(cell.load.texts_per_s)
-        return {number: statistics.median(rates) for number, rates in rounds.items()}
+            if cell.bare:
+                rounds.setdefault(cell.round, []).append(cell.load.texts_per_s / cell.bare)
+        return {number: statistics.median(shares) for number, shares in rounds.items()}
 
     def failures(self) -> int:
         """Return how many requests had no answer, or a bad one."""
@@ -143,19 +153,18 @@ def _added_latency(hone: ServerResult) -> Verdict:
 
 
 def _share_of_bare(hone: ServerResult) -> Verdict:
-    cells = [cell for cell in hone.at(32) if cell.bare is not None]
-    shares = [100 * cell.load.texts_per_s / cell.bare for cell in cells if cell.bare]
+    shares = [100 * share for share in hone.shares(32)]
     target = f"32 connections, {hone.variant}: at least {LEAST_OF_BARE:.0%} of the best bare loop"
     return _judge(target, shares, " %", lambda value: value >= 100 * LEAST_OF_BARE)
 
 
 def _over_peers(hone: ServerResult, peers: Sequence[ServerResult], which: str) -> Verdict:
     target = f"32 connections: at least {LEAST_OVER_PEERS:g} times the best peer, {which}"
-    rated = [(rate, peer) for peer in peers if (rate := peer.rate(32))]
+    rated = [(rate, peer) for peer in peers if (rate := median(peer.shares(32)))]
     if not rated:
         return Verdict(target, "no such peer could be measured", None)
     best = max(rated, key=lambda pair: pair[0])[1]
-    ours, theirs = hone.rates_by_round(32), best.rates_by_round(32)
+    ours, theirs = hone.shares_by_round(32), best.shares_by_round(32)
     ratios = [ours[number] / theirs[number] for number in ours if theirs.get(number)]
     named = f" times {best.name}"
     return _judge(target, ratios, named, lambda value: value >= LEAST_OVER_PEERS, digits=2)

@@ -1,7 +1,7 @@
 """The rounds of a benchmark: everybody for a few seconds, in another order each time.
 
-A machine's speed drifts, so every ratio is between measurements of the same round; between the
-service and the bare loop, of neighbouring seconds.
+A machine's speed drifts, so the bare loop is measured again right beside every server, and a
+server counts with its share of that: only figures of neighbouring seconds are ever divided.
 """
 
 import time
@@ -107,7 +107,7 @@ class Benchmark:
         self._load(contestant, server, _BUSIEST, _WARM_S, number)
         result.idle_share.append(server.idle_share(_SETTLE_S))
         for connections in CONNECTIONS:
-            if isinstance(contestant, Hone) and connections != 8:
+            if connections == _BUSIEST or (connections == 1 and isinstance(contestant, Hone)):
                 result.cells += self._beside_bare(contestant, server, connections, number)
             else:
                 result.cells.append(
@@ -118,27 +118,34 @@ class Benchmark:
     def _beside_bare(
         self, contestant: Contestant, server: Server, connections: int, number: int
     ) -> list[Cell]:
-        """Measure the bare loop and the service in turns; the idle service takes no time of it."""
+        """Measure the bare loop and the server in turns; the server is frozen meanwhile.
+
+        A peer is held against the loop with the fastest variant, whatever its own: that only
+        tells how fast the machine was.
+        """
         cells = []
-        pairs = _PAIRS if contestant.variant == self.plan.model.variants[0] else 1
+        fastest = self.plan.model.variants[0]
+        variant = contestant.variant if isinstance(contestant, Hone) else fastest
+        pairs = _PAIRS if contestant.name == f"hone {fastest}" else 1
         for pair in range(pairs):
             bare = None
             if pair % 2 == 0:
-                bare = self._bare(contestant.variant, connections, number)
+                bare = self._bare(server, variant, connections, number)
             cell = self._load(contestant, server, connections, self.plan.seconds, number)
             if bare is None:
-                bare = self._bare(contestant.variant, connections, number)
+                bare = self._bare(server, variant, connections, number)
             cells.append(Cell(connections, number, cell.load, cell.cpu_ms_per_text, bare))
         return cells
 
-    def _bare(self, variant: str, connections: int, number: int) -> float:
+    def _bare(self, server: Server, variant: str, connections: int, number: int) -> float:
         """Return the bare loop's median in ms for one connection, else its texts a second."""
         loop, result = self._loops[variant], self.bare[variant]
-        if connections == 1:
-            median_ms = _alone_ms(loop, result.alone, self.plan.seconds)
-            result.p50_ms.append(median_ms)
-            return median_ms
-        rate = loop.rate(result.best, seconds=self.plan.seconds, offset=_offset(number))
+        with server.paused():
+            if connections == 1:
+                median_ms = _alone_ms(loop, result.alone, self.plan.seconds)
+                result.p50_ms.append(median_ms)
+                return median_ms
+            rate = loop.rate(result.best, seconds=self.plan.seconds, offset=_offset(number))
         result.rates.append(rate)
         return rate.texts_per_s
 

@@ -126,7 +126,7 @@ def plain_curve(recipe: Recipe, *, seconds: float) -> dict[str, Any]:
             logits = model(input_ids=ids, attention_mask=mask).logits
             loss = functional.cross_entropy(logits, torch.from_numpy(train.classes[rows]))
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
         spent += time.monotonic() - began
         scores = [_accuracy(model, data.encoded[split]) for split in ("validation", "test")]

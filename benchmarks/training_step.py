@@ -77,7 +77,8 @@ def _step(
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
         logits = model(ids, mask)
     classes = torch.from_numpy(train.classes[rows])
-    torch.nn.functional.cross_entropy(logits.float(), classes).backward()
+    loss = torch.nn.functional.cross_entropy(logits.float(), classes)
+    torch.autograd.backward(loss)
     optimizer.step()
     optimizer.zero_grad()
     return time.perf_counter() - began

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 import signal
 import sys
 import uuid
@@ -92,7 +93,7 @@ def train_command(
                 raise
             raise typer.Exit(1) from None  # the main process says it
     if manifest is not None and events != "-":
-        _say_next(manifest)
+        _say_next(manifest, loaded.saving.store)
 
 
 def _listeners(stack: ExitStack, events: str | None) -> Iterator[Listener]:
@@ -147,13 +148,13 @@ def _launcher(processes: int, logs: str) -> LaunchConfig:
     )
 
 
-def _say_next(manifest: Manifest) -> None:
+def _say_next(manifest: Manifest, store: str) -> None:
     """Print how to serve and ask the new model."""
     reference = f"{manifest.model}@{manifest.version}"
     question = json.dumps({"model": manifest.model, "input": "..."})
     print(f"""
 {reference} is published. To serve it and ask it:
 
-  hone serve {manifest.model}
+  hone serve {manifest.model} --store {shlex.quote(store)}
   curl -s localhost:8000/v1/classify -H 'content-type: application/json' -d '{question}'
 """)

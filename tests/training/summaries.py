@@ -87,7 +87,7 @@ def make_progress(*, steps: int = 900, per_epoch: int = 75) -> Progress:
         step=steps,
         seconds=0.21 * steps,
         best_loss=min(e["loss"] for e in evaluations),
-        kept_step=int(evaluations[-1]["step"]),
+        kept_step=int(min(evaluations, key=lambda e: e["loss"])["step"]),
         stopped_early=True,
         losses=losses,
         evaluations=evaluations,

@@ -1,0 +1,66 @@
+"""Several processes train one model, publish it once, and stop together."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from hone.training.checkpoint import load_checkpoint
+from hone.training.finetune import _optimizer
+from tests.training.processes import hone_train
+from tests.training.runs import make_loop, named, staged, versions
+from tests.training.tiny import EPOCHS, Task, make_task
+
+pytestmark = pytest.mark.slow
+
+STILL = ["model.dropout=0.0", "training.token_dropout=0.0", 'saving.variants=["fp32"]']
+
+
+@pytest.fixture(scope="module")
+def still_task(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    """Return a task with nothing random in its training but the order."""
+    return make_task(tmp_path_factory.mktemp("still"), dropout=0.0)
+
+
+def test_two_processes_learn_what_one_does_and_publish_it_once(
+    still_task: Task, tmp_path: Path
+) -> None:
+    words = [*still_task.overrides(tmp_path, *STILL), "--processes", "2"]
+    with hone_train(words, tmp_path) as process:
+        assert process.end() == 0, process.errors
+        assert process.family() == []
+    for name in ("run_started", "settled", "calibrated", "published"):
+        assert len(named(process.events, name)) == 1
+    assert len(named(process.events, "evaluated")) == EPOCHS
+    assert versions(tmp_path / "store") == [1]
+    assert staged(tmp_path / "store") == []
+    alone = make_loop(still_task, tmp_path / "alone", *STILL)
+    expected = [evaluation["loss"] for evaluation in alone.fine_tune().evaluations]
+    found = [event["loss"] for event in named(process.events, "evaluated")]
+    assert found == pytest.approx(expected, rel=0.05, abs=0.01)
+
+
+def test_asked_to_end_all_stop_at_one_step_and_none_is_left(
+    still_task: Task, tmp_path: Path
+) -> None:
+    # Seven rows for two processes in three parts: one has four rows, the other three.
+    uneven = ["training.batch_size=7", "training.gradient_accumulation=3", "training.epochs=500"]
+    words = [*still_task.overrides(tmp_path, *STILL, *uneven), "--processes", "2"]
+    with hone_train(words, tmp_path) as process:
+        process.read_until("evaluated")
+        assert process.end(signal.SIGTERM) == 75
+        assert process.family() == []
+    assert process.events[-1]["event"] == "interrupted"
+    loop = make_loop(still_task, tmp_path, *STILL, *uneven)
+    progress = load_checkpoint(loop.run.folder, loop.model, _optimizer(loop.model, loop.run))
+    assert progress is not None
+    assert progress.step == process.events[-1]["step"]
+
+
+def test_an_error_of_all_is_said_once(still_task: Task, tmp_path: Path) -> None:
+    words = still_task.overrides(tmp_path, "dataset.path=/nowhere")
+    with hone_train([*words, "--processes", "2"], tmp_path) as process:
+        assert process.end() == 1
+        assert process.family() == []
+    assert process.errors == "error: there is no file /nowhere/train.jsonl\n"
+    assert [event["event"] for event in process.events] == ["failed"]
