@@ -55,13 +55,13 @@ def json_lines(file: IO[bytes]) -> Callable[[Event], None]:
 def open_events(path: Path) -> IO[bytes]:
     """Open a file to add events to; what a killed run left of a line becomes a line of its own."""
     try:
-        file = path.open("a+b")
+        file = path.open("ab")
     except OSError:
         raise InvalidInput(f"events cannot be written to {path}") from None
-    if file.seekable() and file.tell():
-        file.seek(-1, SEEK_END)
-        if file.read(1) != b"\n":
-            file.write(b"\n")
+    if path.is_file() and file.tell():
+        with path.open("rb") as written:
+            written.seek(-1, SEEK_END)
+            file.write(b"" if written.read(1) == b"\n" else b"\n")
     return file
 
 

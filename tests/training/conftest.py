@@ -126,7 +126,7 @@ def train(
 
     def train(*words: str) -> Outcome:
         events = tmp_path / "events.jsonl"
-        arguments = ["classifier", *task.overrides(tmp_path, *words), "--events", str(events)]
+        arguments = ["classifier", "--events", str(events), *task.overrides(tmp_path, *words)]
         monkeypatch.setattr(sys, "argv", ["hone", "train", *arguments])
         with pytest.raises(SystemExit) as ended:
             cli.main()
