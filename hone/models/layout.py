@@ -90,7 +90,7 @@ def measure_layout(
     *,
     lengths: TokenLengths,
     vocabulary_size: int,
-    budget_s: float = 1.5,
+    budget_s: float = 1.2,
 ) -> tuple[SessionLayout, list[LayoutTrial]]:
     """Try the candidates for about `budget_s` seconds; return the fastest and all results.
 
