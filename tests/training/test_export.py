@@ -187,7 +187,6 @@ def roberta() -> RobertaModel:
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("encoder", "pooling"), [(distilbert, "mean"), (roberta, "cls")], ids=["distilbert", "roberta"]
 )

@@ -4,6 +4,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -15,7 +16,8 @@ from tests.training.runs import Outcome, Trained, make_loop, named, staged, vers
 from tests.training.tiny import STEPS, STEPS_PER_EPOCH, Task
 
 OFTEN = "training.checkpoint_every_s=0.1"
-EPOCHS = 20
+EPOCHS = 30
+"""More than a process gets done before its unread events make it wait."""
 LONG = f"training.epochs={EPOCHS}"
 
 
@@ -26,7 +28,7 @@ def weights(store: Path) -> dict[str, torch.Tensor]:
 
 
 def test_a_killed_training_goes_on_and_ends_as_if_nothing_had_been(
-    task: Task, tmp_path: Path
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = task.overrides(tmp_path, OFTEN, LONG, 'saving.variants=["fp32"]')
     with hone_train(words, tmp_path) as process:
@@ -44,6 +46,7 @@ def test_a_killed_training_goes_on_and_ends_as_if_nothing_had_been(
     assert versions(tmp_path / "store") == [1]
     assert staged(tmp_path / "store") == []
 
+    monkeypatch.setattr("os.fsync", lambda _: None)
     uninterrupted = make_loop(task, tmp_path / "again", LONG)
     uninterrupted.fine_tune()
     expected, found = uninterrupted.weights(), weights(tmp_path / "store")
