@@ -136,7 +136,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--model", help="default: banking77, or a quickly trained one")
     parser.add_argument("--texts", type=Path, help="a CSV or JSONL file with a field 'text'")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--minutes", type=float, default=11.0, help="begin no later round")
     parser.add_argument("--idle", type=float, default=IDLE_S, help="0 leaves the footprint out")
     parser.add_argument("--generator", choices=["wrk", "sockets"], help="default: wrk if installed")

@@ -6,6 +6,7 @@ many tokens in a batch, depends on the model and on the processor. So it is trie
 
 import itertools
 import os
+import statistics
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -38,19 +39,22 @@ _HANDLING_S = 150e-6
 class SessionLayout:
     """Workers that call the session, threads of one run, and padded tokens in a batch.
 
-    A batch may have more than `batch_tokens` only if it is a single text.
+    A batch may have more than `batch_tokens` only if it is a single text. With `lone_threads`, a
+    text that comes while nothing else is running has a session of its own with so many.
     """
 
     workers: int
     intra_threads: int
     batch_tokens: int
+    lone_threads: int | None = None
 
     def __str__(self) -> str:
         threads = "thread" if self.intra_threads == 1 else "threads"
         workers = "worker" if self.workers == 1 else "workers"
+        lone = f", {self.lone_threads} threads for a lone text" if self.lone_threads else ""
         return (
             f"{self.workers} {workers} x {self.intra_threads} {threads}, "
-            f"{self.batch_tokens} tokens in a batch"
+            f"{self.batch_tokens} tokens in a batch{lone}"
         )
 
 
@@ -82,6 +86,37 @@ def layout_candidates(*, cores: int, lengths: TokenLengths, on_gpu: bool) -> lis
     if cores > 1:
         tried += [SessionLayout(1, cores, text * count) for count in _CPU_BATCHES_OF_ONE_WORKER]
     return tried
+
+
+def measure_lone_threads(
+    engine_for: EngineFactory,
+    candidates: Sequence[int],
+    *,
+    lengths: TokenLengths,
+    vocabulary_size: int,
+    budget_s: float = 0.3,
+) -> int:
+    """Return with how many threads one text of usual length is answered the soonest.
+
+    The candidates take turns for about `budget_s` seconds and count with their medians; the
+    first one stays unless another is clearly faster.
+    """
+    row = np.random.default_rng(0).integers(0, vocabulary_size, (1, max(1, lengths.p50)))
+    mask = np.ones_like(row)
+    engines = {threads: engine_for(threads) for threads in candidates}
+    for engine in engines.values():
+        engine.run(row, mask)
+    seconds: dict[int, list[float]] = {threads: [] for threads in candidates}
+    deadline = time.perf_counter() + budget_s
+    while time.perf_counter() < deadline or not seconds[candidates[-1]]:
+        for threads, engine in engines.items():
+            started = time.perf_counter()
+            engine.run(row, mask)
+            seconds[threads].append(time.perf_counter() - started)
+    medians = {threads: statistics.median(found) for threads, found in seconds.items()}
+    fastest = min(candidates, key=medians.__getitem__)
+    first = candidates[0]
+    return first if medians[first] <= medians[fastest] * (1 + _CLEARLY) else fastest
 
 
 def measure_layout(

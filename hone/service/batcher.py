@@ -54,6 +54,8 @@ class Batcher:
     `submit` and `cancel` belong to the event loop's thread; answers arrive there, all of a
     batch's in one call. `count_baseline` counts a text's tokens for the baseline prompt, beside
     the tokenizing. `on_batch` hears of each batch's texts and of its share of padding.
+    `lone_scorer`, the same model, runs a text that comes while nothing else is running: it may
+    use all cores.
     """
 
     def __init__(
@@ -63,11 +65,13 @@ class Batcher:
         layout: SessionLayout,
         loop: asyncio.AbstractEventLoop,
         max_queue_items: int,
+        lone_scorer: Scorer | None = None,
         count_baseline: TokenCounter | None = None,
         on_batch: Callable[[int, float], None] | None = None,
         name: str = "batcher",
     ) -> None:
         self._scorer = scorer
+        self._lone_scorer = lone_scorer or scorer
         self._loop = loop
         self._layout = layout
         self._max_queue_items = max_queue_items
@@ -184,9 +188,9 @@ class Batcher:
         if arrived:
             self._guarded(self._tokenize, arrived)
             self._enter_pool(arrived)
-        batch = self._next_batch()
+        batch, alone = self._next_batch()
         if batch:
-            self._guarded(self._run, batch)
+            self._guarded(self._run_alone if alone else self._run, batch)
             self._finish(batch)
 
     def _guarded(self, step: Callable[[list[WorkItem]], None], items: list[WorkItem]) -> None:
@@ -261,16 +265,17 @@ class Batcher:
         if failed:
             self._finish(failed)
 
-    def _next_batch(self) -> list[WorkItem]:
+    def _next_batch(self) -> tuple[list[WorkItem], bool]:
         """Take the text that has waited longest and its neighbours in length.
 
         The batch is shared out with the workers that are idle, and its padded size, texts times
-        the longest, stays within the layout's tokens unless it is one text.
+        the longest, stays within the layout's tokens unless it is one text. Also tells whether
+        it is a lone text: no other waits or runs.
         """
         with self._condition:
             oldest = self._pop_oldest()
             if oldest is None:
-                return []
+                return [], False
             pool = self._by_length
             low = bisect_left(pool, (oldest.length, oldest.sequence))
             high = low + 1
@@ -294,7 +299,8 @@ class Batcher:
             for item in batch:
                 item.state = State.RUNNING
             self._waiting -= len(batch)
-            return batch
+            others_idle = self._idle == self._layout.workers - 1
+            return batch, others_idle and len(batch) == 1 and not self._waiting
 
     def _pop_oldest(self) -> WorkItem | None:
         while self._by_age:
@@ -304,9 +310,15 @@ class Batcher:
         return None
 
     def _run(self, batch: list[WorkItem]) -> None:
+        self._score(self._scorer, batch)
+
+    def _run_alone(self, batch: list[WorkItem]) -> None:
+        self._score(self._lone_scorer, batch)
+
+    def _score(self, scorer: Scorer, batch: list[WorkItem]) -> None:
         started = time.perf_counter()
         tokenized = [item.tokens for item in batch if item.tokens is not None]
-        probabilities = self._scorer.probabilities(tokenized)
+        probabilities = scorer.probabilities(tokenized)
         if not np.isfinite(probabilities).all():
             raise FloatingPointError("the model gave scores that are no numbers")
         # Sorted here and not on the event loop: numpy gives up the interpreter lock to sort, and

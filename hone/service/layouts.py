@@ -4,7 +4,8 @@ import functools
 import hashlib
 import logging
 import platform
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import orjson
@@ -14,10 +15,10 @@ from hone.models.bundle import Bundle
 from hone.models.engines import ONNXRUNTIME_VERSION, Engine, OnnxEngine, choose_device
 from hone.models.errors import BundleCorrupt
 from hone.models.layout import (
-    EngineFactory,
     SessionLayout,
     layout_candidates,
     measure_layout,
+    measure_lone_threads,
     usable_cores,
 )
 from hone.models.manifest import Variant
@@ -26,19 +27,36 @@ from hone.service.settings import Settings
 logger = logging.getLogger(__name__)
 
 
-def load_engine(
+@dataclass(frozen=True, slots=True)
+class LoadedEngines:
+    """A variant in memory: the engine for batches, and the one for a lone text.
+
+    The two are the same where one session is the best for both.
+    """
+
+    engine: Engine
+    lone_engine: Engine
+    layout: SessionLayout
+
+
+def load_engines(
     bundle: Bundle, variant: Variant, vocabulary_size: int, settings: Settings
-) -> tuple[Engine, SessionLayout]:
+) -> LoadedEngines:
     """Load a variant in the layout that is the fastest on this machine."""
 
     @functools.cache
-    def engine_for(intra_threads: int) -> Engine:
+    def engine_for(intra_threads: int, spinning: bool = False) -> Engine:
         return OnnxEngine(
-            bundle.variant_file(variant), intra_threads=intra_threads, device=settings.device
+            bundle.variant_file(variant),
+            intra_threads=intra_threads,
+            spinning=spinning,
+            device=settings.device,
         )
 
     layout = _layout(bundle, variant, settings, vocabulary_size, engine_for)
-    return engine_for(layout.intra_threads), layout
+    engine = engine_for(layout.intra_threads)
+    lone = engine_for(layout.lone_threads, spinning=True) if layout.lone_threads else engine
+    return LoadedEngines(engine, lone, layout)
 
 
 def _layout(
@@ -46,30 +64,39 @@ def _layout(
     variant: Variant,
     settings: Settings,
     vocabulary_size: int,
-    engine_for: EngineFactory,
+    engine_for: Callable[..., Engine],
 ) -> SessionLayout:
-    lengths = bundle.manifest.token_lengths
+    lengths, cores = bundle.manifest.token_lengths, usable_cores()
     on_gpu = choose_device(settings.device) == "cuda"
     candidates = _with_overrides(
-        layout_candidates(cores=usable_cores(), lengths=lengths, on_gpu=on_gpu), settings
+        layout_candidates(cores=cores, lengths=lengths, on_gpu=on_gpu), settings
     )
     if len(candidates) == 1:
         return candidates[0]
     path = settings.layouts_folder / f"{_key(bundle, variant, candidates)}.json"
     remembered = _recall(path)
-    if remembered in candidates:
+    if remembered is not None and replace(remembered, lone_threads=None) in candidates:
         return remembered
+    shapes = {"lengths": lengths, "vocabulary_size": vocabulary_size}
     try:
-        layout, trials = measure_layout(
-            engine_for, candidates, lengths=lengths, vocabulary_size=vocabulary_size
-        )
+        layout, trials = measure_layout(engine_for, candidates, **shapes)
+        if not on_gpu and settings.threads == "auto" and layout.intra_threads < cores:
+            lone_engine_for = functools.partial(_lone_engine, engine_for)
+            tried = (layout.intra_threads, cores)
+            if measure_lone_threads(lone_engine_for, tried, **shapes) == cores:
+                layout = replace(layout, lone_threads=cores)
     except Exception as error:  # the library's errors share no class but Exception
         raise BundleCorrupt(f"{bundle.folder} holds a model that does not run") from error
     for trial in trials:
         logger.debug("layout tried", extra={"layout": str(trial.layout), "rate": trial.texts_per_s})
-    if all(trial.steady for trial in trials if trial.layout == layout):
+    chosen = replace(layout, lone_threads=None)
+    if all(trial.steady for trial in trials if trial.layout == chosen):
         _remember(path, layout)
     return layout
+
+
+def _lone_engine(engine_for: Callable[..., Engine], threads: int) -> Engine:
+    return engine_for(threads, spinning=threads > 1)
 
 
 def _with_overrides(candidates: list[SessionLayout], settings: Settings) -> list[SessionLayout]:

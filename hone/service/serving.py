@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from hone.models.predictor import Predictor, choose_variant, load_tokenizer
 from hone.models.tokenizer import TokenizedText
 from hone.service.batcher import Batcher
 from hone.service.errors import InferenceFailed, NotReady
-from hone.service.layouts import load_engine
+from hone.service.layouts import load_engines
 from hone.service.metrics import Metrics, ModelMetrics
 from hone.service.savings import SavingsCounter, savings_counter
 from hone.service.settings import Settings
@@ -64,6 +64,7 @@ class LoadedModel:
         *,
         variant: str,
         savings: SavingsCounter | None,
+        lone_predictor: Predictor | None = None,
         stamps: Sequence[FileStamp] = (),
     ) -> None:
         self.facts = facts
@@ -77,6 +78,7 @@ class LoadedModel:
         self.metrics = _model_metrics(host.metrics, facts, savings)
         self.batcher = Batcher(
             predictor,
+            lone_scorer=lone_predictor,
             layout=layout,
             loop=host.loop,
             max_queue_items=host.settings.max_queue_items,
@@ -126,13 +128,21 @@ def load_model(bundle: Bundle, host: Host, stamps: Sequence[FileStamp]) -> Loade
         raise InvalidInput(f"{facts} is for {bundle.manifest.task}; this service does {TASK}")
     variant = choose_variant(bundle, host.settings.variant, host.settings.device)
     tokenizer = load_tokenizer(bundle)
-    engine, layout = load_engine(bundle, variant, tokenizer.vocabulary_size, host.settings)
+    engines = load_engines(bundle, variant, tokenizer.vocabulary_size, host.settings)
     temperature = bundle.manifest.calibration.temperature
-    predictor = Predictor(tokenizer, engine, facts.labels, temperature)
-    _warm(predictor, bundle.manifest)
-    savings = savings_counter(bundle, host.prices)
+    predictor = Predictor(tokenizer, engines.engine, facts.labels, temperature)
+    lone_predictor = replace(predictor, engine=engines.lone_engine)
+    for warmed in (predictor, lone_predictor):
+        _warm(warmed, bundle.manifest)
     return LoadedModel(
-        facts, predictor, layout, host, variant=variant, savings=savings, stamps=stamps
+        facts,
+        predictor,
+        engines.layout,
+        host,
+        variant=variant,
+        savings=savings_counter(bundle, host.prices),
+        lone_predictor=lone_predictor,
+        stamps=stamps,
     )
 
 

@@ -4,6 +4,7 @@
     model.safetensors        the weights that are trained
     optimizer.safetensors    AdamW's moments and step counts
     random.safetensors       the state of torch's generator
+    rows.safetensors         the latest loss of every row
     state.json               counters, history, the SHA-256 of the files above and its own
 <run>/best.safetensors       the weights to keep, of an evaluation so far, with their SHA-256
 """
@@ -26,9 +27,15 @@ from hone.models.errors import BundleCorrupt
 from hone.models.examples import sha256_of_file
 from hone.models.manifest import sha256_of_json
 from hone.training.progress import Progress
+from hone.training.row_schedule import RowLosses
 
 BEST_FILE = "best.safetensors"
-_FILES = ("model.safetensors", "optimizer.safetensors", "random.safetensors")
+_FILES = (
+    "model.safetensors",
+    "optimizer.safetensors",
+    "random.safetensors",
+    "rows.safetensors",
+)
 
 
 def trained_weights(model: nn.Module) -> dict[str, Tensor]:
@@ -68,7 +75,11 @@ def load_best(run: Path, model: nn.Module) -> None:
 
 
 def save_checkpoint(
-    run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
+    run: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    losses: RowLosses,
 ) -> None:
     """Write a checkpoint beside the last one, make it complete in one rename, drop the old."""
     folder = run / f".checkpoint-{progress.step}.new"
@@ -77,6 +88,10 @@ def save_checkpoint(
     save_file(trained_weights(model), folder / _FILES[0])
     save_file(_optimizer_tensors(optimizer), folder / _FILES[1])
     save_file({"torch": torch.get_rng_state(), **_cuda_state()}, folder / _FILES[2])
+    save_file(
+        {"known": torch.from_numpy(losses.known), "fresh": torch.from_numpy(losses.fresh)},
+        folder / _FILES[3],
+    )
     hashes = {name: sha256_of_file(folder / name) for name in _FILES}
     content: dict[str, Any] = {"progress": asdict(progress), "sha256": hashes}
     content["digest"] = sha256_of_json(content)
@@ -93,7 +108,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    run: Path, model: nn.Module, optimizer: torch.optim.Optimizer
+    run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, losses: RowLosses
 ) -> Progress | None:
     """Restore the newest checkpoint whose hashes hold; None when there is none to go on from."""
     for folder in reversed(_checkpoints(run)):
@@ -103,6 +118,8 @@ def load_checkpoint(
         load_trained_weights(model, load_file(folder / _FILES[0]))
         _restore_optimizer(optimizer, load_file(folder / _FILES[1]))
         _restore_random(load_file(folder / _FILES[2]))
+        rows = load_file(folder / _FILES[3])
+        losses.known, losses.fresh = rows["known"].numpy(), rows["fresh"].numpy()
         return progress
     return None
 

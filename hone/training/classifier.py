@@ -18,11 +18,14 @@ from hone.models.catalogue import Base
 from hone.models.errors import InvalidInput
 from hone.models.tokenizer import TokenizedText, pad
 from hone.training.dataset import EncodedSplit, length_sorted_batches
+from hone.training.dropout import cheapen_dropout
 from hone.training.recipe import ModelGroup
 
 _ROWS_WITHOUT_GRADIENTS = 64
 _LOADING_ERRORS = (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError)
 """What transformers raises for a base that is damaged, or of an architecture it does not know."""
+_ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
+"""What the configurations of encoders call it: BERT's family; DistilBERT and ModernBERT."""
 
 
 class TextClassifier(nn.Module):
@@ -60,7 +63,7 @@ def build_classifier(
     base: Base, group: ModelGroup, *, labels: int, train_embeddings: bool
 ) -> TextClassifier:
     """Load the base's encoder and put a fresh head on it; LoRA matrices are added if asked for."""
-    encoder = _load_encoder(base)
+    encoder = _load_encoder(base, attention_dropout=group.attention_dropout)
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # never read: it would get no gradient and stand in the way of DDP
     if not train_embeddings:
@@ -69,17 +72,24 @@ def build_classifier(
         with warnings.catch_warnings():  # peft asks transformers in a way that it will soon drop
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
             encoder = get_peft_model(encoder, lora_config(group))
-    return TextClassifier(
+    model = TextClassifier(
         encoder, labels=labels, pooling=_pooling(base, group), dropout=group.dropout
     )
+    cheapen_dropout(model)
+    return model
 
 
-def _load_encoder(base: Base) -> Any:  # noqa: ANN401 - a class of transformers, which has no types
+def _load_encoder(base: Base, *, attention_dropout: float) -> Any:  # noqa: ANN401 - a class of transformers, which has no types
     """Return the pretrained encoder; InvalidInput unless the base's files are one whole model."""
     weights_file(base)
     try:
+        config = AutoConfig.from_pretrained(base.folder, trust_remote_code=False)
+        for name in _ATTENTION_DROPOUTS:
+            if hasattr(config, name):
+                setattr(config, name, attention_dropout)
         encoder, report = AutoModel.from_pretrained(
             base.folder,
+            config=config,
             trust_remote_code=False,
             use_safetensors=True,
             dtype=torch.float32,

@@ -72,16 +72,21 @@ def class_weights(classes: npt.NDArray[np.int64], labels: int) -> npt.NDArray[np
 
 
 def bucketed_batches(
-    lengths: npt.NDArray[np.int64], batch_size: int, *, seed: int, epoch: int
+    lengths: npt.NDArray[np.int64],
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    among: npt.NDArray[np.int64] | None = None,
 ) -> list[npt.NDArray[np.int64]]:
     """Return one epoch's batches of row numbers, random but with little padding.
 
-    Rows are shuffled, sorted by length within windows of 50 batches, cut into batches, and the
-    batches are shuffled. The order follows from seed and epoch alone, so that a resumed run
-    goes on exactly where it was.
+    `among` are the rows that take part, by default all. They are shuffled, sorted by length
+    within windows of 50 batches, cut into batches, and the batches are shuffled. The order
+    follows from the arguments alone, so that a resumed run goes on exactly where it was.
     """
     generator = np.random.default_rng([seed, epoch])
-    order = generator.permutation(len(lengths))
+    order = generator.permutation(np.arange(len(lengths)) if among is None else among)
     window = batch_size * _BATCHES_SORTED_TOGETHER
     batches: list[npt.NDArray[np.int64]] = []
     for start in range(0, len(order), window):

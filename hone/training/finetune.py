@@ -28,6 +28,7 @@ from hone.training.events import Events
 from hone.training.hyperparameters import Hyperparameters
 from hone.training.progress import Progress
 from hone.training.recipe import Recipe
+from hone.training.row_schedule import FloatRows, RowLosses, RowSchedule
 
 _SECONDS_BETWEEN_STEP_EVENTS = 0.5
 _POINTS_OF_LOSS_CURVE = 200
@@ -64,11 +65,12 @@ def fine_tune(
     torch.manual_seed(run.recipe.training.seed + accelerator.process_index)
     model.to(accelerator.device)
     optimizer = _optimizer(model, run)
-    progress = checkpoint.load_checkpoint(run.folder, model, optimizer)
+    losses = RowLosses(len(train))
+    progress = checkpoint.load_checkpoint(run.folder, model, optimizer, losses)
     _announce(model, train, run, progress)
     if progress is None:
         progress = Progress()
-    loop = _Loop(model, optimizer, accelerator, train, validation, run, progress)
+    loop = _Loop(model, optimizer, accelerator, train, validation, run, progress, losses)
     loop.run_to_end()
     # Takes the mixed-precision wrapper off `forward`: what is exported is the fp32 model.
     accelerator.unwrap_model(loop.prepared, keep_fp32_wrapper=False)
@@ -89,18 +91,22 @@ class _Loop:
         validation: EncodedSplit,
         run: Run,
         progress: Progress,
+        row_losses: RowLosses,
     ) -> None:
         self.model, self.train, self.validation = model, train, validation
         self.run, self.progress, self.accelerator = run, progress, accelerator
         self.optimizer = optimizer
         self.prepared: nn.Module
         self.prepared, self.prepared_optimizer = accelerator.prepare(model, optimizer)
-        self.total = run.settled.total_steps(len(train))
+        self.schedule = run.settled.schedule(len(train))
+        self.total = self.schedule.total_steps
+        self.row_losses = row_losses
+        self.row_weights = np.ones(len(train), dtype=np.float32)
         self.label_weights = _label_weights(train, run)
         self.criterion = nn.CrossEntropyLoss(
             torch.from_numpy(self.label_weights).to(accelerator.device),
             label_smoothing=run.recipe.training.label_smoothing,
-            reduction="sum",
+            reduction="none",
         )
         self.clock = time.monotonic()
         self.last_checkpoint = self.clock
@@ -110,22 +116,31 @@ class _Loop:
 
     def run_to_end(self) -> None:
         """Run epochs until the steps are done or nothing is gained any more."""
-        steps_per_epoch = math.ceil(len(self.train) / self.run.settled.batch_size)
         while self.progress.step < self.total and not self.progress.stopped_early:
-            epoch, done = divmod(self.progress.step, steps_per_epoch)
-            batches = bucketed_batches(
-                self.train.lengths,
-                self.run.settled.batch_size,
-                seed=self.run.recipe.training.seed,
-                epoch=epoch,
-            )
+            epoch, done = self.schedule.locate(self.progress.step)
+            batches = self._batches(epoch)
             self.prepared.train()
             for rows in batches[done : done + self.total - self.progress.step]:
                 # Before a step, not after it: an epoch's last step is saved with its evaluation.
                 self._save_or_stop()
                 loss = self._step(rows.tolist())
-                self._tell(loss, steps_per_epoch)
-            self._evaluate(steps_per_epoch)
+                self._tell(loss)
+            self.row_losses.end_epoch(self._sum_over_processes)
+            self._evaluate()
+
+    def _batches(self, epoch: int) -> list[npt.NDArray[np.int64]]:
+        seed = self.run.recipe.training.seed
+        rows, self.row_weights = self.schedule.choose(epoch, self.row_losses.known, seed=seed)
+        return bucketed_batches(
+            self.train.lengths, self.run.settled.batch_size, seed=seed, epoch=epoch, among=rows
+        )
+
+    def _sum_over_processes(self, values: FloatRows) -> FloatRows:
+        if self.accelerator.num_processes == 1:
+            return values
+        tensor = torch.from_numpy(values).to(self.accelerator.device)
+        summed: FloatRows = self.accelerator.reduce(tensor).cpu().numpy()
+        return summed
 
     def _step(self, rows: list[int]) -> float:
         """Take one optimizer step on this process's share of the rows; return the loss."""
@@ -133,7 +148,7 @@ class _Loop:
         for group in self.optimizer.param_groups:
             rate = learning_rate_at(self.progress.step, self.total, self.run)
             group["lr"] = rate * group["rate_factor"]
-        whole = float(self.label_weights[self.train.classes[mine]].sum())
+        whole = float((self.label_weights[self.train.classes[mine]] * self.row_weights[mine]).sum())
         size = math.ceil(len(mine) / self.run.recipe.training.gradient_accumulation)
         summed = 0.0
         for start in range(0, len(mine), size):
@@ -158,11 +173,13 @@ class _Loop:
             share = self.run.recipe.training.token_dropout
             ids = hide_tokens(ids, mask, share=share, mask_id=self.run.mask_id)
         classes = torch.from_numpy(self.train.classes[rows]).to(device)
-        loss = self.criterion(self.prepared(ids, mask).float(), classes) / whole
+        losses = self.criterion(self.prepared(ids, mask).float(), classes)
+        loss = (losses * torch.from_numpy(self.row_weights[rows]).to(device)).sum() / whole
         self.accelerator.backward(loss)
+        self.row_losses.note(np.array(rows), losses.detach().cpu().numpy())
         return float(loss.item())
 
-    def _tell(self, loss: float, steps_per_epoch: int) -> None:
+    def _tell(self, loss: float) -> None:
         step, now = self.progress.step, time.monotonic()
         if step % max(1, self.total // _POINTS_OF_LOSS_CURVE) == 0 or step == self.total:
             self.progress.losses.append((step, loss))
@@ -174,7 +191,7 @@ class _Loop:
             "step",
             step=step,
             total=self.total,
-            epoch=step / steps_per_epoch,
+            epoch=self.schedule.epochs_done(step),
             loss=loss,
             learning_rate=self.optimizer.param_groups[0]["lr"],
             examples_per_s=speed,
@@ -204,12 +221,14 @@ class _Loop:
         self.progress.seconds += now - self.clock
         self.examples = 0
         if self.accelerator.is_main_process:
-            checkpoint.save_checkpoint(self.run.folder, self.model, self.optimizer, self.progress)
+            checkpoint.save_checkpoint(
+                self.run.folder, self.model, self.optimizer, self.progress, self.row_losses
+            )
             self.run.events.emit("checkpoint_saved", step=self.progress.step)
         self.clock = self.last_checkpoint = time.monotonic()
         self.saved_step = self.progress.step
 
-    def _evaluate(self, steps_per_epoch: int) -> None:
+    def _evaluate(self) -> None:
         logits = run_over(self.model, self.validation, self.model, pad_id=self.run.pad_id)
         if not logits.isfinite().all():
             raise InvalidInput(
@@ -231,7 +250,7 @@ class _Loop:
         self.run.events.emit(
             "evaluated",
             step=progress.step,
-            epoch=progress.step / steps_per_epoch,
+            epoch=self.schedule.epochs_done(progress.step),
             accuracy=accuracy,
             loss=loss,
             kept=kept,
@@ -310,11 +329,12 @@ def _label_weights(train: EncodedSplit, run: Run) -> npt.NDArray[np.float32]:
 
 def _announce(model: nn.Module, train: EncodedSplit, run: Run, progress: Progress | None) -> None:
     trained, everything = trained_parameters(model)
-    steps = math.ceil(len(train) / run.settled.batch_size)
+    schedule = run.settled.schedule(len(train))
     run.events.emit(
         "settled",
         **asdict(run.settled),
-        steps_per_epoch=steps,
+        steps_per_epoch=schedule.steps(0),
+        total_steps=schedule.total_steps,
         trained_parameters=trained,
         all_parameters=everything,
     )

@@ -7,10 +7,12 @@ import torch
 
 from hone.models.errors import InvalidInput
 from hone.training.recipe import Recipe
+from hone.training.row_schedule import RowSchedule
 
 _MIN_STEPS = 600
 _MAX_AUTO_EPOCHS = 30
 _MIN_AUTO_EPOCHS = 3
+_ROWS_TO_SPARE = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +25,11 @@ class Hyperparameters:
     precision: str
     device: str
     max_tokens: int
+    easy_share: float = 0.0
 
-    def total_steps(self, rows: int) -> int:
-        """Return how many optimizer steps the run has."""
-        return max(1, math.ceil(math.ceil(rows / self.batch_size) * self.epochs))
+    def schedule(self, rows: int) -> RowSchedule:
+        """Return which epochs have how many of so many rows."""
+        return RowSchedule(rows, self.batch_size, self.epochs, self.easy_share)
 
 
 def settle(recipe: Recipe, *, rows: int, longest: int, token_limit: int) -> Hyperparameters:
@@ -45,7 +48,13 @@ def settle(recipe: Recipe, *, rows: int, longest: int, token_limit: int) -> Hype
         precision=choose_precision(training.precision, device),
         device=device,
         max_tokens=_max_tokens(recipe, longest, token_limit),
+        easy_share=_easy_share(rows) if training.easy_share == "auto" else training.easy_share,
     )
+
+
+def _easy_share(rows: int) -> float:
+    """Small data is trained on soon enough, and has no row to spare."""
+    return 0.6 if rows >= _ROWS_TO_SPARE else 0.0
 
 
 def _batch_size(rows: int) -> int:
@@ -55,7 +64,7 @@ def _batch_size(rows: int) -> int:
 
 def _epochs(steps_per_epoch: int) -> float:
     """At least 600 steps, 3 to 30 epochs; early stopping ends a run that no longer gains."""
-    wanted = max(10, math.ceil(_MIN_STEPS / steps_per_epoch))
+    wanted = max(8, math.ceil(_MIN_STEPS / steps_per_epoch))
     return float(min(_MAX_AUTO_EPOCHS, max(_MIN_AUTO_EPOCHS, wanted)))
 
 

@@ -49,6 +49,9 @@ class ModelGroup(_Group):
     """How token vectors become one; `auto` takes what the base's own files say, else the mean."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Dropout before the head."""
+    attention_dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout of attention weights. At 0 a CPU has a fused attention, several times faster on
+    long texts; the base's other dropout is as its config.json says."""
     lora_rank: int = Field(16, ge=1, le=512)
     """Rank of the LoRA matrices."""
     lora_alpha: float = Field(32.0, gt=0)
@@ -121,7 +124,7 @@ class TrainingGroup(_Group):
     """The loop."""
 
     epochs: Auto | Annotated[float, Field(gt=0, le=1000)] = "auto"
-    """Passes over the data; `auto` takes 10, for small data more (600 steps, 30 epochs at most)."""
+    """Passes over the data; `auto` takes 8, for small data more (600 steps, 30 epochs at most)."""
     batch_size: Auto | Annotated[int, Field(ge=1, le=4096)] = "auto"
     """Examples in one step on all devices; `auto` is 8 below 300 rows, 16 below 2,000, else 32."""
     gradient_accumulation: int = Field(1, ge=1, le=1024)
@@ -130,6 +133,9 @@ class TrainingGroup(_Group):
     """Share of the target spread over all labels (Szegedy et al. 2016)."""
     token_dropout: float = Field(0.1, ge=0, lt=1)
     """Share of the tokens that a training step hides from the model, drawn anew each time."""
+    easy_share: Auto | Annotated[float, Field(ge=0, le=1)] = "auto"
+    """Share of the rows, those with the lowest loss, of which half sit out an epoch and half weigh
+    twice (InfoBatch, Qin et al. 2024); `auto` is 0.6 from 2,000 rows on, else 0: every row."""
     train_embeddings: bool = False
     """Whether word embeddings are trained; half of a small base, and of little use."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

@@ -67,6 +67,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.scorer = NumberScorer()
+        self.lone_scorer: NumberScorer | None = None
 
     def run(
         self,
@@ -79,6 +80,7 @@ class Bench:
         async def main() -> Any:
             batcher = Batcher(
                 self.scorer,
+                lone_scorer=self.lone_scorer,
                 layout=SessionLayout(workers, 1, batch_tokens),
                 loop=asyncio.get_running_loop(),
                 max_queue_items=max_queue_items,
@@ -227,6 +229,34 @@ def test_a_text_without_tokens_is_the_callers_fault(bench: Bench) -> None:
         assert ticket.items[0].error is None
 
     bench.run(body)
+
+
+def test_a_text_that_has_the_machine_for_itself_runs_on_the_lone_scorer(bench: Bench) -> None:
+    bench.lone_scorer = NumberScorer()
+
+    async def body(batcher: Batcher) -> None:
+        for _ in range(3):
+            await batcher.submit(["1 2"]).future
+        await batcher.submit(["3", "4"]).future
+
+    bench.run(body, workers=1)
+    assert bench.lone_scorer.batches == [[2], [2], [2]]
+    assert bench.scorer.batches == [[1, 1]]
+
+
+def test_a_text_beside_another_is_not_alone(bench: Bench) -> None:
+    bench.lone_scorer = NumberScorer()
+
+    async def body(batcher: Batcher) -> None:
+        bench.scorer.may_run.clear()
+        tickets = [batcher.submit(["1", "2"])]
+        await all_taken(batcher)
+        bench.scorer.may_run.set()
+        await tickets[0].future
+
+    bench.run(body, workers=2, batch_tokens=1)
+    assert bench.scorer.batches == [[1], [1]]
+    assert bench.lone_scorer.batches == []
 
 
 def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(bench: Bench) -> None:

@@ -14,6 +14,7 @@ from hone.models.layout import (
     SessionLayout,
     layout_candidates,
     measure_layout,
+    measure_lone_threads,
     usable_cores,
 )
 from hone.models.manifest import TokenLengths
@@ -128,3 +129,17 @@ def test_a_containers_quota_bounds_the_cores(
     monkeypatch.setattr(module, "_GROUPS", tmp_path)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(16)))
     assert usable_cores() == cores
+
+
+@pytest.mark.parametrize(("seconds", "chosen"), [((0.02, 0.005), 2), ((0.005, 0.02), 1)])
+def test_a_lone_text_gets_as_many_threads_as_answer_it_soonest(
+    seconds: tuple[float, float], chosen: int
+) -> None:
+    engines = {
+        threads: TimedEngine(run_s=run_s, token_s=0, one_at_a_time=False)
+        for threads, run_s in zip((1, 2), seconds, strict=True)
+    }
+    options = {"lengths": LENGTHS, "vocabulary_size": 100}
+    assert measure_lone_threads(engines.__getitem__, (1, 2), budget_s=0.2, **options) == chosen
+    alike = measure_lone_threads(lambda _: engines[1], (1, 2), budget_s=0.2, **options)
+    assert alike == 1

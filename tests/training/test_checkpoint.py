@@ -15,10 +15,17 @@ from hone.training import checkpoint
 from hone.training.checkpoint import BEST_FILE, load_best, load_checkpoint, save_checkpoint
 from hone.training.finetune import Interrupted, _optimizer
 from hone.training.progress import Progress
+from hone.training.row_schedule import RowLosses
 from tests.training.runs import Loop, make_loop, named, same_weights, stop_before
 from tests.training.tiny import STEPS, STEPS_PER_EPOCH, Task
 
-FILES = ("model.safetensors", "optimizer.safetensors", "random.safetensors", "state.json")
+FILES = (
+    "model.safetensors",
+    "optimizer.safetensors",
+    "random.safetensors",
+    "rows.safetensors",
+    "state.json",
+)
 
 
 class KilledHere(BaseException):
@@ -139,8 +146,13 @@ def copy(task: Task, tmp_path: Path, broken_off: Path) -> Loop:
     return loop
 
 
+def losses_of(loop: Loop) -> RowLosses:
+    return RowLosses(len(loop.data.encoded["train"]))
+
+
 def resumed(loop: Loop) -> Progress | None:
-    return load_checkpoint(loop.run.folder, loop.model, _optimizer(loop.model, loop.run))
+    optimizer = _optimizer(loop.model, loop.run)
+    return load_checkpoint(loop.run.folder, loop.model, optimizer, losses_of(loop))
 
 
 def flip_a_byte(path: Path, place: float) -> None:
@@ -203,7 +215,8 @@ def test_weights_that_were_kept_are_not_loaded_when_damaged(copy: Loop) -> None:
 def test_the_checkpoint_of_another_model_is_refused(task: Task, tmp_path: Path, copy: Loop) -> None:
     other = make_loop(task, tmp_path / "other", "model.method=lora")
     with pytest.raises(BundleCorrupt, match="of another model: start anew with --fresh"):
-        load_checkpoint(copy.run.folder, other.model, _optimizer(other.model, other.run))
+        optimizer = _optimizer(other.model, other.run)
+        load_checkpoint(copy.run.folder, other.model, optimizer, losses_of(copy))
     copy.model.head = torch.nn.Linear(32, 5)
     with pytest.raises(BundleCorrupt, match="of another model"):
         resumed(copy)
@@ -213,8 +226,8 @@ def test_numbers_that_json_lacks_come_back(task: Task, tmp_path: Path) -> None:
     loop = make_loop(task, tmp_path)
     optimizer = _optimizer(loop.model, loop.run)
     written = Progress(step=2, losses=[(1, math.nan), (2, 0.1)])
-    save_checkpoint(loop.run.folder, loop.model, optimizer, written)
-    read = load_checkpoint(loop.run.folder, loop.model, optimizer)
+    save_checkpoint(loop.run.folder, loop.model, optimizer, written, losses_of(loop))
+    read = load_checkpoint(loop.run.folder, loop.model, optimizer, losses_of(loop))
     assert read is not None
     assert read.best_loss == math.inf
     assert math.isnan(read.losses[0][1])
@@ -247,16 +260,17 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_old_or_the_new(
     task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: int
 ) -> None:
     loop = make_loop(task, tmp_path)
-    optimizer = _optimizer(loop.model, loop.run)
-    save_checkpoint(loop.run.folder, loop.model, optimizer, Progress(step=1))
+    state = loop.model, _optimizer(loop.model, loop.run)
+    losses = losses_of(loop)
+    save_checkpoint(loop.run.folder, *state, Progress(step=1), losses)
     mend = killed_at(monkeypatch, name, call)
     with contextlib.suppress(KilledHere):
-        save_checkpoint(loop.run.folder, loop.model, optimizer, Progress(step=2))
+        save_checkpoint(loop.run.folder, *state, Progress(step=2), losses)
     mend()
-    progress = load_checkpoint(loop.run.folder, loop.model, optimizer)
+    progress = load_checkpoint(loop.run.folder, *state, losses)
     assert progress is not None
     assert progress.step in {1, 2}
-    save_checkpoint(loop.run.folder, loop.model, optimizer, Progress(step=3))
+    save_checkpoint(loop.run.folder, *state, Progress(step=3), losses)
     assert [path.name for path in loop.run.folder.iterdir()] == ["checkpoint-3"]
 
 

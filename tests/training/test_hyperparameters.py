@@ -25,7 +25,7 @@ def settled(rows: int, longest: int = 20, limit: int = 512, **groups: object) ->
 def test_small_data_gets_enough_steps_and_large_data_no_more_than_a_few_epochs(rows: int) -> None:
     found = settled(rows)
     assert 3 <= found.epochs <= 30
-    assert found.total_steps(rows) >= min(600, 30 * -(-rows // found.batch_size))
+    assert found.schedule(rows).total_steps >= min(600, 30 * -(-rows // found.batch_size))
     if rows > 10_000:
         assert found.epochs == 10
 
@@ -47,7 +47,7 @@ def test_what_the_recipe_says_is_taken() -> None:
         training={"epochs": 2.5, "batch_size": 10, "precision": "bf16", "device": "cpu"},
     )
     assert found == Hyperparameters(2.5, 10, 3e-5, "bf16", "cpu", 40)
-    assert found.total_steps(1000) == 250
+    assert found.schedule(1000).total_steps == 250
 
 
 def test_lora_learns_at_a_higher_rate() -> None:
@@ -57,7 +57,7 @@ def test_lora_learns_at_a_higher_rate() -> None:
 
 def test_a_fraction_of_an_epoch_is_at_least_one_step() -> None:
     training = {"epochs": 0.001, "batch_size": 8, "device": "cpu"}
-    assert settled(96, training=training).total_steps(96) == 1
+    assert settled(96, training=training).schedule(96).total_steps == 1
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

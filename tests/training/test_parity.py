@@ -17,6 +17,7 @@ from hone.models.names import ModelReference
 from hone.models.predictor import Predictor, choose_variant, load_tokenizer
 from hone.models.registry import Registry
 from hone.training import parity
+from hone.training.loading import Data
 from hone.training.parity import EXACT, QUANTIZED, Reference, bounds_for, check_parity
 from tests.training.runs import (
     Outcome,
@@ -131,14 +132,19 @@ SABOTAGES: dict[Sabotage, str] = {
 def judge(trained: Trained, reference: Reference, tmp_path: Path) -> Callable[..., ParityRecord]:
     """Return what holds a spoilt copy of a variant against the trained model."""
 
-    def judge(sabotage: Sabotage, variant: Variant = "fp32", **changes: object) -> ParityRecord:
+    def judge(
+        sabotage: Sabotage,
+        variant: Variant = "fp32",
+        against: Reference = reference,
+        **changes: object,
+    ) -> ParityRecord:
         bundle = trained.bundle
         file = spoil(bundle.variant_file(variant), tmp_path / "spoilt.onnx", sabotage)
         engine = OnnxEngine(file, device="cpu")
         predictor = Predictor(load_tokenizer(bundle), engine, tuple(LABELS), 1.0)
         return check_parity(
             replace(predictor, **changes),  # type: ignore[arg-type]
-            reference,
+            against,
             bounds_for(variant),
         )
 
@@ -176,6 +182,24 @@ def test_an_export_of_another_shape_cannot_even_be_compared(
 ) -> None:
     with pytest.raises(ParityFailed, match="there are 4 labels"):
         judge(sabotage)
+
+
+def test_a_model_that_reads_its_padding_is_found_out_where_all_texts_are_equally_long(
+    judge: Callable[..., ParityRecord], data: Data, reference: Reference
+) -> None:
+    lengths = data.encoded["validation"].lengths
+    (rows,) = np.nonzero(lengths == np.bincount(lengths).argmax())
+    assert len(rows) >= 4
+    alike = Reference(
+        reference.labels,
+        [reference.texts[row] for row in rows],
+        reference.logits[rows],
+        reference.truth[rows],
+    )
+    assert judge(as_it_is, against=alike).passed
+    record = judge(mask_ignored, against=alike)
+    assert record.largest_logit_difference < EXACT.most_logit_difference
+    assert {reason[:27] for reason in record.reasons} == {"a text alone and in a batch"}
 
 
 def test_labels_in_another_order_are_refused_although_every_logit_is_right(

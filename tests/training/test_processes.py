@@ -7,9 +7,10 @@ import pytest
 
 from hone.training.checkpoint import load_checkpoint
 from hone.training.finetune import _optimizer
+from hone.training.row_schedule import RowLosses
 from tests.training.processes import hone_train
 from tests.training.runs import make_loop, named, staged, versions
-from tests.training.tiny import EPOCHS, Task, make_task
+from tests.training.tiny import EPOCHS, ROWS, Task, make_task
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +53,9 @@ def test_asked_to_end_all_stop_at_one_step_and_none_is_left(
         assert process.family() == []
     assert process.events[-1]["event"] == "interrupted"
     loop = make_loop(still_task, tmp_path, *STILL, *uneven)
-    progress = load_checkpoint(loop.run.folder, loop.model, _optimizer(loop.model, loop.run))
+    optimizer = _optimizer(loop.model, loop.run)
+    losses = RowLosses(ROWS["train"])
+    progress = load_checkpoint(loop.run.folder, loop.model, optimizer, losses)
     assert progress is not None
     assert progress.step == process.events[-1]["step"]
 
