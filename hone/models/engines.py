@@ -38,25 +38,18 @@ class OnnxEngine:
     """ONNX Runtime. `intra_threads` is how many threads one `run` may use.
 
     With one thread a run stays on its caller's thread, so several callers run side by side on
-    one session and share its weights. With `spinning` several threads wait for each other
-    actively inside a run, which is faster if they have the processor for themselves.
+    one session and share its weights.
     """
 
-    def __init__(
-        self,
-        model: Path,
-        *,
-        intra_threads: int = 1,
-        spinning: bool = False,
-        device: Device = "auto",
-    ) -> None:
+    def __init__(self, model: Path, *, intra_threads: int = 1, device: Device = "auto") -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = intra_threads
         options.inter_op_num_threads = 1
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
-        # A pool that spins on after a run burns a core while the service is idle.
+        # Threads of one run wait for each other actively: a fifth faster than being woken each
+        # time. But a pool that spins on after a run would burn a core while the service is idle.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1")
         options.add_session_config_entry("session.force_spinning_stop", "1")
         # Shapes differ from batch to batch; a memory plan for each shape is kept for ever.
         options.enable_mem_pattern = False

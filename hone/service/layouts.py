@@ -4,7 +4,6 @@ import functools
 import hashlib
 import logging
 import platform
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from hone.models.bundle import Bundle
 from hone.models.engines import ONNXRUNTIME_VERSION, Engine, OnnxEngine, choose_device
 from hone.models.errors import BundleCorrupt
 from hone.models.layout import (
+    EngineFactory,
     SessionLayout,
     layout_candidates,
     measure_layout,
@@ -45,17 +45,14 @@ def load_engines(
     """Load a variant in the layout that is the fastest on this machine."""
 
     @functools.cache
-    def engine_for(intra_threads: int, spinning: bool = False) -> Engine:
+    def engine_for(intra_threads: int) -> Engine:
         return OnnxEngine(
-            bundle.variant_file(variant),
-            intra_threads=intra_threads,
-            spinning=spinning,
-            device=settings.device,
+            bundle.variant_file(variant), intra_threads=intra_threads, device=settings.device
         )
 
     layout = _layout(bundle, variant, settings, vocabulary_size, engine_for)
     engine = engine_for(layout.intra_threads)
-    lone = engine_for(layout.lone_threads, spinning=True) if layout.lone_threads else engine
+    lone = engine_for(layout.lone_threads) if layout.lone_threads else engine
     return LoadedEngines(engine, lone, layout)
 
 
@@ -64,7 +61,7 @@ def _layout(
     variant: Variant,
     settings: Settings,
     vocabulary_size: int,
-    engine_for: Callable[..., Engine],
+    engine_for: EngineFactory,
 ) -> SessionLayout:
     lengths, cores = bundle.manifest.token_lengths, usable_cores()
     on_gpu = choose_device(settings.device) == "cuda"
@@ -81,9 +78,8 @@ def _layout(
     try:
         layout, trials = measure_layout(engine_for, candidates, **shapes)
         if not on_gpu and settings.threads == "auto" and layout.intra_threads < cores:
-            lone_engine_for = functools.partial(_lone_engine, engine_for)
             tried = (layout.intra_threads, cores)
-            if measure_lone_threads(lone_engine_for, tried, **shapes) == cores:
+            if measure_lone_threads(engine_for, tried, **shapes) == cores:
                 layout = replace(layout, lone_threads=cores)
     except Exception as error:  # the library's errors share no class but Exception
         raise BundleCorrupt(f"{bundle.folder} holds a model that does not run") from error
@@ -93,10 +89,6 @@ def _layout(
     if all(trial.steady for trial in trials if trial.layout == chosen):
         _remember(path, layout)
     return layout
-
-
-def _lone_engine(engine_for: Callable[..., Engine], threads: int) -> Engine:
-    return engine_for(threads, spinning=threads > 1)
 
 
 def _with_overrides(candidates: list[SessionLayout], settings: Settings) -> list[SessionLayout]:
