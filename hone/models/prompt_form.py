@@ -32,6 +32,9 @@ class Reading(NamedTuple):
     taken_off: str
 
 
+NOTHING_READ = Reading("", "")
+
+
 class PromptForm(BaseModel):
     """The form of the training data, as `hone prepare` found it; empty where there is nothing.
 
