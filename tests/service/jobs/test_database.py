@@ -53,7 +53,8 @@ def open_and_write(url: str) -> int:
     return os.getpid()
 
 
-def test_many_processes_open_an_empty_database_at_once(url: str) -> None:
+def test_many_processes_open_an_empty_database_at_once(empty_url: str) -> None:
+    url = empty_url
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(4, mp_context=spawn) as pool:
         processes = set(pool.map(open_and_write, [url] * 8))
@@ -63,11 +64,13 @@ def test_many_processes_open_an_empty_database_at_once(url: str) -> None:
     database.close()
 
 
-def test_a_database_of_a_newer_version_is_left_alone(database: Database, url: str) -> None:
+def test_a_database_of_a_newer_version_is_left_alone(empty_url: str) -> None:
+    database = open_database(empty_url)
     with database.writing() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(StoreFailed, match="newer version"):
-        open_database(url)
+        open_database(empty_url)
+    database.close()
 
 
 def test_a_block_that_raises_changes_nothing(database: Database) -> None:
