@@ -21,7 +21,7 @@ from hone.service.jobs.database import Database
 from hone.service.jobs.events import NewEvent, append, no_job
 from hone.service.jobs.ids import Clock, new_id, unix_seconds
 from hone.service.jobs.pages import FIRST_PAGE, Cursor, Page, columns_of, read_page, read_rows
-from hone.service.jobs.tables import jobs
+from hone.service.jobs.tables import jobs, storable
 
 Flavour = Literal["modern", "legacy"]
 Status = Literal[
@@ -239,7 +239,8 @@ class Records:
         conditions = []
         for key, value in metadata.items():
             pairs = each(jobs.c.metadata).table_valued("key", "value")
-            conditions.append(exists().where(pairs.c.key == key, pairs.c.value == value))
+            same = (pairs.c.key == storable(key), pairs.c.value == storable(value))
+            conditions.append(exists().where(*same))
         return conditions
 
 
