@@ -36,9 +36,9 @@ def work(database: Database, name: str, lease_s: float) -> None:
 
 
 def finish(claims: Claims, claim: Claim) -> None:
-    for step in range(random.randrange(4)):
+    for step in range(random.randint(1, 4)):
         claims.heartbeat(claim, Progress(events=[NewEvent(f"{claim.token} step {step}")]))
-        time.sleep(random.random() * 0.03)
+        time.sleep(random.random() * 0.3)
     done: Job = claims.succeed(
         claim, model_for(claim.job), progress=Progress(events=[NewEvent("succeeded")])
     )

@@ -79,8 +79,8 @@ def attack(workers: Workers, chance: random.Random) -> None:
 
 
 def unfinished(records: Records) -> int:
-    statuses = ("queued", "running")
-    return len(records.list_all(statuses=statuses, cursor=Cursor(limit=JOBS)).items)
+    page = records.list_all(statuses=("queued", "running"), cursor=Cursor(limit=JOBS))
+    return len(page.items)
 
 
 def test_no_job_is_lost_and_none_is_done_twice(
