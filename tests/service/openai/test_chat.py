@@ -20,7 +20,7 @@ OPENING = [{"role": "user", "content": "help"}, {"role": "assistant", "content":
 WHOLE = [{"role": "system", "content": SYSTEM}, *OPENING, USER]
 
 
-def chat(service: Service, messages: list[Any], model: str = "chats", **body: Any) -> Any:
+def chat(service: Service, messages: list[Any], model: str = "chats", /, **body: Any) -> Any:
     answer = service.post({"model": model, "messages": messages, **body}, PATH)
     assert answer.status == 200, answer.body
     return answer.json()
