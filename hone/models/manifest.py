@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from hone.models.catalogue import Task
 from hone.models.errors import BundleCorrupt
 from hone.models.names import MODEL_NAME
+from hone.models.prompt_form import PromptForm
 from hone.models.savings import BaselinePrompt
 from hone.models.tokenizer import LongTexts
 
@@ -17,6 +18,8 @@ FORMAT_VERSION: Literal[1] = 1
 MANIFEST_FILE = "manifest.json"
 TOKENIZER_FILE = "tokenizer.json"
 CARD_FILE = "card.md"
+
+_LATER = frozenset({"prompt_form"})
 
 Variant = Literal["fp32", "int8", "fp16"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -123,6 +126,7 @@ class ManifestBody(_Record):
     parity: dict[Variant, ParityRecord]
     left_out: dict[Variant, str] = {}
     baseline: BaselinePrompt | None = None
+    prompt_form: PromptForm | None = None
     token_lengths: TokenLengths
     libraries: dict[str, str] = {}
     licence: str = "unknown"
@@ -147,7 +151,7 @@ class Manifest(ManifestBody):
 
     def to_bytes(self) -> bytes:
         """Return the one canonical form in which a manifest may stand on disk."""
-        return _dump(self.model_dump(mode="json"))
+        return _dump(_content(self))
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
@@ -168,7 +172,18 @@ class Manifest(ManifestBody):
 
 def digest_of(manifest: Manifest) -> str:
     """Return the SHA-256 of the manifest's canonical JSON without `digest`."""
-    return sha256_of_json(manifest.model_dump(mode="json", exclude={"digest"}))
+    content = _content(manifest)
+    del content["digest"]
+    return sha256_of_json(content)
+
+
+def _content(manifest: Manifest) -> dict[str, Any]:
+    """Return the manifest as JSON values, without the later fields that it does not use.
+
+    Left out and not null, so that a manifest from before a field came keeps its bytes and digest.
+    """
+    content = manifest.model_dump(mode="json")
+    return {name: value for name, value in content.items() if name not in _LATER or value}
 
 
 def sha256_of_json(content: Any) -> str:  # noqa: ANN401 - any JSON

@@ -1,72 +1,66 @@
-"""From a finished ticket to the bytes of an answer, and to the counters that it moves."""
+"""What an answered request cost and saved, and the counters that it moves."""
 
 import itertools
 import secrets
 import time
-from typing import Any
-
-import orjson
+from typing import Any, NamedTuple
 
 from hone.service.savings import Savings
 from hone.service.serving import LoadedModel
-from hone.service.tickets import Ticket, WorkItem
+from hone.service.tickets import Ticket
 
-_DECIMALS = 6
 _prefix = secrets.token_hex(6)
 _numbers = itertools.count(1)
 
 
-def new_request_id() -> str:
+class Bill(NamedTuple):
+    """The tokens that the model read for a request, and what that saved; None without baseline."""
+
+    prompt_tokens: int
+    savings: Savings | None
+
+
+def new_request_id(prefix: str) -> str:
     """Return an id that no other request of any process has."""
-    return f"cls-{_prefix}{next(_numbers):08x}"
+    return f"{prefix}-{_prefix}{next(_numbers):08x}"
 
 
-def write_answer(model: LoadedModel, ticket: Ticket, *, top_k: int, request_id: str) -> bytes:
-    """Return the JSON answer for a ticket without failures, and count the request."""
+def created_now() -> int:
+    """Return the Unix time in seconds."""
+    return int(time.time())
+
+
+def make_bill(model: LoadedModel, ticket: Ticket, sent_tokens: int = 0) -> Bill:
+    """Return the bill of a ticket without failures.
+
+    `sent_tokens` are those of the prompts that were sent and not read, as the baseline counts.
+    """
     items = ticket.items
     prompt_tokens = sum(item.length for item in items)
-    savings = _savings(model, items, prompt_tokens)
-    body = {
-        "id": request_id,
-        "object": "list",
-        "created": int(time.time()),
-        "model": model.id,
-        "data": [_entry(index, item, model.labels, top_k) for index, item in enumerate(items)],
-        "usage": {"prompt_tokens": prompt_tokens, "total_tokens": prompt_tokens},
-        "savings": savings
-        and {
-            "baseline_prompt_tokens": savings.baseline_prompt_tokens,
-            "tokens_saved": savings.tokens_saved,
-            "method": savings.method,
-        },
-    }
-    model.metrics.prompt_tokens.inc(prompt_tokens)
-    model.metrics.answered(ticket, time.perf_counter(), savings)
-    return orjson.dumps(body)
-
-
-def _entry(index: int, item: WorkItem, labels: tuple[str, ...], top_k: int) -> dict[str, Any]:
-    if item.row is None or item.order is None:
-        raise ValueError("the text has no scores")
-    places = item.order[:top_k]
-    ranked = [
-        {"label": labels[place], "score": round(score, _DECIMALS)}
-        for place, score in zip(places.tolist(), item.row[places].tolist(), strict=True)
-    ]
-    best = ranked[0]
-    return {
-        "index": index,
-        "label": best["label"],
-        "confidence": best["score"],
-        "scores": ranked,
-    }
-
-
-def _savings(model: LoadedModel, items: list[WorkItem], prompt_tokens: int) -> Savings | None:
     if model.savings is None:
-        return None
-    return model.savings.savings(
+        return Bill(prompt_tokens, None)
+    savings = model.savings.savings(
         texts=len(items),
         text_tokens=sum(item.baseline_tokens for item in items),
         prompt_tokens=prompt_tokens,
+        sent_tokens=sent_tokens,
     )
+    return Bill(prompt_tokens, savings)
+
+
+def count_answer(model: LoadedModel, ticket: Ticket, bill: Bill) -> None:
+    """Count an answered request."""
+    model.metrics.prompt_tokens.inc(bill.prompt_tokens)
+    model.metrics.answered(ticket, time.perf_counter(), bill.savings)
+
+
+def savings_body(bill: Bill) -> dict[str, Any] | None:
+    """Return `savings` as it stands in an answer."""
+    savings = bill.savings
+    if savings is None:
+        return None
+    return {
+        "baseline_prompt_tokens": savings.baseline_prompt_tokens,
+        "tokens_saved": savings.tokens_saved,
+        "method": savings.method,
+    }

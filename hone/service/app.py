@@ -1,17 +1,14 @@
 """The application: its routes, its one error body, its OpenAPI document.
 
 There is no authentication yet. Its place is a dependency of `_api` for the routes written with
-FastAPI and the same check at the head of `ClassifyEndpoint`: on the route, never on the address,
+FastAPI and the same check at the head of `ClassifierEndpoint`: on the route, never on the address,
 which hostile headers can bend.
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,15 +16,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 import hone
 from hone.models.errors import HoneError
 from hone.models.names import ModelReference, parse_reference
-from hone.service.classify import ClassifyEndpoint
+from hone.service.classify import read_classify
+from hone.service.endpoint import ClassifierEndpoint, ReadQuestion
 from hone.service.errors import ErrorAnswer, ModelNotFound, answer_for, answer_for_status
 from hone.service.health import HealthChecks
 from hone.service.metrics import Metrics
+from hone.service.openai.routes import completion_routes
+from hone.service.plain_route import ERRORS, PlainRoute
 from hone.service.pool import ModelPool
 from hone.service.schemas import (
     ClassifyRequest,
     ClassifyResponse,
-    ErrorBody,
     Health,
     ModelBody,
     ModelList,
@@ -35,11 +34,6 @@ from hone.service.schemas import (
 from hone.service.settings import Settings
 
 CLASSIFY_PATH = "/v1/classify"
-
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": ErrorBody, "description": "The request cannot be answered as it is."},
-    "5XX": {"model": ErrorBody, "description": "The service cannot answer, or not now."},
-}
 
 
 def create_app(
@@ -61,7 +55,16 @@ def create_app(
             Exception: _on_bug,
         },
     )
-    app.router.routes.append(_classify_route(ClassifyEndpoint(pool, settings, metrics)))
+
+    def endpoint(read: ReadQuestion, prefix: str) -> ClassifierEndpoint:
+        return ClassifierEndpoint(
+            read, prefix=prefix, find=pool.get, settings=settings, metrics=metrics
+        )
+
+    app.router.routes.append(
+        PlainRoute(CLASSIFY_PATH, classify, endpoint(read_classify, "cls"), tag="classify")
+    )
+    app.router.routes += completion_routes(endpoint)
     _add_models(app, pool)
     _add_health(app, checks)
     if settings.metrics:
@@ -70,49 +73,36 @@ def create_app(
 
 
 def with_short_cut(app: FastAPI) -> ASGIApp:
-    """Return the application with the busy route in front of the middleware and the router.
+    """Return the application with the busy routes in front of the middleware and the router.
 
-    Going through them costs as much as all our own work on a request. What is not exactly that
-    route and its method goes the long way, which ends at the same endpoint.
+    Going through them costs as much as all our own work on a request. What is not exactly one of
+    those addresses and its method goes the long way, which ends at the same endpoints.
     """
-    route = next(r for r in app.routes if isinstance(r, _PlainRoute))
-    path, endpoint = route.path, route.app
+    plain = (route for route in app.routes if isinstance(route, PlainRoute))
+    endpoints = {route.path: route.app for route in plain if not route.param_convertors}
 
     async def front(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == path and scope["method"] == "POST":
-            await endpoint(scope, receive, send)
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in endpoints:
+            await endpoints[scope["path"]](scope, receive, send)
         else:
             await app(scope, receive, send)
 
     return front
 
 
-class _PlainRoute(APIRoute):
-    """A route that FastAPI documents by its function's signature and an ASGI app answers."""
-
-    def __init__(self, path: str, endpoint: Callable[..., Any], app: ASGIApp, **kind: Any) -> None:  # noqa: ANN401
-        super().__init__(path, endpoint, **kind)
-        self.app = app
-
-
-def _classify_route(endpoint: ClassifyEndpoint) -> APIRoute:
-    def classify(request: ClassifyRequest) -> ClassifyResponse:
-        """Classify one text or many; each gets its labels with calibrated scores, best first."""
-        raise NotImplementedError  # the ASGI endpoint answers
-
-    return _PlainRoute(
-        CLASSIFY_PATH, classify, endpoint, methods=["POST"], responses=_ERRORS, tags=["classify"]
-    )
+def classify(request: ClassifyRequest) -> ClassifyResponse:
+    """Classify one text or many; each gets its labels with calibrated scores, best first."""
+    raise NotImplementedError  # the ASGI endpoint answers
 
 
 def _add_models(app: FastAPI, pool: ModelPool) -> None:
-    @app.get("/v1/models", responses=_ERRORS, tags=["models"])
+    @app.get("/v1/models", responses=ERRORS, tags=["models"])
     async def list_models() -> ModelList:
         """List the models, each at the version that a request without one gets."""
         bodies = [await _model_body(pool, ModelReference(name)) for name in pool.names()]
         return ModelList(data=bodies)
 
-    @app.get("/v1/models/{reference:path}", responses=_ERRORS, tags=["models"])
+    @app.get("/v1/models/{reference:path}", responses=ERRORS, tags=["models"])
     async def get_model(reference: str) -> ModelBody:
         """Describe a model (`support`) or one version of it (`support@3`)."""
         try:
@@ -144,24 +134,24 @@ async def _model_body(pool: ModelPool, reference: ModelReference) -> ModelBody:
 
 
 def _add_health(app: FastAPI, checks: HealthChecks) -> None:
-    @app.get("/livez", responses=_ERRORS, tags=["health"])
+    @app.get("/livez", responses=ERRORS, tags=["health"])
     async def livez() -> Health:
         """Tell whether the process works; if not, it should be restarted."""
         return checks.live()
 
-    @app.get("/startupz", responses=_ERRORS, tags=["health"])
+    @app.get("/startupz", responses=ERRORS, tags=["health"])
     async def startupz() -> Health:
         """Tell whether loading at the start is over."""
         return checks.started()
 
-    @app.get("/readyz", responses=_ERRORS, tags=["health"])
+    @app.get("/readyz", responses=ERRORS, tags=["health"])
     async def readyz() -> Health:
         """Tell whether to send traffic here: each model has just classified a text."""
         return await checks.ready()
 
 
 def _add_metrics(app: FastAPI, metrics: Metrics) -> None:
-    @app.get("/metrics", response_class=Response, responses=_ERRORS, tags=["health"])
+    @app.get("/metrics", response_class=Response, responses=ERRORS, tags=["health"])
     async def read_metrics() -> Response:
         """Give the metrics in Prometheus' text format."""
         content = await asyncio.to_thread(metrics.exposition)

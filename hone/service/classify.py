@@ -1,174 +1,91 @@
-"""`POST /v1/classify`, written as a plain ASGI application.
+"""`POST /v1/classify`: texts in, labels with calibrated scores out."""
 
-This is the path that carries the traffic, so it goes round FastAPI's dependency solving and
-response validation, which cost more here than reading, queueing and answering together. The
-route is in the OpenAPI document all the same, and tests hold its answers against that document.
-"""
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
-import asyncio
-import functools
-import logging
-from collections.abc import Callable, Iterable
-from typing import Protocol
+import orjson
+from starlette.types import Scope
 
-from starlette.types import Receive, Scope, Send
-
-from hone.models.errors import HoneError, InvalidInput
-from hone.service.answers import new_request_id, write_answer
-from hone.service.errors import (
-    InferenceFailed,
-    InvalidRequest,
-    NotJson,
-    TooLarge,
-    answer_for,
-)
-from hone.service.metrics import NO_MODEL, Metrics, Outcome
-from hone.service.pool import ModelPool
-from hone.service.schemas import read_classification
+from hone.service.answers import Bill, created_now, savings_body
+from hone.service.endpoint import Reply
+from hone.service.errors import InvalidRequest
+from hone.service.reading import check_model, check_texts, read_object
+from hone.service.schemas import DEFAULT_TOP_K
 from hone.service.serving import LoadedModel
 from hone.service.settings import Settings
-from hone.service.tickets import Ticket
+from hone.service.tickets import Ticket, WorkItem
 
-logger = logging.getLogger(__name__)
-
-CLIENT_WATCH = "hone.client"
-"""The ASGI extension by which the server tells that a client has left."""
-
-_JSON_HEADER = (b"content-type", b"application/json")
+_DECIMALS = 6
+_FIELDS = frozenset({"model", "input", "top_k"})
 
 
-class Client(Protocol):
-    """A connection that can be watched; `protocol.HoneProtocol` is one."""
+@dataclass(frozen=True, slots=True)
+class ClassifyQuestion:
+    """A request to classify; each text gets its `top_k` best labels."""
 
-    def watch(self, on_gone: Callable[[], None] | None) -> None:
-        """Call `on_gone` when the client leaves before its answer; None ends the watch."""
+    model: str
+    given: Sequence[str]
+    top_k: int
 
+    def texts(self, model: LoadedModel) -> Sequence[str]:
+        """Return the texts as they were sent."""
+        del model
+        return self.given
 
-class ClientGone(Exception):
-    """The client left while its request was on the way; there is nobody to answer."""
+    def sent_beside(self) -> Sequence[str]:
+        """Return nothing: all that is sent is read."""
+        return ()
 
+    def place(self, index: int) -> str:
+        """Return the text's place in the body."""
+        return f"input[{index}]"
 
-class ClassifyEndpoint:
-    """The ASGI application behind `/v1/classify`."""
-
-    def __init__(self, pool: ModelPool, settings: Settings, metrics: Metrics) -> None:
-        self._pool = pool
-        self._settings = settings
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request. Exactly one outcome is counted for it."""
-        request_id = new_request_id()
-        model: LoadedModel | None = None
-        try:
-            body = await self._read(scope["headers"], receive)
-            request = read_classification(body, self._settings)
-            model = await self._pool.get(request.model)
-            ticket = model.batcher.submit(request.texts)
-            await _finished(ticket, model, scope)
-            answer = write_answer(model, ticket, top_k=request.top_k, request_id=request_id)
-        except (ClientGone, asyncio.CancelledError) as error:
-            self._count("cancelled", model)
-            if not isinstance(error, ClientGone):
-                raise
-        except HoneError as error:
-            await self._tell(error, model, request_id, send)
-        except Exception as error:  # the boundary: an HTTP 500, and the log says why
-            logger.exception("request failed", extra={"request_id": request_id})
-            await self._tell(error, model, request_id, send)
-        else:
-            await respond(send, 200, answer, request_id)
-
-    async def _read(self, headers: Iterable[tuple[bytes, bytes]], receive: Receive) -> bytes:
-        """Return the body, at most `max_body_bytes` long and said to be plain JSON."""
-        limit = self._settings.max_body_bytes
-        _check_headers(headers, limit)
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            part = message.get("body", b"")
-            size += len(part)
-            if size > limit:
-                raise _too_large(limit)
-            parts.append(part)
-            if not message.get("more_body", False):
-                return b"".join(parts)
-
-    async def _tell(
-        self, error: Exception, model: LoadedModel | None, request_id: str, send: Send
-    ) -> None:
-        answer = answer_for(error)
-        if answer.status == 500:
-            self._count("failed", model)
-        else:
-            labels = model.metrics.labels if model is not None else NO_MODEL
-            self._metrics.refuse(answer.code or "refused", labels)
-        await respond(send, answer.status, answer.body(), request_id, answer.headers)
-
-    def _count(self, outcome: Outcome, model: LoadedModel | None) -> None:
-        labels = model.metrics.labels if model is not None else NO_MODEL
-        self._metrics.requests.labels(*labels, outcome).inc()
+    def reply(self, model: LoadedModel, ticket: Ticket, bill: Bill, request_id: str) -> Reply:
+        """Return one entry for each text."""
+        labels, top_k = model.labels, self.top_k
+        body = {
+            "id": request_id,
+            "object": "list",
+            "created": created_now(),
+            "model": model.id,
+            "data": [_entry(index, item, labels, top_k) for index, item in enumerate(ticket.items)],
+            "usage": {"prompt_tokens": bill.prompt_tokens, "total_tokens": bill.prompt_tokens},
+            "savings": savings_body(bill),
+        }
+        return Reply(orjson.dumps(body))
 
 
-def _check_headers(headers: Iterable[tuple[bytes, bytes]], limit: int) -> None:
-    for name, value in headers:
-        if name == b"content-length":
-            if not value.isdigit() or len(value) > 18 or int(value) > limit:
-                raise _too_large(limit)
-        elif name == b"content-type":
-            if b"json" not in value.lower():
-                raise NotJson("The body must be application/json.")
-        elif name == b"content-encoding" and value.lower() != b"identity":
-            raise NotJson("The body must not be compressed.")
+def read_classify(body: bytes, settings: Settings, scope: Scope) -> ClassifyQuestion:
+    """Read a body; InvalidRequest with the field that is wrong."""
+    del scope
+    content = read_object(body)
+    for name in content:
+        if name not in _FIELDS:
+            raise InvalidRequest(
+                f"There is no field {name[:80]!r}; there are model, input and top_k.",
+                param=name[:80],
+                code="unknown_field",
+            )
+    model = check_model(content.get("model"))
+    top_k = content.get("top_k", DEFAULT_TOP_K)
+    if type(top_k) is not int or top_k < 1:
+        raise InvalidRequest("'top_k' must be a whole number from 1 up.", param="top_k")
+    return ClassifyQuestion(model, check_texts(content.get("input"), "input", settings), top_k)
 
 
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"The body has more than {limit} bytes.")
-
-
-async def _finished(ticket: Ticket, model: LoadedModel, scope: Scope) -> None:
-    """Wait for a ticket; raise ClientGone, or what befell the first text that failed."""
-    client: Client | None = scope.get("extensions", {}).get(CLIENT_WATCH)
-    if client is not None:
-        client.watch(functools.partial(model.batcher.cancel, ticket))
-    try:
-        await ticket.future
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():  # the server stops waiting, not the client
-            model.batcher.cancel(ticket)
-            raise
-        raise ClientGone from None
-    finally:
-        if client is not None:
-            client.watch(None)
-    failed = ticket.first_error()
-    if failed is not None:
-        raise _about_input(*failed)
-
-
-def _about_input(index: int, error: HoneError) -> HoneError:
-    place = f"input[{index}]"
-    if isinstance(error, InvalidInput):
-        return InvalidRequest(f"'{place}': {error}", param=place, code=error.code)
-    return InferenceFailed(f"The model failed on '{place}'.", param=place)
-
-
-async def respond(
-    send: Send,
-    status: int,
-    body: bytes,
-    request_id: str,
-    headers: Iterable[tuple[bytes, bytes]] = (),
-) -> None:
-    """Send a JSON answer."""
-    fixed = [
-        _JSON_HEADER,
-        (b"content-length", b"%d" % len(body)),
-        (b"x-request-id", request_id.encode()),
+def _entry(index: int, item: WorkItem, labels: tuple[str, ...], top_k: int) -> dict[str, Any]:
+    if item.row is None or item.order is None:
+        raise ValueError("the text has no scores")
+    places = item.order[:top_k]
+    ranked = [
+        {"label": labels[place], "score": round(score, _DECIMALS)}
+        for place, score in zip(places.tolist(), item.row[places].tolist(), strict=True)
     ]
-    await send({"type": "http.response.start", "status": status, "headers": [*fixed, *headers]})
-    await send({"type": "http.response.body", "body": body})
+    best = ranked[0]
+    return {
+        "index": index,
+        "label": best["label"],
+        "confidence": best["score"],
+        "scores": ranked,
+    }

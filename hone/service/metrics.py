@@ -1,8 +1,8 @@
 """Every metric of the service, with its unit and its buckets.
 
-A request to `/v1/classify` moves `hone_requests_total` by exactly one, whatever becomes of it;
-one that is refused also moves `hone_rejections_total` by exactly one. The four durations are
-observed once for each answered request.
+A request that classifies (`/v1/classify`, completions, decisions) moves `hone_requests_total` by
+exactly one, whatever becomes of it; one that is refused also moves `hone_rejections_total` by
+exactly one. The four durations are observed once for each answered request.
 """
 
 import platform

@@ -29,7 +29,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 from uvicorn.server import ServerState
 
-from hone.service.classify import CLIENT_WATCH
+from hone.service.endpoint import CLIENT_WATCH
 from hone.service.errors import ErrorAnswer, answer_for_status
 from hone.service.metrics import Metrics
 from hone.service.settings import Settings

@@ -13,12 +13,13 @@ from hone.models.errors import BundleCorrupt, InvalidInput
 from hone.models.layout import SessionLayout
 from hone.models.manifest import MANIFEST_FILE, Manifest
 from hone.models.predictor import Predictor, choose_variant, load_tokenizer
+from hone.models.prompt_form import PromptForm
 from hone.models.tokenizer import TokenizedText
 from hone.service.batcher import Batcher
 from hone.service.errors import InferenceFailed, NotReady
 from hone.service.layouts import load_engines
 from hone.service.metrics import Metrics, ModelMetrics
-from hone.service.savings import SavingsCounter, savings_counter
+from hone.service.savings import SavingsCounter, SentTokens, savings_counter
 from hone.service.settings import Settings
 
 PROBE_TEXT = "a"
@@ -37,6 +38,8 @@ class ModelFacts:
     created: int
     labels: tuple[str, ...]
     digest: str
+    prompt_form: PromptForm = PromptForm()  # noqa: RUF009 - it is frozen
+    positive_label: str | None = None
 
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"
@@ -75,6 +78,8 @@ class LoadedModel:
         self.layout = layout
         self.savings = savings
         self.stamps = tuple(stamps)
+        self.prompt_form = facts.prompt_form
+        self._sent = SentTokens(savings.count) if savings else None
         self.metrics = _model_metrics(host.metrics, facts, savings)
         self.batcher = Batcher(
             predictor,
@@ -99,6 +104,10 @@ class LoadedModel:
         failed = ticket.first_error()
         if failed is not None and not isinstance(failed[1], InvalidInput):
             raise InferenceFailed(f"{self.id} cannot classify")
+
+    async def sent_tokens(self, sent: Sequence[str]) -> int:
+        """Return the baseline's tokens of what was sent beside texts; 0 without a baseline."""
+        return await self._sent.total(sent) if self._sent else 0
 
     def close(self, timeout_s: float | None = None) -> None:
         """Finish what is queued and end the workers. Blocks; not for the event loop."""
@@ -146,11 +155,26 @@ def load_model(bundle: Bundle, host: Host, stamps: Sequence[FileStamp]) -> Loade
     )
 
 
+def _positive_label(manifest: Manifest) -> str | None:
+    """Return the label that the recipe calls positive, if it names one that the model has."""
+    dataset = manifest.recipe.content.get("dataset")
+    named = dataset.get("positive_label") if isinstance(dataset, dict) else None
+    return named if named in manifest.labels else None
+
+
 def facts_of(manifest: Manifest) -> ModelFacts:
-    """Return what a manifest says for `GET /v1/models`."""
+    """Return what a manifest says about its model."""
     created = int(manifest.created_at.timestamp())
     labels = tuple(manifest.labels)
-    return ModelFacts(manifest.model, manifest.version, created, labels, manifest.digest)
+    return ModelFacts(
+        manifest.model,
+        manifest.version,
+        created,
+        labels,
+        manifest.digest,
+        manifest.prompt_form or PromptForm(),
+        _positive_label(manifest),
+    )
 
 
 def stamps_of(folder: Path) -> tuple[FileStamp, ...]:

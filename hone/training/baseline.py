@@ -7,6 +7,7 @@ from tokenizers import Tokenizer
 
 from hone.models.errors import InvalidInput
 from hone.models.examples import Example
+from hone.models.prompt_form import PromptForm
 from hone.models.savings import (
     ESTIMATED,
     BaselinePrompt,
@@ -21,22 +22,29 @@ from hone.training.recipe import BaselineGroup
 BASELINE_TOKENIZER_FILE = "baseline_tokenizer.json"
 
 
-def build_baseline(group: BaselineGroup, train: list[Example], labels: list[str]) -> BaselinePrompt:
-    """Return the prompt that the model replaces: the recipe's, or one made from training data.
+def build_baseline(
+    group: BaselineGroup, train: list[Example], labels: list[str], form: PromptForm | None = None
+) -> BaselinePrompt:
+    """Return the prompt that the model replaces.
 
-    With `baseline.tokenizer`, a tokenizer.json of the model that was prompted, tokens are counted
-    exactly; otherwise they are estimated, and the method says so.
+    The recipe's if it has an instruction; else the one that the training data's prompts shared,
+    which is known to the word, so that no examples are added unless the recipe says how many;
+    else one made from labels and training texts. With `baseline.tokenizer`, a tokenizer.json of
+    the model that was prompted, tokens are counted exactly; otherwise they are estimated, and the
+    method says so.
     """
-    instruction = group.instruction or default_instruction(labels)
-    examples = default_examples(train, labels, group.examples)
+    shared = form.shared_text if form and group.instruction is None else ""
+    instruction = group.instruction or shared or default_instruction(labels)
+    known = shared and "examples" not in group.model_fields_set
+    examples = default_examples(train, labels, 0 if known else group.examples)
     count, method = token_counter(group)
-    empty = render_prompt(instruction, examples, "")
+    beside = shared + form.separator if form and known else render_prompt(instruction, examples, "")
     # A completion's label costs output tokens as well; its mean over the training labels.
     output = float(np.mean([count(row.label) for row in train]))
     return BaselinePrompt(
         instruction=instruction,
         examples=examples,
-        static_tokens=count(empty),
+        static_tokens=count(beside),
         output_tokens=output,
         method=method,
         tokenizer_file=BASELINE_TOKENIZER_FILE if group.tokenizer else None,

@@ -1,27 +1,36 @@
 """Reads a run's examples and tokenizes them within what the base can read."""
 
 from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
 
 from hone.models.catalogue import Base
 from hone.models.errors import InvalidExamples
 from hone.models.examples import SPLITS, Example, read_examples, sha256_of_file
 from hone.models.manifest import TOKENIZER_FILE, SplitRecord
+from hone.models.prompt_form import PromptForm
 from hone.models.tokenizer import TextTokenizer
 from hone.training.classifier import token_limit
 from hone.training.dataset import EncodedSplit, encode_split, label_order
 from hone.training.hyperparameters import Hyperparameters, settle
+from hone.training.preparation.report import REPORT_NAME
 from hone.training.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """The examples of a run, tokenized, with their labels in the model's order."""
+    """The examples of a run, tokenized, with their labels in the model's order.
+
+    `prompt_form` is what their prompts shared before they were prepared, or None if nobody knows.
+    """
 
     examples: dict[str, list[Example]]
     encoded: dict[str, EncodedSplit]
     labels: list[str]
     tokenizer: TextTokenizer
     records: dict[str, SplitRecord]
+    prompt_form: PromptForm | None = None
 
 
 def load_data(recipe: Recipe, base: Base) -> tuple[Data, Hyperparameters]:
@@ -57,4 +66,20 @@ def load_data(recipe: Recipe, base: Base) -> tuple[Data, Hyperparameters]:
         for split, file in files.items()
         if file is not None
     }
-    return Data(examples, encoded, labels, tokenizer, records), settled
+    form = None if recipe.dataset.path is None else read_prompt_form(Path(recipe.dataset.path))
+    return Data(examples, encoded, labels, tokenizer, records, form), settled
+
+
+def read_prompt_form(folder: Path) -> PromptForm | None:
+    """Return the form that `hone prepare` wrote into its folder's report, or None if it did not.
+
+    InvalidExamples when there is a report that cannot be read.
+    """
+    path = folder / REPORT_NAME
+    if not path.is_file():
+        return None
+    try:
+        found = orjson.loads(path.read_bytes()).get("prompt_form")
+        return None if found is None else PromptForm.model_validate(found)
+    except (ValueError, AttributeError):
+        raise InvalidExamples(f"{path} is not a report of hone prepare: prepare again") from None

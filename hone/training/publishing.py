@@ -223,7 +223,10 @@ def _body(
         variants=exported.variants,
         parity=exported.parity,
         left_out=exported.left_out,
-        baseline=build_baseline(recipe.baseline, data.examples["train"], data.labels),
+        baseline=build_baseline(
+            recipe.baseline, data.examples["train"], data.labels, data.prompt_form
+        ),
+        prompt_form=data.prompt_form,
         token_lengths=token_lengths(data.encoded["train"]),
         libraries=_library_versions(),
         licence=recipe.saving.licence,

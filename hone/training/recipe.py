@@ -179,9 +179,9 @@ class BaselineGroup(_Group):
     """The prompt whose work the model takes over, for counting what is saved."""
 
     instruction: str | None = None
-    """Its instruction; by default one that lists the labels."""
+    """Its instruction; by default the one that the data shared, else a list of the labels."""
     examples: int = Field(16, ge=0, le=1000)
-    """How many training examples it holds."""
+    """How many training examples it holds; none by default if the data shared an instruction."""
     tokenizer: str | None = None
     """A tokenizer.json of the model that was prompted, to count exactly; else an estimate."""
     price_model: str | None = None

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from hone.models.errors import InvalidExamples
+from hone.models.prompt_form import PromptForm, Turn
+from hone.training.loading import read_prompt_form
 from tests.preparation.running import Outcome, run, write_lines
 
 INSTRUCTION = "Classify the customer's message as bug or praise.\nMessage:\n"
@@ -246,3 +248,51 @@ def test_a_given_test_split_is_read_like_the_file(tmp_path: Path) -> None:
         ("new 0", "a"),
         ("new 1", "b"),
     ]
+
+
+def prepared_form(outcome: Outcome) -> PromptForm | None:
+    """Return the form in the report, after seeing that its texts are bare to serving as well."""
+    form = read_prompt_form(outcome.report.folder)
+    assert form == outcome.report.prompt_form
+    assert all(outcome.report.prompt_form.bare_text(row.text) == row.text for row in outcome.rows)
+    return form
+
+
+def test_what_prompts_share_is_told_to_serving(tmp_path: Path) -> None:
+    outcome = run_prompts(tmp_path, INSTRUCTION + "{}\n\n###\n\n", " {} END")
+    assert prepared_form(outcome) == PromptForm(
+        kind="prompt/completion",
+        instruction=INSTRUCTION,
+        separator="\n\n###",
+        leading_space=True,
+        stop=" END",
+    )
+
+
+def test_completions_without_a_space_are_told_to_serving(tmp_path: Path) -> None:
+    form = prepared_form(run_prompts(tmp_path, "{} ->", "{}"))
+    assert form == PromptForm(kind="prompt/completion", separator=" ->")
+
+
+def test_what_chats_share_is_told_to_serving(tmp_path: Path) -> None:
+    shots = [message("user", "it broke"), message("assistant", "a")]
+    chats = [chat(n, message("system", SYSTEM), *shots) for n in range(20)]
+    opening = (Turn("user", "it broke"), Turn("assistant", "a"))
+    form = prepared_form(run_chats(tmp_path, chats))
+    assert form == PromptForm(kind="chat", system=SYSTEM, opening=opening)
+
+
+def test_texts_and_labels_share_nothing(tmp_path: Path) -> None:
+    rows = [{"text": f"text {n}", "label": "ab"[n % 2]} for n in range(20)]
+    assert prepared_form(run(write_lines(tmp_path / "rows.jsonl", rows))) == PromptForm()
+
+
+def test_a_folder_without_a_form_has_none_and_a_broken_report_is_refused(tmp_path: Path) -> None:
+    assert read_prompt_form(tmp_path) is None
+    report = tmp_path / "report.json"
+    report.write_text('{"kind": "hone-preparation"}')
+    assert read_prompt_form(tmp_path) is None
+    for content in ("", "[]", '{"prompt_form": {"kind": "poem"}}', '{"prompt_form": 3}'):
+        report.write_text(content)
+        with pytest.raises(InvalidExamples, match="prepare again"):
+            read_prompt_form(tmp_path)

@@ -9,6 +9,7 @@ from hone.models.errors import InvalidInput
 from hone.models.examples import Example, sha256_of_file
 from hone.models.manifest import Variant
 from hone.models.names import ModelReference
+from hone.models.prompt_form import PromptForm
 from hone.models.registry import Registry
 from hone.models.savings import ESTIMATED, estimate_tokens
 from hone.training.baseline import build_baseline
@@ -71,6 +72,26 @@ def test_with_the_prompted_models_tokenizer_tokens_are_counted_exactly(tmp_path:
     assert found.method == "exact:some-model"
     assert found.tokenizer_file == "baseline_tokenizer.json"
     assert found.output_tokens == 1.0
+
+
+SHARED = PromptForm(kind="prompt/completion", instruction="Sort the message.\n", separator=" ->")
+
+
+def test_the_instruction_that_the_data_shared_is_the_baseline_prompt() -> None:
+    found = build_baseline(group(), TRAIN, list(LABELS), SHARED)
+    assert found.instruction == "Sort the message."
+    assert found.examples == []
+    assert found.static_tokens == estimate_tokens("Sort the message. ->")
+
+
+def test_the_recipe_goes_before_what_the_data_shared() -> None:
+    own = build_baseline(group(instruction="Another."), TRAIN, list(LABELS), SHARED)
+    assert own == build_baseline(group(instruction="Another."), TRAIN, list(LABELS))
+    more = build_baseline(group(examples=2), TRAIN, list(LABELS), SHARED)
+    assert (more.instruction, len(more.examples)) == ("Sort the message.", 2)
+    assert more.static_tokens == estimate_tokens(more.render(""))
+    nothing = build_baseline(group(), TRAIN, list(LABELS), PromptForm())
+    assert nothing == build_baseline(group(), TRAIN, list(LABELS))
 
 
 @pytest.mark.parametrize("content", [None, "{}", "not JSON"])

@@ -3,15 +3,19 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
+from hone.models.prompt_form import (
+    INSTRUCTING_ROLES,
+    FormName,
+    PromptForm,
+    Turn,
+    joined,
+    read_chat,
+)
 from hone.training.preparation.problems import Problem
 from hone.training.preparation.rows import UnusableField
 from hone.training.preparation.shared import SharedInstruction, shared_start
-
-Turn = tuple[str, str]
-"""Role and content."""
-
-_INSTRUCTIONS = frozenset({"system", "developer"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,7 @@ class Chat:
     opening: tuple[Turn, ...] = ()
     rows_with_other_system: int = 0
 
-    name = "chat"
+    name: ClassVar[FormName] = "chat"
 
     @classmethod
     def found_in(cls, rows: Iterable[Mapping[str, object]], column: str) -> "Chat":
@@ -46,12 +50,17 @@ class Chat:
     @property
     def shared_instruction(self) -> SharedInstruction | None:
         """The system message and the turns that all chats begin with."""
-        turns = (("system", self.system), *self.opening) if self.system else self.opening
+        turns = (Turn("system", self.system), *self.opening) if self.system else self.opening
         if not turns:
             return None
-        text = self.system if not self.opening else _joined(turns)
+        text = self.system if not self.opening else joined(turns)
         messages = tuple({"role": role, "content": content} for role, content in turns)
         return SharedInstruction("chat", text, messages)
+
+    @property
+    def prompt_form(self) -> PromptForm:
+        """What serving must know."""
+        return PromptForm(kind=self.name, system=self.system, opening=self.opening)
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -76,14 +85,7 @@ class Chat:
     def pair(self, fields: Mapping[str, object]) -> tuple[str | None, str | None]:
         """Return the user's one turn, or all turns joined, and the last answer."""
         _, turns, label = _system_turns_label(fields.get(self.column))
-        if turns[: len(self.opening)] == self.opening:
-            turns = turns[len(self.opening) :]
-        text = turns[0][1].strip() if len(turns) == 1 else _joined(turns)
-        return text or None, label.strip() or None
-
-
-def _joined(turns: Iterable[Turn]) -> str:
-    return "\n".join(f"{role}: {content.strip()}" for role, content in turns)
+        return read_chat(turns, self.opening).text or None, label.strip() or None
 
 
 class _SharedTurns:
@@ -130,9 +132,9 @@ def _system_turns_label(value: object) -> tuple[str, tuple[Turn, ...], str]:
     if not answers:
         raise UnusableField("has no assistant turn to learn from")
     before = [(_role(message), message) for message in messages[: answers[-1]]]
-    system = [_content(message) for role, message in before if role in _INSTRUCTIONS]
+    system = [_content(message) for role, message in before if role in INSTRUCTING_ROLES]
     turns = tuple(
-        (role, _content(message)) for role, message in before if role not in _INSTRUCTIONS
+        Turn(role, _content(message)) for role, message in before if role not in INSTRUCTING_ROLES
     )
     if not any(role == "user" and content.strip() for role, content in turns):
         raise UnusableField("has no user turn before the assistant's")

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal, Protocol
+from typing import ClassVar, Protocol
 
 from hone.models.errors import InvalidExamples
+from hone.models.prompt_form import FormName, PromptForm
 from hone.training.preparation.chat import Chat
 from hone.training.preparation.columns import MESSAGES, find_columns
 from hone.training.preparation.problems import Problem
@@ -16,15 +17,11 @@ from hone.training.preparation.shared import SharedInstruction
 _SAMPLE_ROWS = 2000
 _SAMPLE_CHARACTERS = 200
 
-FormName = Literal["text/label", "prompt/completion", "chat"]
-
 
 class Form(Protocol):
     """How a row's fields become a text and a label."""
 
-    @property
-    def name(self) -> str:
-        """One of `FormName`."""
+    name: ClassVar[FormName]
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -33,6 +30,10 @@ class Form(Protocol):
     @property
     def shared_instruction(self) -> SharedInstruction | None:
         """What every example's prompt says over again."""
+
+    @property
+    def prompt_form(self) -> PromptForm:
+        """What serving must know to read prompts as they were read here."""
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -49,8 +50,14 @@ class TextLabel:
     text: str
     label: str
     problems: tuple[Problem, ...] = ()
-    name: FormName = "text/label"
     shared_instruction: SharedInstruction | None = None
+
+    name: ClassVar[FormName] = "text/label"
+
+    @property
+    def prompt_form(self) -> PromptForm:
+        """Nothing is shared."""
+        return PromptForm(kind=self.name)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -211,6 +211,7 @@ class _Run:
             options=self.options.as_json(),
             form=form.name,
             columns=form.columns,
+            prompt_form=form.prompt_form,
             shared_instruction=shared,
             shared_instruction_tokens=ruler.count(shared.text) if ruler and shared else None,
             rows=spool.count("rows"),

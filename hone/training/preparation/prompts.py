@@ -8,7 +8,9 @@ Letters are never taken off labels, and beginnings of prompts only if they are a
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
+from hone.models.prompt_form import FormName, PromptForm, read_prompt
 from hone.training.preparation.problems import Problem
 from hone.training.preparation.rows import UnusableField, field_text
 from hone.training.preparation.shared import SharedInstruction, shared_start
@@ -28,7 +30,10 @@ _SENTENCE_ENDS = frozenset(".?!,;:'\")]}»”’…。？！：；，）」』%"
 
 @dataclass(frozen=True, slots=True)
 class PromptCompletion:
-    """`separator`, `stop` and `instruction` are what is taken off; empty when there is none."""
+    """`separator`, `stop` and `instruction` are what is taken off; empty when there is none.
+
+    `leading_space` tells whether nearly all completions begin with a space.
+    """
 
     prompt: str
     completion: str
@@ -36,8 +41,9 @@ class PromptCompletion:
     stop: str = ""
     instruction: str = ""
     rows_without_separator: int = 0
+    leading_space: bool = False
 
-    name = "prompt/completion"
+    name: ClassVar[FormName] = "prompt/completion"
 
     @classmethod
     def found_in(
@@ -61,6 +67,7 @@ class PromptCompletion:
             completions.known_ending() or completions.stop(),
             prompts.instruction(),
             prompts.without(separator),
+            completions.begin_with_space(),
         )
 
     @property
@@ -73,6 +80,17 @@ class PromptCompletion:
         """The beginning of every prompt."""
         text = self.instruction.strip()
         return SharedInstruction("prompt_prefix", text) if text else None
+
+    @property
+    def prompt_form(self) -> PromptForm:
+        """What serving must know."""
+        return PromptForm(
+            kind=self.name,
+            instruction=self.instruction,
+            separator=self.separator,
+            leading_space=self.leading_space,
+            stop=self.stop,
+        )
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -98,22 +116,21 @@ class PromptCompletion:
 
     def pair(self, fields: Mapping[str, object]) -> tuple[str | None, str | None]:
         """Return prompt and completion without what was added; raise UnusableField."""
-        return (
-            self._bare(fields, self.prompt, self.separator, self.instruction),
-            self._bare(fields, self.completion, self.stop),
-        )
+        prompt, completion = _named(fields, self.prompt), _named(fields, self.completion)
+        if prompt is not None:
+            prompt = read_prompt(
+                prompt, instruction=self.instruction, separator=self.separator
+            ).text
+        if completion is not None:
+            completion = completion.rstrip().removesuffix(self.stop).strip()
+        return prompt or None, completion or None
 
-    def _bare(
-        self, fields: Mapping[str, object], column: str, ending: str, beginning: str = ""
-    ) -> str | None:
-        try:
-            text = field_text(fields.get(column))
-        except UnusableField as error:
-            raise UnusableField(f"has a {column!r} that {error}") from None
-        if text is None:
-            return None
-        bare = text.removeprefix(beginning).rstrip().removesuffix(ending).strip()
-        return bare or None
+
+def _named(fields: Mapping[str, object], column: str) -> str | None:
+    try:
+        return field_text(fields.get(column))
+    except UnusableField as error:
+        raise UnusableField(f"has a {column!r} that {error}") from None
 
 
 def _taken_off(code: str, count: int, message: str) -> Problem:
@@ -128,6 +145,7 @@ class _Ends:
     count: int = 0
     first: str = ""
     differ: bool = False
+    spaced: int = 0
     prefix: str = ""
     reversed_suffix: str = ""
     endings: Counter[str] = field(default_factory=Counter)
@@ -138,6 +156,7 @@ class _Ends:
             self.first = self.prefix = text
             self.reversed_suffix = bare[::-1]
         self.count += 1
+        self.spaced += text.startswith(" ")
         self.differ = self.differ or text != self.first
         if not text.startswith(self.prefix):
             self.prefix = shared_start(self.prefix, text)
@@ -145,6 +164,10 @@ class _Ends:
         if backwards != self.reversed_suffix:
             self.reversed_suffix = shared_start(self.reversed_suffix, backwards)
         self.endings.update(ending for ending in self.known if bare.endswith(ending))
+
+    def begin_with_space(self) -> bool:
+        """Tell whether nearly all texts do."""
+        return 0 < self.count * _SHARE_WITH_KNOWN_ENDING <= self.spaced
 
     def known_ending(self) -> str:
         """Return the longest of the known endings that nearly all texts have."""

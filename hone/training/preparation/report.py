@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import hone
 from hone.models.examples import sha256_of_file
+from hone.models.prompt_form import PromptForm
 from hone.training.preparation.lengths import Lengths
 from hone.training.preparation.problems import Problem
 from hone.training.preparation.rows import Source
@@ -83,6 +84,7 @@ class PrepareReport:
     options: Mapping[str, object]
     form: str
     columns: tuple[str, ...]
+    prompt_form: PromptForm
     shared_instruction: SharedInstruction | None
     shared_instruction_tokens: int | None
     rows: int
@@ -118,6 +120,7 @@ class PrepareReport:
             "problems": [problem.as_json() for problem in self.problems],
             "labels": [label._asdict() for label in self.labels],
             "tokens": self.lengths.as_json() if self.lengths else None,
+            "prompt_form": self.prompt_form.model_dump(mode="json"),
             "shared_instruction": self._instruction_json(),
             "splits": {
                 name: {"rows": split.rows, "sha256": split.sha256 or None}

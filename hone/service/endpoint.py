@@ -1,0 +1,222 @@
+"""One question to a classifier over HTTP, from the body's bytes to the answer's.
+
+Written as a plain ASGI application. This is the path that carries the traffic, so it goes round
+FastAPI's dependency solving and response validation, which cost more here than reading, queueing
+and answering together. The routes are in the OpenAPI document all the same, and tests hold their
+answers against that document.
+
+What differs between the APIs is how a body is read and how an answer is written: a `Question`.
+"""
+
+import asyncio
+import functools
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+from starlette.types import Receive, Scope, Send
+
+from hone.models.errors import HoneError, InvalidInput
+from hone.service.answers import Bill, count_answer, make_bill, new_request_id
+from hone.service.errors import (
+    InferenceFailed,
+    InvalidRequest,
+    NotJson,
+    TooLarge,
+    answer_for,
+)
+from hone.service.metrics import NO_MODEL, Metrics, Outcome
+from hone.service.serving import LoadedModel
+from hone.service.settings import Settings
+from hone.service.tickets import Ticket
+
+logger = logging.getLogger(__name__)
+
+CLIENT_WATCH = "hone.client"
+"""The ASGI extension by which the server tells that a client has left."""
+
+JSON = b"application/json"
+
+
+class Client(Protocol):
+    """A connection that can be watched; `protocol.HoneProtocol` is one."""
+
+    def watch(self, on_gone: Callable[[], None] | None) -> None:
+        """Call `on_gone` when the client leaves before its answer; None ends the watch."""
+
+
+class ClientGone(Exception):
+    """The client left while its request was on the way; there is nobody to answer."""
+
+
+class Reply(NamedTuple):
+    """The body of a good answer."""
+
+    body: bytes
+    content_type: bytes = JSON
+
+
+class Question(Protocol):
+    """A request as one of the APIs understands it."""
+
+    @property
+    def model(self) -> str:
+        """The model that is asked."""
+
+    def texts(self, model: LoadedModel) -> Sequence[str]:
+        """Return the texts to classify, at least one; InvalidRequest when there are none."""
+
+    def sent_beside(self) -> Sequence[str]:
+        """Return what was sent with each text and not read, after `texts`."""
+
+    def place(self, index: int) -> str:
+        """Return the field that the text at `index` came from."""
+
+    def reply(self, model: LoadedModel, ticket: Ticket, bill: Bill, request_id: str) -> Reply:
+        """Return the answer of a ticket without failures."""
+
+
+FindModel = Callable[[str], Awaitable[LoadedModel]]
+ReadQuestion = Callable[[bytes, Settings, Scope], Question]
+
+
+class ClassifierEndpoint:
+    """The ASGI application behind each route that classifies.
+
+    `read` makes a question of a body; `prefix` begins the ids of its requests.
+    """
+
+    def __init__(
+        self,
+        read: ReadQuestion,
+        *,
+        prefix: str,
+        find: FindModel,
+        settings: Settings,
+        metrics: Metrics,
+    ) -> None:
+        self._read_question = read
+        self._prefix = prefix
+        self._find = find
+        self._settings = settings
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request. Exactly one outcome is counted for it."""
+        request_id = new_request_id(self._prefix)
+        model: LoadedModel | None = None
+        try:
+            body = await self._read(scope["headers"], receive)
+            question = self._read_question(body, self._settings, scope)
+            model = await self._find(question.model)
+            ticket = model.batcher.submit(question.texts(model))
+            await _finished(ticket, model, scope, question)
+            beside = question.sent_beside()
+            sent_tokens = await model.sent_tokens(beside) if beside else 0
+            bill = make_bill(model, ticket, sent_tokens)
+            reply = question.reply(model, ticket, bill, request_id)
+            count_answer(model, ticket, bill)
+        except (ClientGone, asyncio.CancelledError) as error:
+            self._count("cancelled", model)
+            if not isinstance(error, ClientGone):
+                raise
+        except HoneError as error:
+            await self._tell(error, model, request_id, send)
+        except Exception as error:  # the boundary: an HTTP 500, and the log says why
+            logger.exception("request failed", extra={"request_id": request_id})
+            await self._tell(error, model, request_id, send)
+        else:
+            await respond(send, 200, reply, request_id)
+
+    async def _read(self, headers: Iterable[tuple[bytes, bytes]], receive: Receive) -> bytes:
+        """Return the body, at most `max_body_bytes` long and said to be plain JSON."""
+        limit = self._settings.max_body_bytes
+        _check_headers(headers, limit)
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            part = message.get("body", b"")
+            size += len(part)
+            if size > limit:
+                raise _too_large(limit)
+            parts.append(part)
+            if not message.get("more_body", False):
+                return b"".join(parts)
+
+    async def _tell(
+        self, error: Exception, model: LoadedModel | None, request_id: str, send: Send
+    ) -> None:
+        answer = answer_for(error)
+        if answer.status == 500:
+            self._count("failed", model)
+        else:
+            labels = model.metrics.labels if model is not None else NO_MODEL
+            self._metrics.refuse(answer.code or "refused", labels)
+        await respond(send, answer.status, Reply(answer.body()), request_id, answer.headers)
+
+    def _count(self, outcome: Outcome, model: LoadedModel | None) -> None:
+        labels = model.metrics.labels if model is not None else NO_MODEL
+        self._metrics.requests.labels(*labels, outcome).inc()
+
+
+def _check_headers(headers: Iterable[tuple[bytes, bytes]], limit: int) -> None:
+    for name, value in headers:
+        if name == b"content-length":
+            if not value.isdigit() or len(value) > 18 or int(value) > limit:
+                raise _too_large(limit)
+        elif name == b"content-type":
+            if b"json" not in value.lower():
+                raise NotJson("The body must be application/json.")
+        elif name == b"content-encoding" and value.lower() != b"identity":
+            raise NotJson("The body must not be compressed.")
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The body has more than {limit} bytes.")
+
+
+async def _finished(ticket: Ticket, model: LoadedModel, scope: Scope, question: Question) -> None:
+    """Wait for a ticket; raise ClientGone, or what befell the first text that failed."""
+    client: Client | None = scope.get("extensions", {}).get(CLIENT_WATCH)
+    if client is not None:
+        client.watch(functools.partial(model.batcher.cancel, ticket))
+    try:
+        await ticket.future
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():  # the server stops waiting, not the client
+            model.batcher.cancel(ticket)
+            raise
+        raise ClientGone from None
+    finally:
+        if client is not None:
+            client.watch(None)
+    failed = ticket.first_error()
+    if failed is not None:
+        raise _about_text(question.place(failed[0]), failed[1])
+
+
+def _about_text(place: str, error: HoneError) -> HoneError:
+    if isinstance(error, InvalidInput):
+        return InvalidRequest(f"'{place}': {error}", param=place, code=error.code)
+    return InferenceFailed(f"The model failed on '{place}'.", param=place)
+
+
+async def respond(
+    send: Send,
+    status: int,
+    reply: Reply,
+    request_id: str,
+    headers: Iterable[tuple[bytes, bytes]] = (),
+) -> None:
+    """Send an answer."""
+    fixed = [
+        (b"content-type", reply.content_type),
+        (b"content-length", b"%d" % len(reply.body)),
+        (b"x-request-id", request_id.encode()),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": [*fixed, *headers]})
+    await send({"type": "http.response.body", "body": reply.body})

@@ -1,0 +1,146 @@
+"""`POST /v1/chat/completions`: messages in, a label out.
+
+The system message and the opening turns that all training chats had may be sent or not.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.types import Scope
+
+from hone.models.prompt_form import NOTHING_READ, Reading, Turn
+from hone.service.answers import Bill, savings_body
+from hone.service.endpoint import Reply
+from hone.service.errors import InvalidRequest
+from hone.service.openai.fields import Fields
+from hone.service.openai.messages import read_messages
+from hone.service.openai.sampling import (
+    MOST_TOKENS,
+    Sampling,
+    answer_head,
+    check_choices,
+    ranked_labels,
+    read_sampling,
+    streamed,
+    usage_body,
+    whole,
+)
+from hone.service.reading import check_model, check_text, read_object
+from hone.service.serving import LoadedModel
+from hone.service.settings import Settings
+from hone.service.tickets import Ticket
+
+MOST_LOGPROBS = 20
+
+_UNSUPPORTED = (
+    "audio", "function_call", "functions", "metadata", "moderation", "parallel_tool_calls",
+    "prediction", "tools", "web_search_options", "store",
+)  # fmt: skip
+_WITHOUT_EFFECT = ("safety_identifier", "prompt_cache_key", "prompt_cache_retention")
+_HARMLESS: dict[str, tuple[Any, ...]] = {
+    "modalities": (["text"],),
+    "reasoning_effort": ("none",),
+    "response_format": ({"type": "text"},),
+    "service_tier": ("auto", "default"),
+    "tool_choice": ("none",),
+    "verbosity": ("medium",),
+}
+"""What may be sent of a field that is not supported: what is done anyway."""
+
+
+@dataclass(slots=True)
+class ChatQuestion:
+    """A chat to answer; `logprobs` is how many labels to show, None for no log-probabilities."""
+
+    model: str
+    turns: list[Turn]
+    sampling: Sampling
+    logprobs: int | None
+    max_characters: int
+    reading: Reading = NOTHING_READ
+
+    def texts(self, model: LoadedModel) -> Sequence[str]:
+        """Return the one text that the training data would have had for this chat."""
+        self.reading = model.prompt_form.read(self.turns)
+        if not self.reading.text:
+            message = "'messages' holds nothing but what all prompts share."
+            raise InvalidRequest(message, param="messages", code="empty_text")
+        check_text(self.reading.text, "messages", self.max_characters)
+        return [self.reading.text]
+
+    def sent_beside(self) -> Sequence[str]:
+        """Return the instruction that was sent along."""
+        return [self.reading.taken_off]
+
+    def place(self, index: int) -> str:
+        """Return the place of the only text."""
+        del index
+        return "messages"
+
+    def reply(self, model: LoadedModel, ticket: Ticket, bill: Bill, request_id: str) -> Reply:
+        """Return `n` choices."""
+        ranked = ranked_labels(model, ticket.items[0], max(1, self.logprobs or 0))
+        said = self.sampling.cut(ranked[0][0])
+        logprobs = None if self.logprobs is None else _logprobs(ranked, self.logprobs)
+        usage = usage_body(bill, self.sampling.n)
+        last = {"usage": usage, "savings": savings_body(bill)}
+        if self.sampling.stream:
+            head = answer_head(model, "chat.completion.chunk", request_id)
+            parts = _parts(self.sampling.n, said, logprobs)
+            return streamed(head, parts, last if self.sampling.include_usage else None)
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": said,
+            "refusal": None,
+            "annotations": [],
+        }
+        choice = {"message": message, "logprobs": logprobs, "finish_reason": "stop"}
+        head = answer_head(model, "chat.completion", request_id)
+        return whole(head, [{"index": i, **choice} for i in range(self.sampling.n)], last)
+
+
+def _parts(n: int, said: str, logprobs: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+    begun: dict[str, Any] = {"logprobs": None, "finish_reason": None}
+    for index in range(n):
+        opening = {"role": "assistant", "content": "", "refusal": None}
+        yield {"index": index, "delta": opening, **begun}
+        yield {"index": index, "delta": {"content": said}, **begun, "logprobs": logprobs}
+        yield {"index": index, "delta": {}, "logprobs": None, "finish_reason": "stop"}
+
+
+def _logprobs(ranked: Sequence[tuple[str, float]], shown: int) -> dict[str, Any]:
+    tokens = [
+        {"token": label, "logprob": logprob, "bytes": list(label.encode())}
+        for label, logprob in ranked
+    ]
+    return {"content": [{**tokens[0], "top_logprobs": tokens[:shown]}], "refusal": None}
+
+
+def read_chat_completion(body: bytes, settings: Settings, scope: Scope) -> ChatQuestion:
+    """Read a body; InvalidRequest with the field that is wrong."""
+    del scope
+    fields = Fields(read_object(body))
+    model = check_model(fields.take("model"))
+    fields.none_of(_UNSUPPORTED)
+    for name, harmless in _HARMLESS.items():
+        fields.one_of(name, harmless)
+    for name in _WITHOUT_EFFECT:
+        fields.word(name)
+    turns = read_messages(fields.take("messages"), "messages", settings, parts=("text",))
+    sampling = read_sampling(fields)
+    check_choices(sampling.n, 1, settings.max_items)
+    logprobs = _shown(fields)
+    for name in ("max_tokens", "max_completion_tokens"):
+        fields.whole(name, MOST_TOKENS, low=1, high=MOST_TOKENS)
+    fields.end()
+    return ChatQuestion(model, turns, sampling, logprobs, settings.max_characters)
+
+
+def _shown(fields: Fields) -> int | None:
+    """Return how many labels to show with log-probabilities, None for no log-probabilities."""
+    wanted = fields.flag("logprobs")
+    shown = fields.whole("top_logprobs", -1, low=-1, high=MOST_LOGPROBS)
+    if shown >= 0 and not wanted:
+        raise fields.wrong("top_logprobs", "is only for 'logprobs': true")
+    return max(0, shown) if wanted else None

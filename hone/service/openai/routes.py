@@ -1,0 +1,63 @@
+"""The routes of a classifier behind OpenAI's completion and decision APIs."""
+
+from collections.abc import Callable
+
+from starlette.types import ASGIApp
+
+from hone.service.endpoint import ReadQuestion
+from hone.service.openai.chat import read_chat_completion
+from hone.service.openai.completions import read_completion
+from hone.service.openai.decisions import read_decision
+from hone.service.openai.schemas import (
+    ChatRequest,
+    ChatResponse,
+    CompletionRequest,
+    CompletionResponse,
+    DecisionRequest,
+    DecisionResponse,
+)
+from hone.service.plain_route import PlainRoute
+
+MakeEndpoint = Callable[[ReadQuestion, str], ASGIApp]
+"""Makes the application that reads questions so, and begins their ids with that prefix."""
+
+
+def completion_routes(make: MakeEndpoint) -> list[PlainRoute]:
+    """Return the routes, the busiest first."""
+    completions = make(read_completion, "cmpl")
+    return [
+        PlainRoute(
+            "/v1/chat/completions",
+            create_chat_completion,
+            make(read_chat_completion, "chatcmpl"),
+            tag="chat",
+        ),
+        PlainRoute("/v1/completions", create_completion, completions, tag="completions"),
+        PlainRoute(
+            "/v1/engines/{engine:path}/completions",
+            create_engine_completion,
+            completions,
+            tag="completions",
+        ),
+        PlainRoute("/v1/decisions", create_decision, make(read_decision, "dec"), tag="decisions"),
+    ]
+
+
+def create_chat_completion(request: ChatRequest) -> ChatResponse:
+    """Answer a chat with the most probable label; with `stream`, as server-sent events."""
+    raise NotImplementedError  # the ASGI endpoint answers
+
+
+def create_completion(request: CompletionRequest) -> CompletionResponse:
+    """Complete prompts with their most probable labels; with `stream`, as server-sent events."""
+    raise NotImplementedError
+
+
+def create_engine_completion(engine: str, request: CompletionRequest) -> CompletionResponse:
+    """Complete prompts by the model in the address, as clients before 2023 do."""
+    raise NotImplementedError
+
+
+def create_decision(request: DecisionRequest) -> DecisionResponse:
+    """Answer questions about one input from the calibrated probabilities of a model's labels."""
+    raise NotImplementedError

@@ -1,0 +1,26 @@
+"""Routes that FastAPI documents and plain ASGI applications answer."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi.routing import APIRoute
+from starlette.types import ASGIApp
+
+from hone.service.schemas import ErrorBody
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorBody, "description": "The request cannot be answered as it is."},
+    "5XX": {"model": ErrorBody, "description": "The service cannot answer, or not now."},
+}
+"""The `responses` of every route."""
+
+
+class PlainRoute(APIRoute):
+    """A route for POST whose function's signature and docstring stand in the document.
+
+    The function is never called: `app` answers.
+    """
+
+    def __init__(self, path: str, described: Callable[..., Any], app: ASGIApp, *, tag: str) -> None:
+        super().__init__(path, described, methods=["POST"], responses=ERRORS, tags=[tag])
+        self.app = app

@@ -1,0 +1,65 @@
+"""Reading a request's body: hostile bytes in, checked values out.
+
+A request is read by hand, because each of its refusals needs a sentence, a field and a code of
+its own, and because the general validators of this field echo what they were sent.
+"""
+
+from typing import Any
+
+import orjson
+
+from hone.service.errors import InvalidRequest
+from hone.service.schemas import LONGEST_REFERENCE
+from hone.service.settings import Settings
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """Return the body's one JSON object; InvalidRequest if it is anything else."""
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        message = f"The body is not valid JSON ({place})."
+        raise InvalidRequest(message, code="invalid_json") from None
+    if type(content) is not dict:
+        raise InvalidRequest("The body is not a JSON object.", code="invalid_json")
+    return content
+
+
+def check_model(model: Any) -> str:  # noqa: ANN401 - any JSON
+    """Return the name of a model; InvalidRequest if it cannot be one."""
+    if type(model) is not str or not 0 < len(model) <= LONGEST_REFERENCE:
+        raise InvalidRequest("'model' must be a string such as 'support'.", param="model")
+    return model
+
+
+def check_texts(value: Any, name: str, settings: Settings) -> list[str]:  # noqa: ANN401 - any JSON
+    """Return the texts of a field that may be one or a list of them."""
+    if type(value) is str:
+        check_text(value, name, settings.max_characters)
+        return [value]
+    if type(value) is not list or not value:
+        raise InvalidRequest(f"'{name}' must be a string or a list of strings.", param=name)
+    if len(value) > settings.max_items:
+        raise InvalidRequest(
+            f"'{name}' has {len(value)} texts; at most {settings.max_items} go into one request.",
+            param=name,
+            code="too_many_items",
+        )
+    for index, text in enumerate(value):
+        check_text(text, f"{name}[{index}]", settings.max_characters)
+    return value
+
+
+def check_text(text: Any, name: str, max_characters: int) -> None:  # noqa: ANN401 - any JSON
+    """Raise InvalidRequest unless it is a string that says something, and not too long."""
+    if type(text) is not str:
+        raise InvalidRequest(f"'{name}' must be a string.", param=name)
+    if not text or text.isspace():
+        raise InvalidRequest(f"'{name}' is empty.", param=name, code="empty_text")
+    if len(text) > max_characters:
+        raise InvalidRequest(
+            f"'{name}' has {len(text)} characters; at most {max_characters} are taken.",
+            param=name,
+            code="text_too_long",
+        )

@@ -1,0 +1,120 @@
+"""Hostile bytes at the three APIs: a clear 4xx, never a 500; and each request is counted once."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.service.running import Service, exchange, wait_until
+from tests.service.test_refusals import HOSTILE, anything
+
+QUESTION = {
+    "type": "choice", "instructions": "?", "choices": [{"value": "card"}, {"value": "other"}]
+}  # fmt: skip
+GOOD: dict[str, dict[str, Any]] = {
+    "/v1/completions": {"model": "support", "prompt": "card"},
+    "/v1/chat/completions": {"model": "support", "messages": [{"role": "user", "content": "card"}]},
+    "/v1/decisions": {"model": "support", "input": "card", "questions": [QUESTION]},
+}
+FIELDS = {
+    "/v1/completions": ["prompt", "n", "stop", "logprobs", "echo", "stream", "best_of", "suffix"],
+    "/v1/chat/completions": ["messages", "n", "tools", "top_logprobs", "response_format", "stop"],
+    "/v1/decisions": ["input", "questions", "prompt_cache_key"],
+}
+fuzzed = settings(max_examples=60, deadline=None)
+
+
+@pytest.mark.parametrize("path", GOOD)
+@pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_bytes_are_a_clear_400(speaking: Service, path: str, body: bytes) -> None:
+    answer = speaking.post(body, path)
+    assert answer.status == 400
+    assert answer.error()["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("path", GOOD)
+def test_nan_infinity_and_half_a_pair_in_good_bodies_are_a_400(
+    speaking: Service, path: str
+) -> None:
+    good = json.dumps(GOOD[path])
+    for bad in ('"temperature": NaN', '"n": Infinity', '"user": "\\ud800"', '"n": 1e999'):
+        answer = speaking.post((good[:-1] + f", {bad}}}").encode(), path)
+        assert answer.status == 400, bad
+
+
+@pytest.mark.parametrize("path", GOOD)
+def test_bodies_over_the_limit_are_a_413(speaking: Service, path: str) -> None:
+    answer = speaking.post(GOOD[path] | {"user": "x" * 300_000}, path)
+    assert (answer.status, answer.error()["code"]) == (413, "body_too_large")
+
+
+@pytest.mark.parametrize("path", GOOD)
+@fuzzed
+@given(data=st.data())
+def test_no_json_is_a_500(speaking: Service, path: str, data: st.DataObject) -> None:
+    changes = data.draw(st.dictionaries(st.sampled_from(FIELDS[path]), anything, max_size=3))
+    answer = speaking.post(json.dumps(GOOD[path] | changes).encode(), path)
+    assert answer.status in {200, 400, 404}, answer.body
+
+
+@fuzzed
+@given(message=st.dictionaries(st.sampled_from(["role", "content", "name"]), anything))
+def test_no_message_is_a_500(speaking: Service, message: dict[str, Any]) -> None:
+    body = GOOD["/v1/chat/completions"] | {"messages": [{"role": "user", **message}]}
+    assert speaking.post(body, "/v1/chat/completions").status in {200, 400}
+
+
+@fuzzed
+@given(question=st.dictionaries(st.sampled_from([*QUESTION, "levels", "name"]), anything))
+def test_no_question_is_a_500(speaking: Service, question: dict[str, Any]) -> None:
+    body = GOOD["/v1/decisions"] | {"questions": [QUESTION | question]}
+    assert speaking.post(body, "/v1/decisions").status in {200, 400}
+
+
+def outcomes(service: Service) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for (name, labels), value in service.metrics().items():
+        if name == "hone_requests_total":
+            word = dict(labels)["outcome"]
+            found[word] = found.get(word, 0) + value
+    return found
+
+
+@pytest.mark.parametrize("path", GOOD)
+@pytest.mark.parametrize(
+    ("changes", "status", "word"),
+    [
+        ({}, 200, "answered"),
+        ({"model": "nothing"}, 404, "rejected"),
+        ({"unknown": 1}, 400, "rejected"),
+    ],
+)
+def test_a_request_is_counted_once(
+    speaking: Service, path: str, changes: dict[str, Any], status: int, word: str
+) -> None:
+    before = outcomes(speaking)
+    assert speaking.post(GOOD[path] | changes, path).status == status
+    after = outcomes(speaking)
+    moved = {name: after[name] - before.get(name, 0) for name in after}
+    assert {name: count for name, count in moved.items() if count} == {word: 1}
+
+
+@pytest.mark.parametrize("path", GOOD)
+def test_a_client_that_leaves_frees_its_place(speaking: Service, path: str) -> None:
+    body = json.dumps(GOOD[path]).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    with speaking.connect() as connection:
+        connection.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    wait_until(lambda: not any(
+        value for (name, _), value in speaking.metrics().items() if name == "hone_queue_texts"
+    ))  # fmt: skip
+    whole = head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    assert exchange(speaking, whole).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("path", GOOD)
+def test_only_post_is_taken_there(speaking: Service, path: str) -> None:
+    answer = speaking.get(path)
+    assert (answer.status, answer.error()["code"]) == (405, "method_not_allowed")

@@ -1,0 +1,101 @@
+"""The client of the closed API, 0.28.1, in an environment of its own, with its command line."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.service.running import ROOT, Service
+
+CLIENT = "openai==0.28.1"
+VENV = ROOT / "build" / "test-venvs" / "openai-0.28.1"
+TEXT = "where is my card"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="session")
+def legacy() -> Path:
+    """Make the environment once, and return its folder of programs; skip if that cannot be."""
+    programs = VENV / "bin"
+    if not (VENV / "whole").exists():
+        steps = [
+            [sys.executable, "-m", "venv", "--clear", str(VENV)],
+            [str(programs / "pip"), "install", "--quiet", "--disable-pip-version-check", CLIENT],
+        ]
+        for step in steps:
+            made = subprocess.run(step, capture_output=True, text=True, check=False, timeout=280)
+            if made.returncode:
+                pytest.skip(f"{CLIENT} cannot be installed here: {made.stderr.strip()[-300:]}")
+        (VENV / "whole").touch()
+    return programs
+
+
+def run(legacy: Path, service: Service, program: str, *words: str) -> str:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "OPENAI_API_BASE": f"http://127.0.0.1:{service.port}/v1",
+        "OPENAI_API_KEY": "unused",
+    }
+    done = subprocess.run(
+        [str(legacy / program), *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def python(legacy: Path, service: Service, expression: str) -> Any:
+    """Return what an expression over the client's module `openai` gives."""
+    script = f"import json, openai\nprint(json.dumps({expression}))"
+    return json.loads(run(legacy, service, "python", "-c", script))
+
+
+@pytest.mark.parametrize("chosen", [("-m", "prompts"), ("-e", "prompts")])
+def test_the_command_line_completes(
+    legacy: Path, speaking: Service, chosen: tuple[str, str]
+) -> None:
+    said = run(legacy, speaking, "openai", "api", "completions.create", *chosen, "-p", TEXT)
+    answer = speaking.post({"model": "prompts", "prompt": TEXT}, "/v1/completions").json()
+    assert said.strip() == TEXT + answer["choices"][0]["text"]
+
+
+def test_the_module_completes_and_streams(legacy: Path, speaking: Service) -> None:
+    call = (
+        f"openai.Completion.create(model='prompts', prompt='{TEXT} ###', logprobs=5, max_tokens=1"
+    )
+    whole = python(legacy, speaking, f"{call})")
+    parts = python(legacy, speaking, f"list({call}, stream=True))")
+    said = "".join(part["choices"][0]["text"] for part in parts)
+    assert said == whole["choices"][0]["text"]
+    assert whole["choices"][0]["logprobs"]["tokens"] == [said]
+    by_engine = python(
+        legacy, speaking, f"openai.Completion.create(engine='prompts', prompt='{TEXT}')"
+    )
+    assert by_engine["choices"][0]["text"] == said
+
+
+def test_the_module_chats(legacy: Path, speaking: Service) -> None:
+    messages = [{"role": "user", "content": TEXT}]
+    answer = python(
+        legacy, speaking, f"openai.ChatCompletion.create(model='chats', messages={messages})"
+    )
+    body = {"model": "chats", "messages": messages}
+    expected = speaking.post(body, "/v1/chat/completions").json()
+    assert answer["choices"] == expected["choices"]
+
+
+def test_an_unknown_model_is_the_clients_own_error(legacy: Path, speaking: Service) -> None:
+    script = (
+        "import openai\ntry: openai.Completion.create(model='nothing', prompt='a')\n"
+        "except openai.error.InvalidRequestError as error: print(error.code, error.http_status)"
+    )
+    assert run(legacy, speaking, "python", "-c", script).split() == ["model_not_found", "404"]
