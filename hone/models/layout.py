@@ -5,6 +5,7 @@ many tokens in a batch, depends on the model and on the processor. So it is trie
 """
 
 import itertools
+import math
 import os
 import threading
 import time
@@ -29,6 +30,10 @@ _MOST_TEXTS = 4096
 _GROUPS = Path("/sys/fs/cgroup")
 _QUEUE = 32
 _FEWEST_RUNS = 4
+_OVERHEAD_TEXTS = 4
+_OVERHEAD_RUNS = 5
+_MOST_OVERHEAD = 4096.0
+"""Tokens. A GPU takes many in the time of one; then only the budget bounds a batch."""
 _CLEARLY = 0.1
 _STEADY = 0.75
 _HANDLING_S = 150e-6
@@ -40,13 +45,15 @@ class SessionLayout:
     """Workers that call the session, threads of one run, and padded tokens in a batch.
 
     A batch may have more than `batch_tokens` only if it is a single text. With `lone_threads`, a
-    text that comes while nothing else is running has a session of its own with so many.
+    text that comes while nothing else is running has a session of its own with so many. A batch
+    costs as much as its padded tokens and `overhead_tokens` more.
     """
 
     workers: int
     intra_threads: int
     batch_tokens: int
     lone_threads: int | None = None
+    overhead_tokens: float = 8.0
 
     def __str__(self) -> str:
         threads = "thread" if self.intra_threads == 1 else "threads"
@@ -56,6 +63,14 @@ class SessionLayout:
             f"{self.workers} {workers} x {self.intra_threads} {threads}, "
             f"{self.batch_tokens} tokens in a batch{lone}"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What is measured with: random ids of a vocabulary, as long as the training texts were."""
+
+    lengths: TokenLengths
+    vocabulary_size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +106,8 @@ def layout_candidates(*, cores: int, lengths: TokenLengths, on_gpu: bool) -> lis
 def measure_lone_threads(
     engine_for: EngineFactory,
     candidates: Sequence[int],
+    workload: Workload,
     *,
-    lengths: TokenLengths,
-    vocabulary_size: int,
     budget_s: float = 0.2,
 ) -> int:
     """Return with how many threads one text of usual length is answered the soonest.
@@ -102,16 +116,15 @@ def measure_lone_threads(
     which others' bursts on the machine hardly move; the first stays unless another is faster by
     a tenth.
     """
-    row = np.random.default_rng(0).integers(0, vocabulary_size, (1, max(1, lengths.p50)))
-    mask = np.ones_like(row)
+    ids = _usual_texts(workload, 1)
     engines = {threads: engine_for(threads) for threads in candidates}
+    if len(engines) == 1:
+        return candidates[0]
     seconds: dict[int, list[float]] = {threads: [] for threads in candidates}
     deadline = time.perf_counter() + budget_s
     while time.perf_counter() < deadline or len(seconds[candidates[-1]]) < _FEWEST_RUNS:
         for threads, engine in engines.items():
-            started = time.perf_counter()
-            engine.run(row, mask)
-            seconds[threads].append(time.perf_counter() - started)
+            seconds[threads].append(_run_seconds(engine, ids))
     usual = {threads: float(np.quantile(found, 0.25)) for threads, found in seconds.items()}
     fastest = min(candidates, key=usual.__getitem__)
     first = candidates[0]
@@ -121,9 +134,8 @@ def measure_lone_threads(
 def measure_layout(
     engine_for: EngineFactory,
     candidates: Sequence[SessionLayout],
+    workload: Workload,
     *,
-    lengths: TokenLengths,
-    vocabulary_size: int,
     budget_s: float = 0.8,
 ) -> tuple[SessionLayout, list[LayoutTrial]]:
     """Try the candidates for about `budget_s` seconds; return the fastest and all results.
@@ -133,7 +145,7 @@ def measure_layout(
     on, and each counts with its best round, so that a neighbour's burst on the machine does not
     decide; for the same reason the first candidate stays unless another is clearly faster.
     """
-    rows = _random_rows(lengths, vocabulary_size)
+    rows = _random_rows(workload.lengths, workload.vocabulary_size)
     share_s = budget_s / (3 * len(candidates))
     first = candidates[0]
     texts = rows[: _texts_in(share_s, engine_for(first.intra_threads), rows, first)]
@@ -152,6 +164,35 @@ def measure_layout(
     keeps_up = max(rounds[first]) >= max(rounds[fastest]) * (1 - _CLEARLY)
     trials = [LayoutTrial(layout, max(rates), min(rates)) for layout, rates in rounds.items()]
     return first if keeps_up else fastest, trials
+
+
+def measure_overhead(engine: Engine, workload: Workload) -> float:
+    """Return what a batch costs beside its padded tokens, in tokens.
+
+    From the time of one text and of `_OVERHEAD_TEXTS` of the usual length, each the shortest of
+    a few runs.
+    """
+    ids = _usual_texts(workload, _OVERHEAD_TEXTS)
+    length = int(ids.shape[1])
+    one_s = many_s = math.inf
+    for _ in range(_OVERHEAD_RUNS):
+        one_s = min(one_s, _run_seconds(engine, ids[:1]))
+        many_s = min(many_s, _run_seconds(engine, ids))
+    more_tokens = (_OVERHEAD_TEXTS - 1) * length
+    token_s = max(many_s - one_s, 1e-9) / more_tokens
+    overhead_s = one_s - length * token_s + _HANDLING_S
+    return float(min(max(overhead_s / token_s, 1.0), _MOST_OVERHEAD))
+
+
+def _usual_texts(workload: Workload, count: int) -> IntArray:
+    shape = (count, max(1, workload.lengths.p50))
+    return np.random.default_rng(0).integers(0, workload.vocabulary_size, shape)
+
+
+def _run_seconds(engine: Engine, ids: IntArray) -> float:
+    started = time.perf_counter()
+    engine.run(ids, np.ones_like(ids))
+    return time.perf_counter() - started
 
 
 def _texts_per_s(engine: Engine, texts: list[list[int]], layout: SessionLayout) -> float:

@@ -15,24 +15,33 @@ from hone.models.tokenizer import TextTokenizer, TokenizedText
 
 @dataclass(frozen=True, slots=True)
 class Predictor:
-    """A loaded classifier. Thread-safe."""
+    """A loaded classifier. Thread-safe.
+
+    `lone_engine`, the same model, may use all cores: it is for texts that have the machine for
+    themselves.
+    """
 
     tokenizer: TextTokenizer
     engine: Engine
     labels: tuple[str, ...]
     temperature: float
+    lone_engine: Engine | None = None
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
         """Return the ids of each text, cut to the model's limit."""
         return self.tokenizer.encode(texts)
 
-    def logits(self, texts: Sequence[TokenizedText]) -> FloatArray:
-        """Return float32 logits of shape (texts, labels); the texts are run as one batch."""
-        return self.engine.run(*self.tokenizer.pad(texts))
+    def logits(self, texts: Sequence[TokenizedText], *, alone: bool = False) -> FloatArray:
+        """Return float32 logits of shape (texts, labels); the texts are run as one batch.
 
-    def probabilities(self, texts: Sequence[TokenizedText]) -> FloatArray:
+        `alone` says that nothing else runs meanwhile.
+        """
+        engine = (self.lone_engine if alone else None) or self.engine
+        return engine.run(*self.tokenizer.pad(texts))
+
+    def probabilities(self, texts: Sequence[TokenizedText], *, alone: bool = False) -> FloatArray:
         """Return calibrated probabilities, float32 of shape (texts, labels)."""
-        return softmax(self.logits(texts), self.temperature)
+        return softmax(self.logits(texts, alone=alone), self.temperature)
 
 
 def softmax(logits: npt.NDArray[np.floating], temperature: float = 1.0) -> FloatArray:

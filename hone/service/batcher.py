@@ -1,7 +1,7 @@
 """The batcher: between requests, each with some texts, and an engine that likes them together.
 
 There is no timer. A batch is what waits at the moment when a worker is free: the text that has
-waited longest, and those nearest to it in length, up to a bound of padded tokens. An idle
+waited longest, and those of nearly its length, as many as make each other cheaper. An idle
 service answers a lone text at once; a busy one fills its batches by itself.
 
 The life of a text: submitted (event loop) -> tokenized (worker) -> in the pool, ordered by
@@ -26,6 +26,7 @@ from hone.models.errors import HoneError, InvalidInput, Overloaded
 from hone.models.layout import SessionLayout
 from hone.models.savings import TokenCounter
 from hone.models.tokenizer import TokenizedText
+from hone.service.batching import choose_batch
 from hone.service.errors import BatcherClosed, InferenceFailed
 from hone.service.tickets import State, Ticket, WorkItem
 
@@ -44,8 +45,11 @@ class Scorer(Protocol):
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
         """Return the ids of each text."""
 
-    def probabilities(self, texts: Sequence[TokenizedText]) -> FloatArray:
-        """Return float32 probabilities of shape (texts, labels)."""
+    def probabilities(self, texts: Sequence[TokenizedText], *, alone: bool) -> FloatArray:
+        """Return float32 probabilities of shape (texts, labels).
+
+        `alone` says that no other text waits or runs: all cores may be used.
+        """
 
 
 class Batcher:
@@ -54,8 +58,6 @@ class Batcher:
     `submit` and `cancel` belong to the event loop's thread; answers arrive there, all of a
     batch's in one call. `count_baseline` counts a text's tokens for the baseline prompt, beside
     the tokenizing. `on_batch` hears of each batch's texts and of its share of padding.
-    `lone_scorer`, the same model, runs a text that comes while nothing else is running: it may
-    use all cores.
     """
 
     def __init__(
@@ -65,13 +67,11 @@ class Batcher:
         layout: SessionLayout,
         loop: asyncio.AbstractEventLoop,
         max_queue_items: int,
-        lone_scorer: Scorer | None = None,
         count_baseline: TokenCounter | None = None,
         on_batch: Callable[[int, float], None] | None = None,
         name: str = "batcher",
     ) -> None:
         self._scorer = scorer
-        self._lone_scorer = lone_scorer or scorer
         self._loop = loop
         self._layout = layout
         self._max_queue_items = max_queue_items
@@ -268,32 +268,21 @@ class Batcher:
     def _next_batch(self) -> tuple[list[WorkItem], bool]:
         """Take the text that has waited longest and its neighbours in length.
 
-        The batch is shared out with the workers that are idle, and its padded size, texts times
-        the longest, stays within the layout's tokens unless it is one text. Also tells whether
-        it is a lone text: no other waits or runs.
+        The batch is shared out with the workers that are idle. Also tells whether it is a lone
+        text: no other waits or runs.
         """
         with self._condition:
             oldest = self._pop_oldest()
             if oldest is None:
                 return [], False
             pool = self._by_length
-            low = bisect_left(pool, (oldest.length, oldest.sequence))
-            high = low + 1
-            most = math.ceil(len(pool) / (1 + self._idle))
-            while high - low < most:
-                grown = high - low + 1
-                longest = pool[high - 1][0]
-                room = self._layout.batch_tokens // grown
-                above = pool[high][0] if high < len(pool) else room + 1
-                below = pool[low - 1][0] if low else -1
-                if above <= room and (
-                    below < 0 or (above - longest) * (grown - 1) <= longest - below
-                ):
-                    high += 1
-                elif below >= 0 and longest <= room:
-                    low -= 1
-                else:
-                    break
+            low, high = choose_batch(
+                pool,
+                (oldest.length, oldest.sequence),
+                most_texts=math.ceil(len(pool) / (1 + self._idle)),
+                batch_tokens=self._layout.batch_tokens,
+                overhead_tokens=self._layout.overhead_tokens,
+            )
             batch = [entry[2] for entry in pool[low:high]]
             del pool[low:high]
             for item in batch:
@@ -310,15 +299,15 @@ class Batcher:
         return None
 
     def _run(self, batch: list[WorkItem]) -> None:
-        self._score(self._scorer, batch)
+        self._score(batch, alone=False)
 
     def _run_alone(self, batch: list[WorkItem]) -> None:
-        self._score(self._lone_scorer, batch)
+        self._score(batch, alone=True)
 
-    def _score(self, scorer: Scorer, batch: list[WorkItem]) -> None:
+    def _score(self, batch: list[WorkItem], *, alone: bool) -> None:
         started = time.perf_counter()
         tokenized = [item.tokens for item in batch if item.tokens is not None]
-        probabilities = scorer.probabilities(tokenized)
+        probabilities = self._scorer.probabilities(tokenized, alone=alone)
         if not np.isfinite(probabilities).all():
             raise FloatingPointError("the model gave scores that are no numbers")
         # Sorted here and not on the event loop: numpy gives up the interpreter lock to sort, and

@@ -115,7 +115,6 @@ class ClassifierEndpoint:
             sent_tokens = await model.sent_tokens(beside) if beside else 0
             bill = make_bill(model, ticket, sent_tokens)
             reply = question.reply(model, ticket, bill, request_id)
-            count_answer(model, ticket, bill)
         except (ClientGone, asyncio.CancelledError) as error:
             self._count("cancelled", model)
             if not isinstance(error, ClientGone):
@@ -127,6 +126,7 @@ class ClassifierEndpoint:
             await self._tell(error, model, request_id, send)
         else:
             await respond(send, 200, reply, request_id)
+            count_answer(model, ticket, bill)
 
     async def _read(self, headers: Iterable[tuple[bytes, bytes]], receive: Receive) -> bytes:
         """Return the body, at most `max_body_bytes` long and said to be plain JSON."""

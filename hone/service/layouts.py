@@ -16,9 +16,11 @@ from hone.models.errors import BundleCorrupt
 from hone.models.layout import (
     EngineFactory,
     SessionLayout,
+    Workload,
     layout_candidates,
     measure_layout,
     measure_lone_threads,
+    measure_overhead,
     usable_cores,
 )
 from hone.models.manifest import Variant
@@ -72,23 +74,42 @@ def _layout(
         return candidates[0]
     path = settings.layouts_folder / f"{_key(bundle, variant, candidates)}.json"
     remembered = _recall(path)
-    if remembered is not None and replace(remembered, lone_threads=None) in candidates:
+    if remembered is not None and _plain(remembered) in candidates:
         return remembered
-    shapes = {"lengths": lengths, "vocabulary_size": vocabulary_size}
+    lone_candidates = (cores,) if not on_gpu and settings.threads == "auto" else ()
     try:
-        layout, trials = measure_layout(engine_for, candidates, **shapes)
-        if not on_gpu and settings.threads == "auto" and layout.intra_threads < cores:
-            tried = (layout.intra_threads, cores)
-            if measure_lone_threads(engine_for, tried, **shapes) == cores:
-                layout = replace(layout, lone_threads=cores)
+        workload = Workload(lengths, vocabulary_size)
+        layout, trials = measure_layout(engine_for, candidates, workload)
+        layout = _refined(layout, engine_for, workload, lone_candidates)
     except Exception as error:  # the library's errors share no class but Exception
         raise BundleCorrupt(f"{bundle.folder} holds a model that does not run") from error
     for trial in trials:
         logger.debug("layout tried", extra={"layout": str(trial.layout), "rate": trial.texts_per_s})
-    chosen = replace(layout, lone_threads=None)
-    if all(trial.steady for trial in trials if trial.layout == chosen):
+    if all(trial.steady for trial in trials if trial.layout == _plain(layout)):
         _remember(path, layout)
     return layout
+
+
+def _refined(
+    layout: SessionLayout,
+    engine_for: EngineFactory,
+    workload: Workload,
+    lone_candidates: tuple[int, ...],
+) -> SessionLayout:
+    """Add to a layout what a lone text and what the overhead of a batch are measured to be."""
+    tried = (layout.intra_threads, *lone_candidates)
+    threads = measure_lone_threads(engine_for, tried, workload)
+    overhead = measure_overhead(engine_for(layout.intra_threads), workload)
+    return replace(
+        layout,
+        lone_threads=threads if threads != layout.intra_threads else None,
+        overhead_tokens=round(overhead, 1),
+    )
+
+
+def _plain(layout: SessionLayout) -> SessionLayout:
+    """Return what was chosen among the candidates, without what was measured afterwards."""
+    return SessionLayout(layout.workers, layout.intra_threads, layout.batch_tokens)
 
 
 def _with_overrides(candidates: list[SessionLayout], settings: Settings) -> list[SessionLayout]:

@@ -65,9 +65,10 @@ class HoneConfig(uvicorn.Config):
 
 
 class _JoinedWrites:
-    """A transport that writes at the end of the loop's turn all that was given to it in one.
+    """A transport that writes in one system call what was given to it in one turn of the loop.
 
-    The parts of an answer then leave in one system call, and wake the client once.
+    It writes when an answer is complete, else at the end of the turn; so an answer wakes its
+    client once.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
@@ -81,19 +82,20 @@ class _JoinedWrites:
     def write(self, data: bytes) -> None:
         """Write soon."""
         if not self._parts:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._parts.append(data)
 
     def close(self) -> None:
         """Write what there is, then close."""
-        self._flush()
+        self.flush()
         self._transport.close()
 
     def is_closing(self) -> bool:
         """Tell whether nothing can be written any more."""
         return self._transport.is_closing()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write now."""
         parts, self._parts = self._parts, []
         if parts and not self._transport.is_closing():
             self._transport.write(b"".join(parts))
@@ -216,6 +218,11 @@ class HoneProtocol(HttpToolsProtocol):
         self._in_head = True
         self._waiting_since = None
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Let the answer go before anything else is done."""
+        self.transport.flush()  # type: ignore[attr-defined]
+        super().on_response_complete()
 
     # Refusing
 

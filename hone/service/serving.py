@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +67,6 @@ class LoadedModel:
         *,
         variant: str,
         savings: SavingsCounter | None,
-        lone_predictor: Predictor | None = None,
         stamps: Sequence[FileStamp] = (),
     ) -> None:
         self.facts = facts
@@ -83,7 +82,6 @@ class LoadedModel:
         self.metrics = _model_metrics(host.metrics, facts, savings)
         self.batcher = Batcher(
             predictor,
-            lone_scorer=lone_predictor,
             layout=layout,
             loop=host.loop,
             max_queue_items=host.settings.max_queue_items,
@@ -139,10 +137,9 @@ def load_model(bundle: Bundle, host: Host, stamps: Sequence[FileStamp]) -> Loade
     tokenizer = load_tokenizer(bundle)
     engines = load_engines(bundle, variant, tokenizer.vocabulary_size, host.settings)
     temperature = bundle.manifest.calibration.temperature
-    predictor = Predictor(tokenizer, engines.engine, facts.labels, temperature)
-    lone_predictor = replace(predictor, engine=engines.lone_engine)
-    for warmed in (predictor, lone_predictor):
-        _warm(warmed, bundle.manifest)
+    predictor = Predictor(tokenizer, engines.engine, facts.labels, temperature, engines.lone_engine)
+    for alone in (False, True):
+        _warm(predictor, bundle.manifest, alone=alone)
     return LoadedModel(
         facts,
         predictor,
@@ -150,7 +147,6 @@ def load_model(bundle: Bundle, host: Host, stamps: Sequence[FileStamp]) -> Loade
         host,
         variant=variant,
         savings=savings_counter(bundle, host.prices),
-        lone_predictor=lone_predictor,
         stamps=stamps,
     )
 
@@ -191,13 +187,14 @@ def manifest_stamp(stamps: Sequence[FileStamp]) -> FileStamp | None:
     return next((stamp for stamp in stamps if stamp[0] == MANIFEST_FILE), None)
 
 
-def _warm(predictor: Predictor, manifest: Manifest) -> None:
+def _warm(predictor: Predictor, manifest: Manifest, *, alone: bool) -> None:
     """Run a few shapes before there is traffic, and see that the answers have the right form."""
     labels, limit = len(manifest.labels), manifest.limits.max_tokens
     for texts, length in ((1, manifest.token_lengths.p50), (2, manifest.token_lengths.p90)):
         ids = [predictor.tokenizer.pad_id] * min(max(1, length), limit)
         try:
-            scores = predictor.probabilities([TokenizedText(ids, len(ids))] * texts)
+            texts_of_it = [TokenizedText(ids, len(ids))] * texts
+            scores = predictor.probabilities(texts_of_it, alone=alone)
         except Exception as error:  # the library's errors share no class but Exception
             raise BundleCorrupt("the model does not run") from error
         if scores.shape != (texts, labels) or not np.isfinite(scores).all():

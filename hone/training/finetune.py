@@ -28,7 +28,7 @@ from hone.training.events import Events
 from hone.training.hyperparameters import Hyperparameters
 from hone.training.progress import Progress
 from hone.training.recipe import Recipe
-from hone.training.row_schedule import FloatRows, RowLosses, RowSchedule
+from hone.training.row_schedule import FloatRows, RowLosses
 
 _SECONDS_BETWEEN_STEP_EVENTS = 0.5
 _POINTS_OF_LOSS_CURVE = 200
@@ -65,18 +65,14 @@ def fine_tune(
     torch.manual_seed(run.recipe.training.seed + accelerator.process_index)
     model.to(accelerator.device)
     optimizer = _optimizer(model, run)
-    losses = RowLosses(len(train))
-    progress = checkpoint.load_checkpoint(run.folder, model, optimizer, losses)
-    _announce(model, train, run, progress)
-    if progress is None:
-        progress = Progress()
-    loop = _Loop(model, optimizer, accelerator, train, validation, run, progress, losses)
+    loop = _Loop(model, optimizer, accelerator, train, validation, run)
+    loop.announce()
     loop.run_to_end()
     # Takes the mixed-precision wrapper off `forward`: what is exported is the fp32 model.
     accelerator.unwrap_model(loop.prepared, keep_fp32_wrapper=False)
     if accelerator.is_main_process:
         checkpoint.load_best(run.folder, model)
-    return progress
+    return loop.progress
 
 
 class _Loop:
@@ -90,17 +86,17 @@ class _Loop:
         train: EncodedSplit,
         validation: EncodedSplit,
         run: Run,
-        progress: Progress,
-        row_losses: RowLosses,
     ) -> None:
         self.model, self.train, self.validation = model, train, validation
-        self.run, self.progress, self.accelerator = run, progress, accelerator
-        self.optimizer = optimizer
+        self.run, self.accelerator, self.optimizer = run, accelerator, optimizer
+        self.row_losses = RowLosses(len(train))
+        found = checkpoint.load_checkpoint(run.folder, model, optimizer, self.row_losses)
+        self.resumed = found is not None
+        self.progress = found or Progress()
         self.prepared: nn.Module
         self.prepared, self.prepared_optimizer = accelerator.prepare(model, optimizer)
         self.schedule = run.settled.schedule(len(train))
         self.total = self.schedule.total_steps
-        self.row_losses = row_losses
         self.row_weights = np.ones(len(train), dtype=np.float32)
         self.label_weights = _label_weights(train, run)
         self.criterion = nn.CrossEntropyLoss(
@@ -110,9 +106,23 @@ class _Loop:
         )
         self.clock = time.monotonic()
         self.last_checkpoint = self.clock
-        self.saved_step = progress.step
+        self.saved_step = self.progress.step
         self.last_event = 0.0
         self.examples = 0
+
+    def announce(self) -> None:
+        """Tell what was settled, and where the run goes on."""
+        trained, everything = trained_parameters(self.model)
+        self.run.events.emit(
+            "settled",
+            **asdict(self.run.settled),
+            steps_per_epoch=self.schedule.steps(0),
+            total_steps=self.total,
+            trained_parameters=trained,
+            all_parameters=everything,
+        )
+        if self.resumed:
+            self.run.events.emit("resumed", step=self.progress.step)
 
     def run_to_end(self) -> None:
         """Run epochs until the steps are done or nothing is gained any more."""
@@ -325,18 +335,3 @@ def _label_weights(train: EncodedSplit, run: Run) -> npt.NDArray[np.float32]:
     if run.recipe.dataset.class_weights == "balanced":
         return class_weights(train.classes, labels)
     return np.ones(labels, dtype=np.float32)
-
-
-def _announce(model: nn.Module, train: EncodedSplit, run: Run, progress: Progress | None) -> None:
-    trained, everything = trained_parameters(model)
-    schedule = run.settled.schedule(len(train))
-    run.events.emit(
-        "settled",
-        **asdict(run.settled),
-        steps_per_epoch=schedule.steps(0),
-        total_steps=schedule.total_steps,
-        trained_parameters=trained,
-        all_parameters=everything,
-    )
-    if progress is not None:
-        run.events.emit("resumed", step=progress.step)

@@ -37,6 +37,7 @@ class NumberScorer:
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
+        self.lone: list[list[int]] = []
         self.may_run = threading.Event()
         self.may_run.set()
         self.tokenized: list[str] = []
@@ -48,15 +49,16 @@ class NumberScorer:
         rows = [[int(word) for word in text.split()] for text in texts]
         return [TokenizedText(ids, len(ids)) for ids in rows]
 
-    def probabilities(self, texts: Sequence[TokenizedText]) -> FloatArray:
+    def probabilities(self, texts: Sequence[TokenizedText], *, alone: bool) -> FloatArray:
         self.may_run.wait(20)
         self.batches.append([len(text.ids) for text in texts])
+        self.lone += self.batches[-1:] if alone else []
         if any(POISON in text.ids for text in texts):
             raise RuntimeError("poisoned")
-        return np.stack([alone(text.ids) for text in texts])
+        return np.stack([row_of(text.ids) for text in texts])
 
 
-def alone(ids: Sequence[int]) -> FloatArray:
+def row_of(ids: Sequence[int]) -> FloatArray:
     weights = np.bincount(np.array(ids) % LABELS, minlength=LABELS).astype(np.float32) + 1
     probabilities: FloatArray = weights / weights.sum()
     return probabilities
@@ -67,7 +69,6 @@ class Bench:
 
     def __init__(self) -> None:
         self.scorer = NumberScorer()
-        self.lone_scorer: NumberScorer | None = None
 
     def run(
         self,
@@ -80,7 +81,6 @@ class Bench:
         async def main() -> Any:
             batcher = Batcher(
                 self.scorer,
-                lone_scorer=self.lone_scorer,
                 layout=SessionLayout(workers, 1, batch_tokens),
                 loop=asyncio.get_running_loop(),
                 max_queue_items=max_queue_items,
@@ -112,7 +112,7 @@ def check(ticket: Ticket, texts: Sequence[str]) -> None:
         ids = [int(word) for word in text.split()]
         assert item.error is None
         assert item.row is not None
-        np.testing.assert_array_equal(item.row, alone(ids))
+        np.testing.assert_array_equal(item.row, row_of(ids))
         assert item.length == len(ids)
 
 
@@ -192,8 +192,8 @@ def test_a_poisoned_text_fails_alone(requests: list[list[str]], data: st.DataObj
 def test_scores_that_are_no_numbers_fail_alone(bench: Bench) -> None:
     good = bench.scorer.probabilities
 
-    def probabilities(texts: Sequence[TokenizedText]) -> FloatArray:
-        rows = good(texts)
+    def probabilities(texts: Sequence[TokenizedText], *, alone: bool) -> FloatArray:
+        rows = good(texts, alone=alone)
         rows[[text.ids == [5] for text in texts]] = np.nan
         return rows
 
@@ -231,32 +231,28 @@ def test_a_text_without_tokens_is_the_callers_fault(bench: Bench) -> None:
     bench.run(body)
 
 
-def test_a_text_that_has_the_machine_for_itself_runs_on_the_lone_scorer(bench: Bench) -> None:
-    bench.lone_scorer = NumberScorer()
-
+def test_only_a_text_that_has_the_machine_for_itself_is_alone(bench: Bench) -> None:
     async def body(batcher: Batcher) -> None:
         for _ in range(3):
             await batcher.submit(["1 2"]).future
         await batcher.submit(["3", "4"]).future
 
     bench.run(body, workers=1)
-    assert bench.lone_scorer.batches == [[2], [2], [2]]
-    assert bench.scorer.batches == [[1, 1]]
+    assert bench.scorer.batches == [[2], [2], [2], [1, 1]]
+    assert bench.scorer.lone == [[2], [2], [2]]
 
 
 def test_a_text_beside_another_is_not_alone(bench: Bench) -> None:
-    bench.lone_scorer = NumberScorer()
-
     async def body(batcher: Batcher) -> None:
         bench.scorer.may_run.clear()
-        tickets = [batcher.submit(["1", "2"])]
+        ticket = batcher.submit(["1", "2"])
         await all_taken(batcher)
         bench.scorer.may_run.set()
-        await tickets[0].future
+        await ticket.future
 
     bench.run(body, workers=2, batch_tokens=1)
     assert bench.scorer.batches == [[1], [1]]
-    assert bench.lone_scorer.batches == []
+    assert bench.scorer.lone == []
 
 
 def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(bench: Bench) -> None:

@@ -12,15 +12,18 @@ from hone.models.engines import FakeEngine, FloatArray
 from hone.models.layout import (
     LayoutTrial,
     SessionLayout,
+    Workload,
     layout_candidates,
     measure_layout,
     measure_lone_threads,
+    measure_overhead,
     usable_cores,
 )
 from hone.models.manifest import TokenLengths
 from hone.models.tokenizer import IntArray
 
 LENGTHS = TokenLengths(p50=10, p90=20, p99=40, longest=80)
+WORKLOAD = Workload(LENGTHS, 100)
 
 
 class TimedEngine(FakeEngine):
@@ -50,9 +53,7 @@ class TimedEngine(FakeEngine):
 
 def measured(engine: FakeEngine) -> SessionLayout:
     candidates = layout_candidates(cores=2, lengths=LENGTHS, on_gpu=False)
-    chosen, trials = measure_layout(
-        lambda _: engine, candidates, lengths=LENGTHS, vocabulary_size=100, budget_s=1.0
-    )
+    chosen, trials = measure_layout(lambda _: engine, candidates, WORKLOAD, budget_s=1.0)
     assert {trial.layout for trial in trials} == set(candidates)
     return chosen
 
@@ -93,7 +94,7 @@ def test_a_failure_in_a_worker_is_raised_in_the_caller() -> None:
     engine = FakeEngine(3, poison=0)
     candidates = layout_candidates(cores=2, lengths=LENGTHS, on_gpu=False)
     with pytest.raises(RuntimeError, match="poisoned"):
-        measure_layout(lambda _: engine, candidates, lengths=LENGTHS, vocabulary_size=1)
+        measure_layout(lambda _: engine, candidates, WORKLOAD)
 
 
 def test_rounds_that_disagree_are_not_steady() -> None:
@@ -139,7 +140,17 @@ def test_a_lone_text_gets_as_many_threads_as_answer_it_soonest(
         threads: TimedEngine(run_s=run_s, token_s=0, one_at_a_time=False)
         for threads, run_s in zip((1, 2), seconds, strict=True)
     }
-    options = {"lengths": LENGTHS, "vocabulary_size": 100}
-    assert measure_lone_threads(engines.__getitem__, (1, 2), budget_s=0.2, **options) == chosen
-    alike = measure_lone_threads(lambda _: engines[1], (1, 2), budget_s=0.2, **options)
-    assert alike == 1
+    assert measure_lone_threads(engines.__getitem__, (1, 2), WORKLOAD, budget_s=0.2) == chosen
+    assert measure_lone_threads(lambda _: engines[1], (1, 2), WORKLOAD, budget_s=0.2) == 1
+
+
+@pytest.mark.parametrize("overhead_s", [0.005, 0.04])
+def test_the_overhead_of_a_batch_is_measured_in_tokens(overhead_s: float) -> None:
+    engine = TimedEngine(run_s=overhead_s, token_s=0.0005, one_at_a_time=False)
+    found = measure_overhead(engine, WORKLOAD)
+    assert found == pytest.approx(overhead_s / 0.0005, rel=0.35)
+
+
+def test_an_engine_that_takes_many_texts_in_the_time_of_one_has_a_bounded_overhead() -> None:
+    engine = TimedEngine(run_s=0.01, token_s=0, one_at_a_time=False)
+    assert 100 < measure_overhead(engine, WORKLOAD) <= 4096

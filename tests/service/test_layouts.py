@@ -30,18 +30,22 @@ class Measurer:
         self.lone = 0
 
     def __call__(
-        self, engine_for: Any, candidates: Sequence[SessionLayout], **options: Any
+        self, engine_for: Any, candidates: Sequence[SessionLayout], workload: Any
     ) -> tuple[SessionLayout, list[LayoutTrial]]:
         self.asked += 1
         chosen = candidates[self.place]
         return chosen, [LayoutTrial(chosen, 100.0, self.worst)]
+
+    def lone_threads(self, engine_for: Any, candidates: Sequence[int], workload: Any) -> int:
+        return candidates[self.lone]
 
 
 @pytest.fixture
 def measurer(monkeypatch: pytest.MonkeyPatch) -> Measurer:
     measurer = Measurer()
     monkeypatch.setattr(layouts, "measure_layout", measurer)
-    monkeypatch.setattr(layouts, "measure_lone_threads", lambda _, tried, **__: tried[measurer.lone])
+    monkeypatch.setattr(layouts, "measure_lone_threads", measurer.lone_threads)
+    monkeypatch.setattr(layouts, "measure_overhead", lambda *_: 7.0)
     monkeypatch.setattr(layouts, "usable_cores", lambda: 4)
     return measurer
 
@@ -60,6 +64,7 @@ def load(bundle: Bundle, folder: Path, **options: Any) -> SessionLayout:
 
 def test_a_layout_is_measured_once(bundle: Bundle, tmp_path: Path, measurer: Measurer) -> None:
     first = load(bundle, tmp_path / "state")
+    assert first.overhead_tokens == 7.0
     assert load(bundle, tmp_path / "state") == first
     assert measurer.asked == 1
 

@@ -214,8 +214,8 @@ def test_weights_that_were_kept_are_not_loaded_when_damaged(copy: Loop) -> None:
 
 def test_the_checkpoint_of_another_model_is_refused(task: Task, tmp_path: Path, copy: Loop) -> None:
     other = make_loop(task, tmp_path / "other", "model.method=lora")
+    optimizer = _optimizer(other.model, other.run)
     with pytest.raises(BundleCorrupt, match="of another model: start anew with --fresh"):
-        optimizer = _optimizer(other.model, other.run)
         load_checkpoint(copy.run.folder, other.model, optimizer, losses_of(copy))
     copy.model.head = torch.nn.Linear(32, 5)
     with pytest.raises(BundleCorrupt, match="of another model"):

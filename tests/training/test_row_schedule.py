@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hone.training.row_schedule import RowLosses, RowSchedule
+from hone.training.row_schedule import FloatRows, RowLosses, RowSchedule
 
 SCHEDULES = st.builds(
     RowSchedule,
@@ -83,7 +83,12 @@ def test_processes_that_saw_different_rows_come_to_know_the_same() -> None:
     first, second = RowLosses(3), RowLosses(3)
     first.note(np.array([0, 1]), np.array([1.0, 2.0], dtype=np.float32))
     second.note(np.array([1, 2]), np.array([4.0, 3.0], dtype=np.float32))
-    told: list[np.ndarray] = []
-    second.end_epoch(lambda values: told.append(values.copy()) or values)
+    told: list[FloatRows] = []
+
+    def tell(values: FloatRows) -> FloatRows:
+        told.append(values.copy())
+        return values
+
+    second.end_epoch(tell)
     first.end_epoch(lambda values: values + told[0])
     assert first.known.tolist() == [1.0, 3.0, 3.0]
