@@ -10,11 +10,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from hone.models.batching import choose_batch
 from hone.models.engines import Engine
 from hone.models.manifest import TokenLengths
 from hone.models.tokenizer import IntArray, pad
@@ -22,8 +23,9 @@ from hone.models.tokenizer import IntArray, pad
 EngineFactory = Callable[[int], Engine]
 """Gives an engine whose runs use that many threads."""
 
-_CPU_BATCHES = (4, 2, 8, 1)
-_CPU_BATCHES_OF_ONE_WORKER = (8,)
+_CPU_BATCH = 8
+"""Long texts in a batch at most. How many are best follows from the overhead of a batch, not from
+this bound, which keeps a batch from delaying others."""
 _GPU_BATCH_TOKENS = (4096, 1024, 16384, 65536)
 _GPU_WORKERS = 2
 _MOST_TEXTS = 4096
@@ -96,10 +98,10 @@ def layout_candidates(*, cores: int, lengths: TokenLengths, on_gpu: bool) -> lis
     """Return the layouts worth trying, the one that is most often right first."""
     if on_gpu:
         return [SessionLayout(_GPU_WORKERS, 1, tokens) for tokens in _GPU_BATCH_TOKENS]
-    text = max(1, lengths.p90)
-    tried = [SessionLayout(cores, 1, text * count) for count in _CPU_BATCHES]
+    tokens = _CPU_BATCH * max(1, lengths.p90)
+    tried = [SessionLayout(cores, 1, tokens)]
     if cores > 1:
-        tried += [SessionLayout(1, cores, text * count) for count in _CPU_BATCHES_OF_ONE_WORKER]
+        tried.append(SessionLayout(1, cores, cores * tokens))
     return tried
 
 
@@ -140,11 +142,20 @@ def measure_layout(
 ) -> tuple[SessionLayout, list[LayoutTrial]]:
     """Try the candidates for about `budget_s` seconds; return the fastest and all results.
 
-    Every candidate runs the same random texts, whose lengths follow the training texts', in
-    batches as they would form out of a queue of 32. After two rounds only the faster half goes
-    on, and each counts with its best round, so that a neighbour's burst on the machine does not
-    decide; for the same reason the first candidate stays unless another is clearly faster.
+    The overhead of a batch is measured first, for each number of threads. A single candidate is
+    not tried. Otherwise every candidate runs the same random texts, whose lengths follow the
+    training texts', in batches as they would form out of a queue of 32. After two rounds only the
+    faster half goes on, and each counts with its best round, so that a neighbour's burst on the
+    machine does not decide; for the same reason the first candidate stays unless another is
+    clearly faster.
     """
+    overheads = {
+        threads: round(measure_overhead(engine_for(threads), workload), 1)
+        for threads in {layout.intra_threads for layout in candidates}
+    }
+    candidates = [replace(c, overhead_tokens=overheads[c.intra_threads]) for c in candidates]
+    if len(candidates) == 1:
+        return candidates[0], []
     rows = _random_rows(workload.lengths, workload.vocabulary_size)
     share_s = budget_s / (3 * len(candidates))
     first = candidates[0]
@@ -201,7 +212,7 @@ def _texts_per_s(engine: Engine, texts: list[list[int]], layout: SessionLayout) 
     Where each run stays on its caller's thread, what counts is the time that the processor gave
     to it: unlike the time on the wall, it does not grow when others want the processor too.
     """
-    batches = _batches(texts, layout.batch_tokens)
+    batches = _batches(texts, layout)
     wall_s, processor_s = _run(engine, batches, layout.workers)
     stays_on_thread = layout.intra_threads == 1 and engine.device == "cpu"
     elapsed_s = processor_s / layout.workers if stays_on_thread else wall_s
@@ -229,18 +240,23 @@ def _texts_in(seconds: float, engine: Engine, rows: list[list[int]], layout: Ses
     return min(max(fitting, 4 * layout.workers), _MOST_TEXTS)
 
 
-def _batches(rows: list[list[int]], batch_tokens: int) -> list[tuple[IntArray, IntArray]]:
-    """Cut the rows into batches of at most `batch_tokens` padded tokens.
-
-    As in a queue of `_QUEUE` texts, only neighbours in length among those waiting meet.
-    """
+def _batches(rows: list[list[int]], layout: SessionLayout) -> list[tuple[IntArray, IntArray]]:
+    """Cut the rows into batches as they would form in a queue of `_QUEUE` texts."""
     batches: list[list[list[int]]] = []
     for start in range(0, len(rows), _QUEUE):
-        batches.append([])
-        for row in sorted(rows[start : start + _QUEUE], key=len):
-            if batches[-1] and (len(batches[-1]) + 1) * len(row) > batch_tokens:
-                batches.append([])
-            batches[-1].append(row)
+        waiting = rows[start : start + _QUEUE]
+        pool = sorted((len(row), number, row) for number, row in enumerate(waiting))
+        while pool:
+            oldest = min(pool, key=lambda entry: entry[1])
+            low, high = choose_batch(
+                pool,
+                oldest[:2],
+                most_texts=len(pool),
+                batch_tokens=layout.batch_tokens,
+                overhead_tokens=layout.overhead_tokens,
+            )
+            batches.append([row for _, _, row in pool[low:high]])
+            del pool[low:high]
     return [pad(batch, 0) for batch in batches]
 
 

@@ -21,12 +21,12 @@ from typing import Protocol
 
 import numpy as np
 
+from hone.models.batching import choose_batch
 from hone.models.engines import FloatArray
 from hone.models.errors import HoneError, InvalidInput, Overloaded
 from hone.models.layout import SessionLayout
 from hone.models.savings import TokenCounter
 from hone.models.tokenizer import TokenizedText
-from hone.service.batching import choose_batch
 from hone.service.errors import BatcherClosed, InferenceFailed
 from hone.service.tickets import State, Ticket, WorkItem
 

@@ -20,7 +20,6 @@ from hone.models.layout import (
     layout_candidates,
     measure_layout,
     measure_lone_threads,
-    measure_overhead,
     usable_cores,
 )
 from hone.models.manifest import Variant
@@ -70,7 +69,7 @@ def _layout(
     candidates = _with_overrides(
         layout_candidates(cores=cores, lengths=lengths, on_gpu=on_gpu), settings
     )
-    if len(candidates) == 1:
+    if all(isinstance(n, int) for n in (settings.workers, settings.threads, settings.batch_tokens)):
         return candidates[0]
     path = settings.layouts_folder / f"{_key(bundle, variant, candidates)}.json"
     remembered = _recall(path)
@@ -80,31 +79,18 @@ def _layout(
     try:
         workload = Workload(lengths, vocabulary_size)
         layout, trials = measure_layout(engine_for, candidates, workload)
-        layout = _refined(layout, engine_for, workload, lone_candidates)
+        tried = (layout.intra_threads, *lone_candidates)
+        threads = measure_lone_threads(engine_for, tried, workload)
     except Exception as error:  # the library's errors share no class but Exception
         raise BundleCorrupt(f"{bundle.folder} holds a model that does not run") from error
     for trial in trials:
         logger.debug("layout tried", extra={"layout": str(trial.layout), "rate": trial.texts_per_s})
-    if all(trial.steady for trial in trials if trial.layout == _plain(layout)):
+    steady = all(trial.steady for trial in trials if trial.layout == layout)
+    if threads != layout.intra_threads:
+        layout = replace(layout, lone_threads=threads)
+    if steady:
         _remember(path, layout)
     return layout
-
-
-def _refined(
-    layout: SessionLayout,
-    engine_for: EngineFactory,
-    workload: Workload,
-    lone_candidates: tuple[int, ...],
-) -> SessionLayout:
-    """Add to a layout what a lone text and what the overhead of a batch are measured to be."""
-    tried = (layout.intra_threads, *lone_candidates)
-    threads = measure_lone_threads(engine_for, tried, workload)
-    overhead = measure_overhead(engine_for(layout.intra_threads), workload)
-    return replace(
-        layout,
-        lone_threads=threads if threads != layout.intra_threads else None,
-        overhead_tokens=round(overhead, 1),
-    )
 
 
 def _plain(layout: SessionLayout) -> SessionLayout:

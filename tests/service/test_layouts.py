@@ -1,6 +1,7 @@
 """A measured layout is kept for the next start, where it can be trusted."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class Measurer:
         self, engine_for: Any, candidates: Sequence[SessionLayout], workload: Any
     ) -> tuple[SessionLayout, list[LayoutTrial]]:
         self.asked += 1
-        chosen = candidates[self.place]
+        chosen = replace(candidates[self.place], overhead_tokens=7.0)
         return chosen, [LayoutTrial(chosen, 100.0, self.worst)]
 
     def lone_threads(self, engine_for: Any, candidates: Sequence[int], workload: Any) -> int:
@@ -45,7 +46,6 @@ def measurer(monkeypatch: pytest.MonkeyPatch) -> Measurer:
     measurer = Measurer()
     monkeypatch.setattr(layouts, "measure_layout", measurer)
     monkeypatch.setattr(layouts, "measure_lone_threads", measurer.lone_threads)
-    monkeypatch.setattr(layouts, "measure_overhead", lambda *_: 7.0)
     monkeypatch.setattr(layouts, "usable_cores", lambda: 4)
     return measurer
 
@@ -72,7 +72,7 @@ def test_a_layout_is_measured_once(bundle: Bundle, tmp_path: Path, measurer: Mea
 def test_a_lone_text_gets_all_cores_where_that_is_faster_and_this_is_remembered(
     bundle: Bundle, tmp_path: Path, measurer: Measurer
 ) -> None:
-    measurer.place, measurer.lone = 1, 1
+    measurer.place, measurer.lone = 0, 1
     first = load(bundle, tmp_path / "state")
     assert first.lone_threads == 4
     measurer.lone = 0
@@ -83,7 +83,7 @@ def test_a_lone_text_gets_all_cores_where_that_is_faster_and_this_is_remembered(
 def test_a_lone_text_runs_on_a_session_of_its_own_only_if_it_gets_more_threads(
     bundle: Bundle, tmp_path: Path, measurer: Measurer
 ) -> None:
-    measurer.place = 1
+    measurer.place = 0
     settings = Settings(state_dir=tmp_path / "state")
     plain = layouts.load_engines(bundle, "fp32", 20, settings)
     assert plain.lone_engine is plain.engine

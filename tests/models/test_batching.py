@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hone.service.batching import Entry, choose_batch
+from hone.models.batching import Entry, choose_batch
 
 OVERHEAD = 8.0
 lengths = st.lists(st.integers(1, 60), min_size=1, max_size=40).map(sorted)
