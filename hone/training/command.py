@@ -7,7 +7,7 @@ import signal
 import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +23,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from hone.models.errors import HoneError
 from hone.models.manifest import Manifest
 from hone.training.events import Events, Listener, Screen, json_lines, open_events
+from hone.training.failures import failure_code, told_by_status
 from hone.training.finetune import Interrupted
 from hone.training.hyperparameters import choose_device
 from hone.training.recipe import Recipe, find_recipe, load_recipe
@@ -79,7 +80,7 @@ def train_command(
     if wanted > 1 and not torch.distributed.is_torchelastic_launched():
         raise typer.Exit(_launch(wanted, path, overrides or [], events, fresh=fresh))
     is_main = join_processes(loaded).is_main_process
-    with ExitStack() as stack:
+    with told_by_status(), ExitStack() as stack:
         stop = _StopRequest()
         stack.enter_context(stop.listening())
         sink = Events(*(_listeners(stack, events) if is_main else ()))
@@ -87,9 +88,11 @@ def train_command(
             manifest = run_recipe(loaded, events=sink, stop_requested=stop, fresh=fresh)
         except Interrupted:
             raise typer.Exit(EXIT_INTERRUPTED) from None
-        except HoneError as error:
-            sink.emit("failed", code=error.code, message=str(error))
-            if is_main:
+        except Exception as error:
+            # Whatever it was, a program that follows the events is told; then it goes on its way.
+            with suppress(OSError):
+                sink.emit("failed", code=failure_code(error), message=str(error))
+            if is_main or not isinstance(error, HoneError):
                 raise
             raise typer.Exit(1) from None  # the main process says it
     if manifest is not None and events != "-":

@@ -4,6 +4,10 @@ Every event is one JSON object with `event` (its name) and `time` (Unix seconds)
 `run_started`, `data_loaded`, `settled`, `resumed`, `step`, `evaluated`, `checkpoint_saved`,
 `early_stopped`, `interrupted`, `calibrated`, `scored`, `exported`, `parity`, `variant_left_out`,
 `published`, `failed`.
+
+`step` comes at most twice a second. The `series` of `step`, `evaluated` and `interrupted` has every
+step that no event has told of yet: its number, loss, accuracy (of the batch, before the step), and
+the examples and tokens read so far.
 """
 
 import time

@@ -109,6 +109,8 @@ class _Loop:
         self.saved_step = self.progress.step
         self.last_event = 0.0
         self.examples = 0
+        self.untold: list[tuple[int, float, float, int, int]] = []
+        self.lengths = train.lengths
 
     def announce(self) -> None:
         """Tell what was settled, and where the run goes on."""
@@ -133,8 +135,8 @@ class _Loop:
             for rows in batches[done : done + self.total - self.progress.step]:
                 # Before a step, not after it: an epoch's last step is saved with its evaluation.
                 self._save_or_stop()
-                loss = self._step(rows.tolist())
-                self._tell(loss)
+                loss, accuracy = self._step(rows.tolist())
+                self._tell(loss, accuracy)
             self.row_losses.end_epoch(self._sum_over_processes)
             self._evaluate()
 
@@ -152,45 +154,56 @@ class _Loop:
         summed: FloatRows = self.accelerator.reduce(tensor).cpu().numpy()
         return summed
 
-    def _step(self, rows: list[int]) -> float:
-        """Take one optimizer step on this process's share of the rows; return the loss."""
+    def _step(self, rows: list[int]) -> tuple[float, float]:
+        """Take one optimizer step on this process's share of the rows.
+
+        Return its loss and accuracy, as the model was before the step and with its dropout.
+        """
         mine = rows[self.accelerator.process_index :: self.accelerator.num_processes] or rows[:1]
         for group in self.optimizer.param_groups:
             rate = learning_rate_at(self.progress.step, self.total, self.run)
             group["lr"] = rate * group["rate_factor"]
         whole = float((self.label_weights[self.train.classes[mine]] * self.row_weights[mine]).sum())
         size = math.ceil(len(mine) / self.run.recipe.training.gradient_accumulation)
-        summed = 0.0
+        summed, right = 0.0, 0
         for start in range(0, len(mine), size):
             last = start + size >= len(mine)
             # Processes may have different numbers of parts; they meet at the last one.
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.prepared):
-                summed += self._part_of_step(mine[start : start + size], whole)
+                loss, hits = self._part_of_step(mine[start : start + size], whole)
+                summed, right = summed + loss, right + hits
         self.accelerator.clip_grad_norm_(
             self.prepared.parameters(), self.run.recipe.optimizer.max_gradient_norm
         )
         self.prepared_optimizer.step()
         self.prepared_optimizer.zero_grad()
         self.progress.step += 1
+        self.progress.examples += len(rows)
+        self.progress.tokens += int(self.lengths[rows].sum())
         self.examples += len(rows)
-        return summed
+        return summed, right / len(mine)
 
-    def _part_of_step(self, rows: list[int], whole: float) -> float:
-        """Add the gradient of some rows of a batch that weighs `whole`; return the loss."""
+    def _part_of_step(self, rows: list[int], whole: float) -> tuple[float, int]:
+        """Add the gradient of some rows of a batch that weighs `whole`.
+
+        Return the loss, and how many rows were answered rightly.
+        """
         device = self.accelerator.device
         ids, mask = collate([self.train.texts[i] for i in rows], self.run.pad_id, device)
         if self.run.mask_id is not None:
             share = self.run.recipe.training.token_dropout
             ids = hide_tokens(ids, mask, share=share, mask_id=self.run.mask_id)
         classes = torch.from_numpy(self.train.classes[rows]).to(device)
-        losses = self.criterion(self.prepared(ids, mask).float(), classes)
+        logits = self.prepared(ids, mask).float()
+        losses = self.criterion(logits, classes)
         loss = (losses * torch.from_numpy(self.row_weights[rows]).to(device)).sum() / whole
         self.accelerator.backward(loss)
         self.row_losses.note(np.array(rows), losses.detach().cpu().numpy())
-        return float(loss.item())
+        return float(loss.item()), int((logits.argmax(dim=1) == classes).sum())
 
-    def _tell(self, loss: float) -> None:
-        step, now = self.progress.step, time.monotonic()
+    def _tell(self, loss: float, accuracy: float) -> None:
+        progress, step, now = self.progress, self.progress.step, time.monotonic()
+        self.untold.append((step, loss, accuracy, progress.examples, progress.tokens))
         if step % max(1, self.total // _POINTS_OF_LOSS_CURVE) == 0 or step == self.total:
             self.progress.losses.append((step, loss))
         if now - self.last_event < _SECONDS_BETWEEN_STEP_EVENTS and step != self.total:
@@ -203,10 +216,17 @@ class _Loop:
             total=self.total,
             epoch=self.schedule.epochs_done(step),
             loss=loss,
+            accuracy=accuracy,
+            series=self._series(),
             learning_rate=self.optimizer.param_groups[0]["lr"],
             examples_per_s=speed,
             seconds_left=(self.total - step) * self.run.settled.batch_size / max(speed, 1e-9),
         )
+
+    def _series(self) -> list[tuple[int, float, float, int, int]]:
+        """Return every step that no event has told of yet."""
+        series, self.untold = self.untold, []
+        return series
 
     def _save_or_stop(self) -> None:
         stop = self._anyone_asked_to_stop()
@@ -215,7 +235,7 @@ class _Loop:
             self._save()
         if stop:
             self.accelerator.wait_for_everyone()  # none may end while the checkpoint is written
-            self.run.events.emit("interrupted", step=self.progress.step)
+            self.run.events.emit("interrupted", step=self.progress.step, series=self._series())
             raise Interrupted
 
     def _anyone_asked_to_stop(self) -> bool:
@@ -265,6 +285,7 @@ class _Loop:
             loss=loss,
             kept=kept,
             seconds=seconds,
+            series=self._series(),
         )
         patience = self.run.recipe.training.early_stopping_patience
         if patience and progress.evaluations_without_gain >= patience:

@@ -70,11 +70,11 @@ def _epochs(steps_per_epoch: int) -> float:
 
 def _learning_rate(recipe: Recipe, batch_size: int) -> float:
     """LoRA's few matrices want a rate some five times that of all weights; both grow as √batch."""
-    rate = recipe.optimizer.learning_rate
+    rate, multiplier = recipe.optimizer.learning_rate, recipe.optimizer.learning_rate_multiplier
     if rate != "auto":
-        return rate
+        return rate * multiplier
     reference = 1e-3 if recipe.model.method == "lora" else 2e-4
-    return reference * math.sqrt(batch_size / 32)
+    return reference * math.sqrt(batch_size / 32) * multiplier
 
 
 def _max_tokens(recipe: Recipe, longest: int, token_limit: int) -> int:

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 class Progress:
     """The counters and the history of a run; a checkpoint holds them.
 
-    `step` counts optimizer steps, `seconds` the time spent training, `losses` pairs of step and
-    training loss. `evaluations` has one entry an epoch with step, seconds, accuracy and loss;
-    `kept_step` is the step of the one whose weights were kept.
+    `step` counts optimizer steps, `examples` and `tokens` what they have read, `seconds` the time
+    spent training, `losses` pairs of step and training loss. `evaluations` has one entry an epoch
+    with step, seconds, accuracy and loss; `kept_step` is the step of the one whose weights were
+    kept.
     """
 
     step: int = 0
+    examples: int = 0
+    tokens: int = 0
     seconds: float = 0.0
     best_accuracy: float = 0.0
     best_loss: float = float("inf")

@@ -34,6 +34,7 @@ from hone.training.baseline import BASELINE_TOKENIZER_FILE, build_baseline
 from hone.training.calibration import fit_temperature
 from hone.training.card import RunSummary, card_html, card_markdown
 from hone.training.classifier import TextClassifier, run_over, weights_file
+from hone.training.continuing import WEIGHTS_FILE
 from hone.training.dataset import length_sorted_batches, token_lengths
 from hone.training.export import convert_fp16, export_fp32, quantize_int8
 from hone.training.finetune import Interrupted, Run
@@ -43,7 +44,6 @@ from hone.training.progress import Progress
 
 _LIBRARIES = ("torch", "transformers", "peft", "onnx", "onnxruntime", "onnxscript", "tokenizers")
 _EVALUATION_BATCH = 32
-WEIGHTS_FILE = "weights.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +195,7 @@ def _score(
             softmax(logits, predictor.temperature),
             data.labels,
             positive_label=run.recipe.dataset.positive_label,
+            betas=run.recipe.dataset.betas,
         )
         evaluations[f"{split}:{variant}"] = evaluation
         run.events.emit(

@@ -43,6 +43,8 @@ class ModelGroup(_Group):
 
     base: str = "minilm"
     """A name of the catalogue, a local Hugging Face folder, or `hub:owner/name[@revision]`."""
+    continue_from: str | None = None
+    """A version in the store (`support@3`) of this base, with whose weights to begin."""
     method: Literal["full", "lora"] = "full"
     """All weights, or low-rank matrices on every linear layer (merged before the export)."""
     pooling: Literal["auto", "mean", "cls"] = "auto"
@@ -67,6 +69,8 @@ class OptimizerGroup(_Group):
     """The optimizer."""
     learning_rate: Auto | Annotated[float, Field(gt=0, lt=1)] = "auto"
     """Peak rate; `auto` is 2e-4 (LoRA 1e-3) for a batch of 32, growing with its square root."""
+    learning_rate_multiplier: float = Field(1.0, gt=0, le=1000)
+    """What the rate is multiplied by, also one that `auto` has settled."""
     head_rate_factor: float = Field(5.0, gt=0, le=1000)
     """How much faster the head learns, which begins with no pretraining behind it."""
     weight_decay: float = Field(0.01, ge=0, le=1)
@@ -99,6 +103,8 @@ class DatasetGroup(_Group):
     """Whether rare classes weigh more in the loss."""
     positive_label: str | None = None
     """With two labels: the one that precision, recall and F-beta are about; else the rarer."""
+    betas: list[Annotated[float, Field(gt=0, le=100)]] = Field([0.5, 2.0], max_length=20)
+    """Which F-betas are scored with two labels."""
 
     @model_validator(mode="after")
     def _either_folder_or_files(self) -> Self:

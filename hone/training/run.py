@@ -18,6 +18,7 @@ from hone.training.baseline import token_counter
 from hone.training.bases import obtain_base
 from hone.training.checkpoint import remove_remains
 from hone.training.classifier import build_classifier, merge_lora
+from hone.training.continuing import begin_from, find_earlier
 from hone.training.events import Events
 from hone.training.finetune import Run, fine_tune
 from hone.training.hyperparameters import Hyperparameters, choose_device
@@ -40,6 +41,7 @@ def run_recipe(
     transformers.utils.logging.disable_progress_bar()
     processes = join_processes(recipe)
     base = obtain_base(recipe.model.base)
+    earlier = find_earlier(recipe, base)
     data, settled = load_data(recipe, base)
     _refuse_early(recipe)
     folder = run_folder(recipe, data)
@@ -54,6 +56,8 @@ def run_recipe(
             labels=len(data.labels),
             train_embeddings=recipe.training.train_embeddings,
         )
+        if earlier is not None:
+            begin_from(earlier, model, data.labels)
         tokenizer = data.tokenizer
         run = Run(
             folder, recipe, settled, tokenizer.pad_id, events, stop_requested, tokenizer.mask_id

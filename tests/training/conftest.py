@@ -16,11 +16,11 @@ from hone.models.catalogue import find_base
 from hone.models.manifest import Variant
 from hone.training.classifier import TextClassifier, build_classifier, run_over
 from hone.training.command import train_command
+from hone.training.continuing import WEIGHTS_FILE
 from hone.training.events import read_events
 from hone.training.loading import Data, load_data
 from hone.training.parity import Reference
 from hone.training.progress import Progress
-from hone.training.publishing import WEIGHTS_FILE
 from tests.training.runs import Outcome, Sabotage, Trained, as_it_is, spoil
 from tests.training.tiny import LABELS, Task, make_task
 

@@ -350,3 +350,19 @@ def test_steps_are_told_in_order_and_the_last_one_always(task: Task, tmp_path: P
     assert all(e["examples_per_s"] > 0 and e["seconds_left"] >= 0 for e in steps)
     assert [e["step"] for e in named(loop.events, "evaluated")] == [12, 18]
     assert [step for step, _ in progress.losses] == list(range(1, 19))
+
+
+def test_the_events_have_every_step_with_its_accuracy_and_what_was_read(
+    task: Task, tmp_path: Path
+) -> None:
+    loop = make_loop(task, tmp_path, "training.epochs=1.5")
+    progress = loop.fine_tune()
+    rows = [row for event in loop.events for row in event.get("series", ())]
+    assert [step for step, *_ in rows] == list(range(1, 19))
+    assert all(0 <= accuracy <= 1 for _, _, accuracy, _, _ in rows)
+    assert rows[0][3] == 8
+    assert rows[-1][3:] == (progress.examples, progress.tokens)
+    assert progress.examples == 18 * 8
+    # One and a half times through the data, in whichever order.
+    once = int(loop.data.encoded["train"].lengths.sum())
+    assert once < progress.tokens < 2 * once

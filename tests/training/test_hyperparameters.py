@@ -89,3 +89,10 @@ def test_bf16_is_taken_where_the_processor_has_it(
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: has_bf16)
     assert choose_precision("auto", "cpu") == precision
+
+
+def test_the_multiplier_applies_to_a_settled_rate_and_to_a_given_one() -> None:
+    auto = settled(1000).learning_rate
+    assert settled(1000, optimizer={"learning_rate_multiplier": 2.0}).learning_rate == 2 * auto
+    given = {"learning_rate": 1e-4, "learning_rate_multiplier": 0.5}
+    assert settled(1000, optimizer=given).learning_rate == 5e-5

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from hone.models.names import ModelReference
 from hone.models.registry import Registry
-from hone.training.publishing import WEIGHTS_FILE
+from hone.training.continuing import WEIGHTS_FILE
 from tests.training.processes import hone_train
 from tests.training.runs import Outcome, Trained, make_loop, named, staged, versions
 from tests.training.tiny import STEPS, STEPS_PER_EPOCH, Task

@@ -8,6 +8,7 @@ import orjson
 import typer
 from rich.console import Console
 
+from hone.training.failures import told_by_status
 from hone.training.preparation.prepare import PrepareOptions, prepare
 from hone.training.preparation.problems import Answer, Problem
 from hone.training.preparation.readers import FORMATS
@@ -99,7 +100,8 @@ def prepare_command(  # noqa: PLR0913 - one parameter for each option
         base=base,
         min_per_class=min_per_class,
     )
-    report = _run(options, yes=yes, json=json)
+    with told_by_status():
+        report = _run(options, yes=yes, json=json)
     if json:
         sys.stdout.write(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2).decode() + "\n")
     else:

@@ -1,0 +1,146 @@
+"""One line of a training file: which form it has, what is wrong with it, and what it teaches.
+
+    {"prompt": ..., "completion": ...}
+    {"messages": [...], "tools": [...], "functions": [...], "parallel_tool_calls": ...}
+    {"input": {"messages": [...]}, "preferred_output": [...], "non_preferred_output": [...]}
+
+An earlier name of the last two is accepted: `preferred_completion`, `non_preferred_completion`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+ExampleForm = Literal["prompt/completion", "chat", "preference"]
+
+_ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+_WANTED = (
+    "is none of the known forms: it needs 'prompt' and 'completion', or 'messages', or 'input', "
+    "'preferred_output' and 'non_preferred_output'"
+)
+
+
+def form_of(line: Mapping[str, Any]) -> ExampleForm | None:
+    """Return the form that a line's keys mean."""
+    if "messages" in line:
+        return "chat"
+    if "prompt" in line or "completion" in line:
+        return "prompt/completion"
+    return "preference" if "input" in line else None
+
+
+def problem_of(line: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with a line, as the end of a sentence, or None."""
+    match form_of(line):
+        case "chat":
+            return next(_chat_problems(line), None)
+        case "prompt/completion":
+            return next(_pair_problems(line), None)
+        case "preference":
+            return next(_preference_problems(line), None)
+    return _WANTED
+
+
+def taught_by(line: Mapping[str, Any]) -> str | None:
+    """Return the text that a good line teaches to answer; None where it is not one text."""
+    match form_of(line):
+        case "prompt/completion":
+            return str(line["completion"])
+        case "chat":
+            return text_of(_last_answer(line["messages"]).get("content"))
+    return None
+
+
+def text_of(content: object) -> str | None:
+    """Return a message's text, from one string or from a list of text parts; None for neither."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list) or not content:
+        return None
+    parts = [part.get("text") if isinstance(part, dict) else None for part in content]
+    texts = [part for part in parts if isinstance(part, str)]
+    return "".join(texts) if len(texts) == len(parts) else None
+
+
+def _pair_problems(line: Mapping[str, Any]) -> Iterator[str]:
+    for key in ("prompt", "completion"):
+        if key not in line:
+            yield f"has no '{key}'"
+        elif not isinstance(line[key], str):
+            yield f"has a '{key}' that is not a string"
+    if not str(line.get("completion", "")).strip():
+        yield "has an empty 'completion'"
+
+
+def _chat_problems(line: Mapping[str, Any]) -> Iterator[str]:
+    messages = line["messages"]
+    yield from _message_problems(messages)
+    yield from _tool_problems(line)
+    roles = [message["role"] for message in messages]
+    if "assistant" not in roles:
+        yield "has no message of the assistant to learn from"
+    learned = [i for i, message in enumerate(messages) if _is_learned(message)]
+    if not learned:
+        yield "has weight 0 on every message of the assistant"
+    elif "user" not in roles[: learned[-1]]:
+        yield "has no message of the user before the assistant's"
+
+
+def _message_problems(messages: object) -> Iterator[str]:
+    if not isinstance(messages, list) or not messages:
+        yield "has 'messages' that are not a list with messages"
+        return
+    for number, message in enumerate(messages, 1):
+        if not isinstance(message, dict):
+            yield f"has a message {number} that is not a dictionary"
+            return
+        yield from (f"has a message {number} {wrong}" for wrong in _one_message(message))
+
+
+def _one_message(message: Mapping[str, Any]) -> Iterator[str]:
+    role = message.get("role")
+    if not isinstance(role, str) or role not in _ROLES:
+        yield "without one of the roles " + ", ".join(sorted(_ROLES))
+    calls = message.get("tool_calls") or message.get("function_call")
+    if text_of(message.get("content")) is None and not (role == "assistant" and calls):
+        yield "whose 'content' is not text"
+    if message.get("weight") is None:
+        return
+    weight = message["weight"]
+    if role != "assistant":
+        yield "with a 'weight', which only the assistant's may have"
+    elif isinstance(weight, bool) or weight not in (0, 1):
+        yield "with a 'weight' that is neither 0 nor 1"
+
+
+def _tool_problems(line: Mapping[str, Any]) -> Iterator[str]:
+    for key in ("tools", "functions"):
+        if line.get(key) is not None and not isinstance(line[key], list):
+            yield f"has '{key}' that are not a list"
+    if not isinstance(line.get("parallel_tool_calls", True), bool | None):
+        yield "has 'parallel_tool_calls' that is neither true nor false"
+
+
+def _preference_problems(line: Mapping[str, Any]) -> Iterator[str]:
+    given = line["input"]
+    if not isinstance(given, dict):
+        yield "has an 'input' that is not a dictionary"
+        return
+    yield from _message_problems(given.get("messages"))
+    yield from _tool_problems(given)
+    for name in ("preferred", "non_preferred"):
+        answer = line.get(f"{name}_output", line.get(f"{name}_completion"))
+        if not isinstance(answer, list) or len(answer) != 1:
+            yield f"has no '{name}_output' of exactly one message"
+            return
+        if not isinstance(answer[0], dict) or answer[0].get("role") != "assistant":
+            yield f"has a '{name}_output' that is not the assistant's"
+            return
+        yield from (f"has a '{name}_output' {wrong}" for wrong in _one_message(answer[0]))
+
+
+def _is_learned(message: Mapping[str, Any]) -> bool:
+    return message["role"] == "assistant" and message.get("weight") != 0
+
+
+def _last_answer(messages: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    return next(message for message in reversed(messages) if _is_learned(message))

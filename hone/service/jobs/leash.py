@@ -1,0 +1,37 @@
+"""Ties a program to its parent's life and steps aside for serving, then becomes that program.
+
+    python -m hone.service.jobs.leash PARENT NICE PROGRAM [ARGUMENT]...
+
+When the parent dies, however it dies, the kernel sends the program SIGTERM. That is arranged here
+and not between fork and exec of the parent, where only the simplest calls are safe in a process
+with threads. The kernel's parent is the thread that started us: it must live as long as we may.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+_GONE = 75
+
+
+def tie_to(parent: int) -> bool:
+    """Ask for SIGTERM at the parent's death; False if it is dead already."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+    return os.getppid() == parent
+
+
+def main() -> None:
+    """Run the command of the module's description."""
+    parent, nice, *program = sys.argv[1:]
+    if not tie_to(int(parent)):
+        sys.exit(_GONE)
+    os.nice(int(nice))
+    os.execv(program[0], program)  # noqa: S606 - the runner's own command
+
+
+if __name__ == "__main__":
+    main()

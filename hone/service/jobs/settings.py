@@ -1,0 +1,63 @@
+"""Settings of the runner, and the environment in which its training processes run."""
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from hone.models.layout import usable_cores
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "RAYON_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+)
+
+
+class RunnerSettings(BaseSettings):
+    """What an operator may choose, as `HONE_JOBS_<NAME>`. Times are seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="HONE_JOBS_", extra="ignore", frozen=True)
+
+    at_once: int = Field(1, ge=1, le=64)
+    """How many jobs train at the same time, on all services of one database together."""
+    threads: int | None = Field(None, ge=1, le=1024)
+    """Threads of one training process; by default the cores but one, shared by those at once."""
+    nice: int = Field(10, ge=0, le=19)
+    """How much less than serving a training process is favoured by the kernel."""
+    heartbeat_s: float = Field(1.0, gt=0)
+    """Between two heartbeats: how soon a wish to cancel or pause is heard."""
+    lease_s: float = Field(30.0, gt=0)
+    """After how long without a heartbeat a job is given to another worker."""
+    poll_s: float = Field(0.25, gt=0)
+    """Between two looks at queue and processes."""
+    stop_grace_s: float = Field(20.0, gt=0)
+    """From SIGTERM to SIGKILL for a training process."""
+    most_attempts: int = Field(5, ge=1)
+    """After how many services that died with a job it is failed."""
+    most_kills: int = Field(3, ge=1)
+    """After how many kills of its process without any progress it is failed."""
+    sweep_s: float = Field(60.0, gt=0)
+    """Between two rounds of cleaning up."""
+    licence: str = "unknown"
+    """The licence of the users' data, noted in the bundles."""
+
+    @property
+    def trainer_threads(self) -> int:
+        """How many threads one training process may use: a core is left to serving."""
+        return self.threads or max(1, (usable_cores() - 1) // self.at_once)
+
+
+def trainer_environment(threads: int, scratch: Path) -> dict[str, str]:
+    """Return this process's environment for a training process.
+
+    It gets no setting and no secret of the service, and writes what is temporary into `scratch`,
+    which is on the disk of the state and goes with the job.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HONE_")}
+    capped = dict.fromkeys(_THREAD_VARIABLES, str(threads))
+    libraries = {"TOKENIZERS_PARALLELISM": "false", "ORT_DISABLE_TELEMETRY": "1"}
+    return {**kept, **capped, **libraries, "TMPDIR": str(scratch)}
