@@ -12,7 +12,7 @@ from hone.training.row_schedule import RowSchedule
 _MIN_STEPS = 600
 _MAX_AUTO_EPOCHS = 30
 _MIN_AUTO_EPOCHS = 3
-_ROWS_TO_SPARE = 2000
+_ROWS_TO_SPARE = 4000
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,7 +141,7 @@ class TrainingGroup(_Group):
     """Share of the tokens that a training step hides from the model, drawn anew each time."""
     easy_share: Auto | Annotated[float, Field(ge=0, le=1)] = "auto"
     """Share of the rows, those with the lowest loss, of which half sit out an epoch and half weigh
-    twice (InfoBatch, Qin et al. 2024); `auto` is 0.6 from 2,000 rows on, else 0: every row."""
+    twice (InfoBatch, Qin et al. 2024); `auto` is 0.6 from 4,000 rows on, else 0: every row."""
     train_embeddings: bool = False
     """Whether word embeddings are trained; half of a small base, and of little use."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
