@@ -10,6 +10,10 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
+_HOPELESS = 0.05
+"""How far below the best the share of useful tokens among the padded ones has to be before a
+batch is not grown any more. More texts lessen the overhead, never the padding by much."""
+
 Entry = tuple[int, int, Any]
 """Length in tokens, a number that tells entries of one length apart, and whatever is waiting."""
 
@@ -26,7 +30,8 @@ def choose_batch(
 
     Grown from `first` by the neighbour that leaves the larger share of useful tokens, to at most
     `most_texts` and `batch_tokens` padded tokens (unless it is one text), and then cut back to
-    the size at which the useful tokens were the largest share of what the batch costs.
+    the size at which the useful tokens were the largest share of what the batch costs. Growing
+    ends early when no number of texts could make up for the padding that there is by then.
     """
     low = bisect_left(pool, first)
     high = low + 1
@@ -49,4 +54,6 @@ def choose_batch(
             useful += pool[low][0]
         if max(above, below) > best_share:
             best, best_share = (low, high), max(above, below)
+        elif useful / ((high - low) * pool[high - 1][0]) < best_share - _HOPELESS:
+            break
     return best

@@ -6,7 +6,8 @@ service answers a lone text at once; a busy one fills its batches by itself.
 
 The life of a text: submitted (event loop) -> tokenized (worker) -> in the pool, ordered by
 length -> run in a batch (worker) -> delivered (event loop). Only workers tokenize and run, so
-the event loop never waits for either. One lock guards the queue and is held for microseconds.
+the event loop never waits for either. One lock guards the queue; the longest that it is held is the
+choosing of a batch, some microseconds for each text in it.
 """
 
 import asyncio

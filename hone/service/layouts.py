@@ -27,6 +27,9 @@ from hone.service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+_MEASUREMENT = "2"
+"""Changes when layouts come to be measured in another way: what was remembered is then void."""
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedEngines:
@@ -69,8 +72,6 @@ def _layout(
     candidates = _with_overrides(
         layout_candidates(cores=cores, lengths=lengths, on_gpu=on_gpu), settings
     )
-    if all(isinstance(n, int) for n in (settings.workers, settings.threads, settings.batch_tokens)):
-        return candidates[0]
     path = settings.layouts_folder / f"{_key(bundle, variant, candidates)}.json"
     remembered = _recall(path)
     if remembered is not None and _plain(remembered) in candidates:
@@ -111,6 +112,7 @@ def _with_overrides(candidates: list[SessionLayout], settings: Settings) -> list
 def _key(bundle: Bundle, variant: Variant, candidates: list[SessionLayout]) -> str:
     """Return a name that differs wherever another layout might win."""
     parts = [
+        _MEASUREMENT,
         bundle.manifest.digest,
         variant,
         _processor(),

@@ -123,7 +123,9 @@ def test_a_spoilt_note_is_measured_anew(
     assert measurer.asked == 2
 
 
-def test_with_everything_given_nothing_is_measured(bundle: Bundle, tmp_path: Path) -> None:
+def test_what_is_given_is_not_tried_but_a_batch_has_its_measured_overhead(
+    bundle: Bundle, tmp_path: Path
+) -> None:
     layout = load(bundle, tmp_path / "state", workers=3, threads=2, batch_tokens=50)
-    assert layout == SessionLayout(3, 2, 50)
-    assert not (tmp_path / "state").exists()
+    assert replace(layout, overhead_tokens=0) == SessionLayout(3, 2, 50, overhead_tokens=0)
+    assert layout.overhead_tokens != SessionLayout(3, 2, 50).overhead_tokens
