@@ -98,9 +98,12 @@ def classify(request: ClassifyRequest) -> ClassifyResponse:
 def _add_models(app: FastAPI, pool: ModelPool) -> None:
     @app.get("/v1/models", responses=ERRORS, tags=["models"])
     async def list_models() -> ModelList:
-        """List the models, each at the version that a request without one gets."""
-        bodies = [await _model_body(pool, ModelReference(name)) for name in pool.names()]
-        return ModelList(data=bodies)
+        """List the models, each at the version that a request without one gets.
+
+        One that cannot be described, such as one with a broken manifest, is left out.
+        """
+        bodies = [await _model_body_if_any(pool, name) for name in pool.names()]
+        return ModelList(data=[body for body in bodies if body is not None])
 
     @app.get("/v1/models/{reference:path}", responses=ERRORS, tags=["models"])
     async def get_model(reference: str) -> ModelBody:
@@ -109,6 +112,14 @@ def _add_models(app: FastAPI, pool: ModelPool) -> None:
             return await _model_body(pool, parse_reference(reference))
         except HoneError:
             raise ModelNotFound(f"There is no model {reference[:80]!r}.") from None
+
+
+async def _model_body_if_any(pool: ModelPool, name: str) -> ModelBody | None:
+    """Return a model's body, or None: one that is broken or just removed hides no other."""
+    try:
+        return await _model_body(pool, ModelReference(name))
+    except HoneError:
+        return None
 
 
 async def _model_body(pool: ModelPool, reference: ModelReference) -> ModelBody:

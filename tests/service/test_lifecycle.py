@@ -15,6 +15,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from hone.models.manifest import MANIFEST_FILE
 from hone.models.registry import Registry
 from tests.service.load import press
 from tests.service.running import ROOT, Service, serving, wait_until
@@ -144,6 +145,16 @@ def test_a_corrupt_model_beside_a_good_one_takes_nothing_away(store: Path, tmp_p
         service.classify("card", "good")
     with serving(store, "good", "support", log_folder=tmp_path) as service:
         assert service.get("/readyz").status == 503  # support was asked for by name
+
+
+def test_a_broken_manifest_hides_its_model_alone(store: Path, tmp_path: Path) -> None:
+    publish_tiny(Registry(store), "good")
+    (store / "support" / "1" / MANIFEST_FILE).write_text("{")
+    with serving(store, log_folder=tmp_path) as service:
+        listed = service.get("/v1/models")
+        assert listed.status == 200, listed.body
+        assert [model["id"] for model in listed.json()["data"]] == ["good"]
+        assert service.get("/v1/models/support").status == 404
 
 
 def test_an_empty_store_starts_and_waits_for_a_model(tmp_path: Path) -> None:
