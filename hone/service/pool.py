@@ -9,7 +9,7 @@ is logged once, and is tried again only when its files change or on SIGHUP.
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from hone.models.errors import HoneError, InvalidName, NotFound
@@ -129,13 +129,17 @@ class ModelPool:
         async with self._one_refresh:
             if again:
                 self._refused.clear()
-            seen, removed = await asyncio.to_thread(self._look)
+            in_memory = {model.facts.name for model in self.loaded()}
+            seen, removed = await asyncio.to_thread(self._look, in_memory)
             self._seen = seen
             for model in seen:
                 await self._follow(model)
             for model in removed:
                 logger.info("model removed", extra={"model": model})
-                self._retire(self.current.pop(model))
+                current = self.current.pop(model, None)
+                if current is not None:
+                    self._retire(current)
+            self._drop_unlisted_pins()
             self.started = True
 
     async def close(self, timeout_s: float) -> None:
@@ -148,10 +152,10 @@ class ModelPool:
         self._pinned.clear()
         await asyncio.gather(*self._retiring)
 
-    def _look(self) -> tuple[dict[str, _Sighting], list[str]]:
-        """Read the store: what is there, and which loaded models were removed on purpose."""
+    def _look(self, in_memory: Collection[str]) -> tuple[dict[str, _Sighting], list[str]]:
+        """Read the store: what is there, and which of the loaded models were removed on purpose."""
         seen = dict(self._look_at_each())
-        gone = [model for model in self._seen if model not in seen and model in self.current]
+        gone = [model for model in self._seen if model not in seen and model in in_memory]
         removed = [m for m in gone if (self._registry.store / m / STATE_FILE).is_file()]
         # Otherwise it is the store that is gone, not the model: keep what was known.
         seen |= {model: self._seen[model] for model in gone if model not in removed}
@@ -231,6 +235,16 @@ class ModelPool:
                 self._retire(self._pinned.popitem(last=False)[1])
             self._count()
         return loaded
+
+    def _drop_unlisted_pins(self) -> None:
+        """Retire the pinned versions that were removed, alone or with their model."""
+        listed = {
+            (model, version)
+            for model, sighting in self._seen.items()
+            for version in sighting.listing.versions
+        }
+        for key in [key for key in self._pinned if key not in listed]:
+            self._retire(self._pinned.pop(key))
 
     # Loading and retiring
 

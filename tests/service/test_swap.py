@@ -1,6 +1,7 @@
 """New versions: swapped in under load, or refused with the old one still serving."""
 
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,35 @@ def test_a_removed_model_is_no_longer_served(registry: Registry, tmp_path: Path)
         registry.remove("other", 1)
         wait_until(lambda: service.post({"model": "other", "input": "card"}).status == 404)
         assert serves(service, 1)
+
+
+@pytest.mark.parametrize("removed", [[("support", 1)], [("other", 1), ("other", 2)]])
+def test_a_pinned_version_that_was_removed_leaves_the_memory(
+    registry: Registry, tmp_path: Path, removed: list[tuple[str, int]]
+) -> None:
+    publish_tiny(registry, seed=2)
+    for seed in (1, 2):
+        publish_tiny(registry, "other", seed=seed)
+    with serving(registry.store, log_folder=tmp_path, reload_interval_s=0.1) as service:
+        for name in ("support", "other"):
+            service.classify("card", f"{name}@1")
+        assert service.metrics()["hone_loaded_models", ()] == 4
+        for name, version in removed:
+            registry.remove(name, version)
+        left = 4 - len(removed)
+        wait_until(lambda: service.metrics()["hone_loaded_models", ()] == left, timeout_s=10)
+        assert service.post({"model": f"{removed[0][0]}@1", "input": "card"}).status == 404
+        assert serves(service, 2)
+
+
+def test_a_store_that_vanishes_takes_no_pinned_version(registry: Registry, tmp_path: Path) -> None:
+    version = _publish_broken(registry, "model.fp32.onnx")
+    with serving(registry.store, log_folder=tmp_path, reload_interval_s=0.1) as service:
+        service.classify("card", "support@1")
+        assert service.get("/v1/models/support").json()["version"] == version
+        registry.store.rename(tmp_path / "elsewhere")
+        time.sleep(1)
+        assert service.classify("card", "support@1")["model"] == "support@1"
 
 
 def test_a_store_that_vanishes_stops_nothing(registry: Registry, tmp_path: Path) -> None:
