@@ -1,7 +1,10 @@
 """What the baseline prompt would have cost for one request, in tokens and in dollars."""
 
 import asyncio
-from collections import OrderedDict
+import hashlib
+import itertools
+from bisect import bisect_right
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +13,11 @@ from hone.models.bundle import Bundle
 from hone.models.savings import ESTIMATED, BaselinePrompt, TokenCounter, estimate_tokens
 from hone.models.tokenizer import TextTokenizer
 
-_REMEMBERED = 32
+COUNTED_CHARACTERS = 32_768
+"""How many characters of what one request sends beside its texts are counted by a tokenizer."""
+
+_REMEMBERED = 1024
+"""How many counts are kept for each model; 1,024 take about 200 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,27 +68,56 @@ class SavingsCounter:
 class SentTokens:
     """Counts what clients send beside their texts, in the baseline's tokens.
 
-    It is nearly always the same instruction, so the latest are remembered; another one is counted
-    in a thread, because a tokenizer takes milliseconds for a long one.
+    It is nearly always one of a few instructions, so the counts of the latest are remembered, by
+    their digests. The others are counted in a thread, because a tokenizer takes milliseconds for
+    a long one: one request's at a time, and of each request at most `COUNTED_CHARACTERS`, the
+    shortest first. Beyond that the tokens are estimated from the characters, whatever the
+    baseline's method: such an instruction is no baseline prompt, and costs next to nothing here.
     """
 
     def __init__(self, count: TokenCounter) -> None:
         self._count = count
-        self._known: OrderedDict[str, int] = OrderedDict()
+        self._known: OrderedDict[bytes, int] = OrderedDict()
+        self._counting = asyncio.Lock()
 
     async def total(self, sent: Sequence[str]) -> int:
-        """Return the tokens of all of them."""
-        counts = {text: self._known[text] for text in sent if text in self._known}
-        new = {text for text in sent if text and text not in counts}
-        if new:
-            counts |= await asyncio.to_thread(self._count_each, new)
-            self._known |= counts
-            while len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
-        return sum(counts[text] for text in sent if text)
+        """Return the tokens of all of them. Belongs to the event loop's thread."""
+        times = Counter(text for text in sent if text)
+        counts = self._recall(times)
+        if len(counts) < len(times):
+            async with self._counting:
+                counts = self._recall(times)  # whoever was before us may have counted them
+                new = sorted((text for text in times if text not in counts), key=len)
+                ends = list(itertools.accumulate(map(len, new)))
+                exact = bisect_right(ends, COUNTED_CHARACTERS)
+                counted = await asyncio.to_thread(_count_each, self._count, new[:exact])
+                self._remember(counted)
+                counts |= counted
+                counts |= await asyncio.to_thread(_count_each, estimate_tokens, new[exact:])
+        return sum(counts[text] * often for text, often in times.items())
 
-    def _count_each(self, texts: Iterable[str]) -> dict[str, int]:
-        return {text: self._count(text) for text in texts}
+    def _recall(self, texts: Iterable[str]) -> dict[str, int]:
+        found = {}
+        for text in texts:
+            key = _digest(text) if len(text) <= COUNTED_CHARACTERS else b""
+            if key in self._known:
+                self._known.move_to_end(key)
+                found[text] = self._known[key]
+        return found
+
+    def _remember(self, counts: Mapping[str, int]) -> None:
+        for text, count in counts.items():
+            self._known[_digest(text)] = count
+        while len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def _count_each(count: TokenCounter, texts: Sequence[str]) -> dict[str, int]:
+    return {text: count(text) for text in texts}
 
 
 def savings_counter(bundle: Bundle, prices: Mapping[str, Price]) -> SavingsCounter | None:
