@@ -52,7 +52,7 @@ class TextTokenizer:
             raise InvalidInput(f"max_tokens={max_tokens} leaves no room for any text")
         self.max_tokens = max_tokens
         self.long_texts = long_texts
-        self.pad_id = _first_id(tokenizer, _PAD_TOKENS)
+        self.pad_id = _first_id(tokenizer, _PAD_TOKENS) or 0
         self.mask_id = _first_id(tokenizer, _MASK_TOKENS)
 
     @classmethod
@@ -131,7 +131,7 @@ _PAD_TOKENS = ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>", "</s>")
 _MASK_TOKENS = ("[MASK]", "<mask>", "[UNK]", "<unk>")
 
 
-def _first_id(tokenizer: Tokenizer, names: Sequence[str]) -> int:
-    """Return the id of the first of these tokens that the tokenizer has, else 0."""
+def _first_id(tokenizer: Tokenizer, names: Sequence[str]) -> int | None:
+    """Return the id of the first of these tokens that the tokenizer has, None if it has none."""
     found = (tokenizer.token_to_id(name) for name in names)
-    return next((int(token) for token in found if token is not None), 0)
+    return next((int(token) for token in found if token is not None), None)

@@ -190,3 +190,10 @@ def test_minilm_gives_the_ids_that_transformers_gives() -> None:
     ids, mask = ours.pad(encoded)
     assert (ids == padded["input_ids"]).all()
     assert (mask == padded["attention_mask"]).all()
+
+
+def test_without_a_mask_or_an_unknown_token_there_is_none_to_hide_with() -> None:
+    assert TextTokenizer(byte_level(), max_tokens=9).mask_id is None
+    assert TextTokenizer(bert_like(), max_tokens=9).mask_id == 1
+    # Padding is masked away, so that any id does.
+    assert isinstance(TextTokenizer(byte_level(), max_tokens=9).pad_id, int)
