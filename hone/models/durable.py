@@ -1,6 +1,7 @@
 """File operations that survive a power cut: every write is on disk before the next step."""
 
 import os
+import secrets
 from pathlib import Path
 
 
@@ -40,9 +41,12 @@ def rename(source: Path, target: Path) -> None:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file's content: readers see the old bytes or the new ones, never a part."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    # Drawn, and opened only if it is new: containers that share a folder share their process ids.
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
+    file = beside.open("xb")
     try:
-        beside.write_bytes(content)
+        with file:
+            file.write(content)
         fsync_file(beside)
         rename(beside, path)
     except OSError:

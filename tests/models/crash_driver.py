@@ -193,7 +193,7 @@ def leftovers(store: Path) -> Iterator[str]:
     for name in (".staging", ".trash"):
         yield from (str(path) for path in (store / name).glob("[!.]*"))
     for path in (store / MODEL).iterdir():
-        if not re.fullmatch(r"[0-9]+|state\.json|\.lock|\.state\.json\.[0-9]+\.new", path.name):
+        if not re.fullmatch(r"[0-9]+|state\.json|\.lock|\.state\.json\.[0-9a-f]+\.new", path.name):
             yield str(path)
 
 

@@ -92,6 +92,35 @@ def test_a_failed_write_keeps_the_old_content_and_leaves_nothing_else(
     assert [entry.name for entry in tmp_path.iterdir()] == ["file.json"]
 
 
+def test_two_writers_with_one_process_id_do_not_share_a_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two containers with one store may both be process 1."""
+    path = tmp_path / "file.json"
+    fsync_file, second = durable.fsync_file, [b"the second writer's"]
+
+    def write_between(beside: Path) -> None:
+        if second:
+            durable.write_atomically(path, second.pop())
+        fsync_file(beside)
+
+    monkeypatch.setattr(durable, "fsync_file", write_between)
+    durable.write_atomically(path, b"the first writer's")
+    assert path.read_bytes() == b"the first writer's"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file.json"]
+
+
+def test_a_name_that_is_taken_is_neither_written_nor_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secrets.token_hex", lambda _: "0")
+    taken = tmp_path / ".file.json.0.new"
+    taken.write_bytes(b"another's")
+    with pytest.raises(FileExistsError):
+        durable.write_atomically(tmp_path / "file.json", b"ours")
+    assert taken.read_bytes() == b"another's"
+
+
 def test_folders_are_made_once(tmp_path: Path) -> None:
     durable.make_folder(tmp_path / "a" / "b")
     durable.make_folder(tmp_path / "a" / "b")
