@@ -19,8 +19,6 @@ MANIFEST_FILE = "manifest.json"
 TOKENIZER_FILE = "tokenizer.json"
 CARD_FILE = "card.md"
 
-_LATER = frozenset({"prompt_form"})
-
 Variant = Literal["fp32", "int8", "fp16"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -46,7 +44,11 @@ class Limits(_Record):
 
 
 class BaseModelRecord(_Record):
-    """The pretrained model that was fine-tuned; `revision` is the SHA-256 of its weights."""
+    """The pretrained model that was fine-tuned.
+
+    `revision` is the SHA-256 of its weights' bytes, of all shards one after another in the order
+    of their index.
+    """
 
     id: str
     licence: str
@@ -151,18 +153,23 @@ class Manifest(ManifestBody):
 
     def to_bytes(self) -> bytes:
         """Return the one canonical form in which a manifest may stand on disk."""
-        return _dump(_content(self))
+        return _dump(self.model_dump(mode="json"))
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
         """Read a manifest; BundleCorrupt unless it is canonical, valid and has its own digest.
 
         Because the bytes must be the canonical form of what they say, and what they say must
-        hash to `digest`, a flipped byte anywhere in the file is noticed.
+        hash to `digest`, a flipped byte anywhere in the file is noticed. Both are asked of the
+        JSON as it stands, not of these classes: fields that came later have their defaults, and
+        a manifest from before them stays whole.
         """
         try:
-            manifest = cls.model_validate(orjson.loads(content))
-            unchanged = manifest.to_bytes() == content and manifest.digest == digest_of(manifest)
+            stated = orjson.loads(content)
+            canonical = _dump(stated) == content
+            manifest = cls.model_validate_json(content, strict=True)
+            del stated["digest"]
+            unchanged = canonical and manifest.digest == sha256_of_json(stated)
         except (ValueError, TypeError):  # no JSON, no manifest, or one that cannot be JSON again
             raise BundleCorrupt(f"{MANIFEST_FILE} is not a valid manifest") from None
         if not unchanged:
@@ -171,19 +178,8 @@ class Manifest(ManifestBody):
 
 
 def digest_of(manifest: Manifest) -> str:
-    """Return the SHA-256 of the manifest's canonical JSON without `digest`."""
-    content = _content(manifest)
-    del content["digest"]
-    return sha256_of_json(content)
-
-
-def _content(manifest: Manifest) -> dict[str, Any]:
-    """Return the manifest as JSON values, without the later fields that it does not use.
-
-    Left out and not null, so that a manifest from before a field came keeps its bytes and digest.
-    """
-    content = manifest.model_dump(mode="json")
-    return {name: value for name, value in content.items() if name not in _LATER or value}
+    """Return the SHA-256 of the manifest's canonical JSON without `digest`, as written today."""
+    return sha256_of_json(manifest.model_dump(mode="json", exclude={"digest"}))
 
 
 def sha256_of_json(content: Any) -> str:  # noqa: ANN401 - any JSON

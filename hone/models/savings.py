@@ -30,7 +30,9 @@ class BaselineExample(BaseModel):
 class BaselinePrompt(BaseModel):
     """The prompt whose tokens are being saved.
 
-    `static_tokens` counts everything but the input; `output_tokens` is the mean length of a
+    `static_tokens` counts everything but the input, which is `render("")`; `separator` is set
+    where the training data's own prompts are known: they had the instruction before the input,
+    on a line of its own, and the separator after it; `output_tokens` is the mean length of a
     label; `method` says how both were counted (`exact:NAME` or `estimated:characters`).
     `price_model` names the hosted model for prices, in LiteLLM's keys.
     """
@@ -43,9 +45,12 @@ class BaselinePrompt(BaseModel):
     method: str
     tokenizer_file: str | None = None
     price_model: str | None = None
+    separator: str | None = None
 
     def render(self, text: str) -> str:
         """Return the whole prompt for one input."""
+        if self.separator is not None:
+            return f"{self.instruction}\n{text}{self.separator}"
         return render_prompt(self.instruction, self.examples, text)
 
 

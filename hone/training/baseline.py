@@ -15,7 +15,6 @@ from hone.models.savings import (
     default_examples,
     default_instruction,
     estimate_tokens,
-    render_prompt,
 )
 from hone.training.recipe import BaselineGroup
 
@@ -38,18 +37,19 @@ def build_baseline(
     known = shared and "examples" not in group.model_fields_set
     examples = default_examples(train, labels, 0 if known else group.examples)
     count, method = token_counter(group)
-    beside = shared + form.separator if form and known else render_prompt(instruction, examples, "")
     # A completion's label costs output tokens as well; its mean over the training labels.
     output = float(np.mean([count(row.label) for row in train]))
-    return BaselinePrompt(
+    prompt = BaselinePrompt(
         instruction=instruction,
         examples=examples,
-        static_tokens=count(beside),
+        static_tokens=0,
         output_tokens=output,
         method=method,
         tokenizer_file=BASELINE_TOKENIZER_FILE if group.tokenizer else None,
         price_model=group.price_model,
+        separator=form.separator if form and known else None,
     )
+    return prompt.model_copy(update={"static_tokens": count(prompt.render(""))})
 
 
 def token_counter(group: BaselineGroup) -> tuple[TokenCounter, str]:

@@ -1,6 +1,7 @@
 """A manifest is canonical, complete and its own witness."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -19,6 +20,12 @@ from hone.models.manifest import (
     sha256_of_json,
 )
 from tests.models.bodies import MODEL_FILE, make_body
+
+OLD = Path(__file__).parent / "manifests" / "first.json"
+"""As it was written before manifests had `prompt_form` and baselines a `separator`."""
+
+BASELINE = {"instruction": "a", "static_tokens": 1, "output_tokens": 1.0, "method": "b"}
+CANONICAL = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2
 
 json_values = st.recursive(
     st.none()
@@ -103,6 +110,35 @@ def test_a_hostile_manifest_is_refused_with_our_own_error(old: bytes, new: bytes
     assert old in GOOD
     with pytest.raises(BundleCorrupt):
         Manifest.from_bytes(GOOD.replace(old, new, 1))
+
+
+def test_a_manifest_from_before_fields_that_came_later_is_whole() -> None:
+    old = OLD.read_bytes()
+    for later in (b'"prompt_form"', b'"separator"'):
+        assert later in make_manifest(baseline=BASELINE).to_bytes()
+        assert later not in old
+    manifest = Manifest.from_bytes(old)
+    assert manifest.prompt_form is None
+    assert manifest.baseline is not None
+    assert manifest.baseline.separator is None
+    assert manifest.parity["fp32"].passed
+
+
+@pytest.mark.parametrize("place", range(0, 2400, 97))
+def test_an_old_manifest_with_a_flipped_bit_is_refused(place: int) -> None:
+    content = bytearray(OLD.read_bytes())
+    content[place % len(content)] ^= 1
+    with pytest.raises(BundleCorrupt):
+        Manifest.from_bytes(bytes(content))
+
+
+@pytest.mark.parametrize(("field", "value"), [("version", "1"), ("version", 1.0), ("labels", {})])
+def test_a_right_digest_does_not_excuse_another_type(field: str, value: object) -> None:
+    stated = {**orjson.loads(GOOD), field: value}
+    del stated["digest"]
+    stated["digest"] = sha256_of_json(stated)
+    with pytest.raises(BundleCorrupt):
+        Manifest.from_bytes(orjson.dumps(stated, option=CANONICAL) + b"\n")
 
 
 def test_a_right_digest_does_not_excuse_another_form() -> None:

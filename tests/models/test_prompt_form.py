@@ -141,7 +141,5 @@ def test_a_form_survives_in_a_manifest(form: PromptForm) -> None:
         Manifest.from_bytes(manifest.to_bytes().replace(b'"stop": "', b'"stop": "x'))
 
 
-def test_a_manifest_without_a_form_has_the_bytes_it_had_before_there_were_forms() -> None:
-    content = make_manifest().to_bytes()
-    assert b"prompt_form" not in content
-    assert Manifest.from_bytes(content).prompt_form is None
+def test_a_manifest_may_have_no_form() -> None:
+    assert Manifest.from_bytes(make_manifest().to_bytes()).prompt_form is None

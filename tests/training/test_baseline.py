@@ -9,7 +9,7 @@ from hone.models.errors import InvalidInput
 from hone.models.examples import Example, sha256_of_file
 from hone.models.manifest import Variant
 from hone.models.names import ModelReference
-from hone.models.prompt_form import PromptForm
+from hone.models.prompt_form import PromptForm, Turn
 from hone.models.registry import Registry
 from hone.models.savings import ESTIMATED, estimate_tokens
 from hone.training.baseline import build_baseline
@@ -81,7 +81,15 @@ def test_the_instruction_that_the_data_shared_is_the_baseline_prompt() -> None:
     found = build_baseline(group(), TRAIN, list(LABELS), SHARED)
     assert found.instruction == "Sort the message."
     assert found.examples == []
-    assert found.static_tokens == estimate_tokens("Sort the message. ->")
+    assert found.render("It broke") == "Sort the message.\nIt broke ->"
+    assert found.static_tokens == estimate_tokens(found.render(""))
+
+
+def test_a_chats_shared_turns_are_the_baseline_prompt() -> None:
+    chat = PromptForm(kind="chat", system="Sort.", opening=(Turn("user", "Hi"),))
+    found = build_baseline(group(), TRAIN, list(LABELS), chat)
+    assert found.render("It broke") == "system: Sort.\nuser: Hi\nIt broke"
+    assert found.static_tokens == estimate_tokens(found.render(""))
 
 
 def test_the_recipe_goes_before_what_the_data_shared() -> None:
