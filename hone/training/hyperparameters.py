@@ -11,7 +11,7 @@ from hone.training.row_schedule import RowSchedule
 
 _MIN_STEPS = 600
 _MAX_AUTO_EPOCHS = 30
-_MIN_AUTO_EPOCHS = 3
+_MIN_AUTO_EPOCHS = 8
 _ROWS_TO_SPARE = 4000
 
 
@@ -63,8 +63,8 @@ def _batch_size(rows: int) -> int:
 
 
 def _epochs(steps_per_epoch: int) -> float:
-    """At least 600 steps, 3 to 30 epochs; early stopping ends a run that no longer gains."""
-    wanted = max(8, math.ceil(_MIN_STEPS / steps_per_epoch))
+    """At least 600 steps, 8 to 30 epochs; early stopping ends a run that no longer gains."""
+    wanted = math.ceil(_MIN_STEPS / steps_per_epoch)
     return float(min(_MAX_AUTO_EPOCHS, max(_MIN_AUTO_EPOCHS, wanted)))
 
 

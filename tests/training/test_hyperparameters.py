@@ -24,10 +24,10 @@ def settled(rows: int, longest: int = 20, limit: int = 512, **groups: object) ->
 @given(rows=st.integers(2, 10**6))
 def test_small_data_gets_enough_steps_and_large_data_no_more_than_a_few_epochs(rows: int) -> None:
     found = settled(rows)
-    assert 3 <= found.epochs <= 30
+    assert 8 <= found.epochs <= 30
     assert found.schedule(rows).total_steps >= min(600, 30 * -(-rows // found.batch_size))
     if rows > 10_000:
-        assert found.epochs == 10
+        assert found.epochs == 8
 
 
 @given(rows=st.integers(2, 10**6), longest=st.integers(1, 10_000), limit=st.integers(4, 8192))
