@@ -89,7 +89,10 @@ class Calibration(_Record):
 
 
 class ParityRecord(_Record):
-    """How an exported variant's answers compare with the trained model's, on validation rows."""
+    """How an exported variant's answers compare with the trained model's, on validation rows.
+
+    `device` is where the exported one ran, `cpu` or `cuda`.
+    """
 
     passed: bool
     rows: int
@@ -102,6 +105,7 @@ class ParityRecord(_Record):
     alone_and_in_batch_difference: float
     alone_and_in_batch_equal: float
     reasons: list[str] = []
+    device: str = "cpu"
 
 
 class TokenLengths(_Record):

@@ -60,6 +60,7 @@ def softmax(logits: npt.NDArray[np.floating], temperature: float = 1.0) -> Float
 def choose_variant(bundle: Bundle, wanted: Variant | None, device: Device) -> Variant:
     """Return the variant to load: the one asked for, else the fastest that passed for the device.
 
+    On a GPU fp16 is passed over where it was judged on a CPU alone, whose arithmetic is another.
     InvalidInput when the bundle does not hold the one asked for.
     """
     present = bundle.manifest.variants
@@ -68,8 +69,11 @@ def choose_variant(bundle: Bundle, wanted: Variant | None, device: Device) -> Va
             why = bundle.manifest.left_out.get(wanted, "it was not exported")
             raise InvalidInput(f"the bundle has no {wanted} variant: {why}")
         return wanted
-    on_gpu = choose_device(device) == "cuda"
-    order: tuple[Variant, ...] = ("fp16", "fp32", "int8") if on_gpu else ("int8", "fp32", "fp16")
+    order: tuple[Variant, ...] = ("int8", "fp32", "fp16")
+    if choose_device(device) == "cuda":
+        judged = bundle.manifest.parity.get("fp16")
+        on_gpu = judged is not None and judged.device == "cuda"
+        order = ("fp16", "fp32", "int8") if on_gpu else ("fp32", "fp16", "int8")
     return next(variant for variant in order if variant in present)
 
 

@@ -97,6 +97,7 @@ def check_parity(predictor: Predictor, reference: Reference, bounds: Bounds) -> 
         accuracy_change_high=change.high,
         alone_and_in_batch_difference=alone_difference,
         alone_and_in_batch_equal=alone_equal,
+        device=predictor.engine.device,
     )
     reasons = _reasons(record, bounds, same_labels=predictor.labels == reference.labels)
     return record.model_copy(update={"passed": not reasons, "reasons": reasons})

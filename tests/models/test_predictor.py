@@ -2,6 +2,7 @@
 
 import random
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,25 @@ from hypothesis.extra import numpy as arrays
 from hone.models.bundle import Bundle, open_bundle
 from hone.models.engines import FakeEngine
 from hone.models.errors import BundleCorrupt, InvalidInput
-from hone.models.manifest import Variant
+from hone.models.manifest import ParityRecord, Variant
 from hone.models.predictor import Predictor, choose_variant, load_predictor, softmax
 from hone.models.registry import Registry
 from hone.models.tokenizer import TextTokenizer
 from tests.models.bodies import publish
 from tests.models.test_tokenizer import bert_like
+
+PARITY = {
+    "passed": True,
+    "rows": 60,
+    "equal_predictions": 1.0,
+    "largest_logit_difference": 0.0,
+    "accuracy_trained": 0.9,
+    "accuracy_exported": 0.9,
+    "accuracy_change_low": 0.0,
+    "accuracy_change_high": 0.0,
+    "alone_and_in_batch_difference": 0.0,
+    "alone_and_in_batch_equal": 1.0,
+}
 
 logit_rows = arrays.arrays(
     np.float32,
@@ -108,6 +122,18 @@ def test_on_a_cpu_the_fastest_variant_is_chosen(
     tmp_path: Path, variants: tuple[Variant, ...], chosen: Variant
 ) -> None:
     assert choose_variant(bundle_with(tmp_path, *variants), None, "cpu") == chosen
+
+
+@pytest.mark.parametrize(("judged_on", "chosen"), [("cuda", "fp16"), ("cpu", "fp32")])
+def test_on_a_gpu_fp16_is_chosen_only_if_it_was_judged_on_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, judged_on: str, chosen: Variant
+) -> None:
+    monkeypatch.setattr("hone.models.predictor.choose_device", lambda _: "cuda")
+    bundle = bundle_with(tmp_path, "int8", "fp32", "fp16")
+    record = ParityRecord.model_validate({**PARITY, "device": judged_on})
+    manifest = bundle.manifest.model_copy(update={"parity": {"fp16": record}})
+    assert choose_variant(replace(bundle, manifest=manifest), None, "auto") == chosen
+    assert choose_variant(bundle, None, "auto") == "fp32"  # not judged at all
 
 
 def test_the_variant_asked_for_is_taken_or_its_absence_explained(tmp_path: Path) -> None:
