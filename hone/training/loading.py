@@ -17,6 +17,8 @@ from hone.training.hyperparameters import Hyperparameters, settle
 from hone.training.preparation.report import REPORT_NAME
 from hone.training.recipe import Recipe
 
+_TEXTS_MEASURED_TOGETHER = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class Data:
@@ -47,11 +49,10 @@ def load_data(recipe: Recipe, base: Base) -> tuple[Data, Hyperparameters]:
     limit = token_limit(base)
     policy = recipe.dataset.long_texts
     measuring = TextTokenizer.from_file(base.folder / TOKENIZER_FILE, max_tokens=2**31)
-    lengths = [len(t.ids) for t in measuring.encode([row.text for row in examples["train"]])]
     settled = settle(
         recipe,
         rows=len(examples["train"]),
-        longest=max(lengths),
+        longest=_longest(examples["train"], measuring),
         token_limit=limit,
     )
     tokenizer = TextTokenizer.from_file(
@@ -68,6 +69,14 @@ def load_data(recipe: Recipe, base: Base) -> tuple[Data, Hyperparameters]:
     }
     form = None if recipe.dataset.path is None else read_prompt_form(Path(recipe.dataset.path))
     return Data(examples, encoded, labels, tokenizer, records, form), settled
+
+
+def _longest(rows: list[Example], tokenizer: TextTokenizer) -> int:
+    """Return the tokens of the longest text, in pieces so that uncut ids are never all held."""
+    starts = range(0, len(rows), _TEXTS_MEASURED_TOGETHER)
+    pieces = (rows[start : start + _TEXTS_MEASURED_TOGETHER] for start in starts)
+    texts = (text for rows in pieces for text in tokenizer.encode([row.text for row in rows]))
+    return max(len(text.ids) for text in texts)
 
 
 def read_prompt_form(folder: Path) -> PromptForm | None:
