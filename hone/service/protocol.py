@@ -6,8 +6,9 @@ others. An ASGI middleware cannot help, it runs once the request is there. So he
 
 - a head of more than `max_header_bytes` is refused before the parser has seen more than that;
 - what is neither head nor body (chunk sizes, trailers) may not outweigh the body;
-- a head must be there in `header_timeout_s`, a whole request in `request_timeout_s`, and an
-  answer must be read in that time; one sweep a second ends what is late;
+- a head must be there in `header_timeout_s`, a whole request in `request_timeout_s`, and what is
+  written of an answer must be read in that time, however steadily it trickles; one sweep a second
+  ends what is late;
 - a connection above `max_connections` gets a 503 with Retry-After and is closed;
 - head and body of an answer leave in one write, not in two;
 - protocol errors are answered in the one error body;
@@ -75,6 +76,7 @@ class _JoinedWrites:
         self._transport = transport
         self._loop = loop
         self._parts: list[bytes] = []
+        self.written_bytes = 0
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the transport has
         return getattr(self._transport, name)
@@ -98,7 +100,29 @@ class _JoinedWrites:
         """Write now."""
         parts, self._parts = self._parts, []
         if parts and not self._transport.is_closing():
-            self._transport.write(b"".join(parts))
+            joined = b"".join(parts)
+            self.written_bytes += len(joined)
+            self._transport.write(joined)
+
+
+@dataclass
+class _Unread:
+    """How long a client has owed the reading of what was written to it.
+
+    All that is unsent at one sweep is owed from then on, and the debt is over when all of that has
+    gone. So a trickle does not put it off, while a client that keeps up is never late, even if
+    its next answer always comes before the last one has gone.
+    """
+
+    since: float = 0.0
+    until_bytes: int = 0
+    """The position in all that was ever written at which what is owed ends."""
+
+    def seconds(self, now: float, written: int, unsent: int) -> float:
+        """Return the age of the debt; `written` counts all bytes, `unsent` those not yet gone."""
+        if written - unsent >= self.until_bytes:
+            self.since, self.until_bytes = now, written
+        return now - self.since
 
 
 class HoneProtocol(HttpToolsProtocol):
@@ -124,8 +148,7 @@ class HoneProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._framing_bytes = 0
         self._waiting_since: float | None = None
-        self._unsent_since: float | None = None
-        self._unsent_bytes = 0
+        self._unread = _Unread()
 
     # Connections
 
@@ -243,12 +266,10 @@ class HoneProtocol(HttpToolsProtocol):
             self._refuse(408, reason="request_timeout")
 
     def _check_unsent(self, now: float) -> None:
+        written = self.transport.written_bytes  # type: ignore[attr-defined]
         unsent = self.transport.get_write_buffer_size()
-        if not unsent or unsent < self._unsent_bytes or self._unsent_since is None:
-            self._unsent_since = now if unsent else None
-        elif now - self._unsent_since > self._rules.request_timeout_s:
+        if self._unread.seconds(now, written, unsent) > self._rules.request_timeout_s:
             self.transport.abort()
-        self._unsent_bytes = unsent
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP; uvicorn calls this."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hone.service.protocol import _Unread
 from tests.service.running import Service, exchange, read_answer, serving, wait_until
 
 HEAD = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -247,6 +248,14 @@ def test_an_answer_that_nobody_reads_is_given_up(tmp_path: Path) -> None:
             connection.close()
             sender.join(10)
         assert service.get("/livez").status == 200
+
+
+def test_a_trickle_does_not_put_off_the_end_of_an_answer() -> None:
+    """A debt of 100 bytes: read as fast as more comes, or byte by byte."""
+    keeps_up, trickles = _Unread(), _Unread()
+    assert max(keeps_up.seconds(now, 100 * now, 100) for now in range(1, 60)) == 0
+    assert [trickles.seconds(now, 100, 100 - now) for now in range(1, 60)] == list(range(59))
+    assert trickles.seconds(60, 100, 0) == 0
 
 
 def test_a_client_that_leaves_frees_its_place(tmp_path: Path) -> None:
