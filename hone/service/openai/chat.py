@@ -140,7 +140,7 @@ def read_chat_completion(body: bytes, settings: Settings, scope: Scope) -> ChatQ
 def _shown(fields: Fields) -> int | None:
     """Return how many labels to show with log-probabilities, None for no log-probabilities."""
     wanted = fields.flag("logprobs")
-    shown = fields.whole("top_logprobs", -1, low=-1, high=MOST_LOGPROBS)
-    if shown >= 0 and not wanted:
+    shown = fields.whole_if_any("top_logprobs", low=0, high=MOST_LOGPROBS)
+    if shown is not None and not wanted:
         raise fields.wrong("top_logprobs", "is only for 'logprobs': true")
-    return max(0, shown) if wanted else None
+    return shown or 0 if wanted else None

@@ -126,14 +126,12 @@ def read_completion(body: bytes, settings: Settings, scope: Scope) -> Completion
     check_choices(sampling.n, len(prompts), settings.max_items)
     if fields.whole("best_of", sampling.n, low=1, high=MOST_CHOICES) < sampling.n:
         raise fields.wrong("best_of", "must not be less than 'n'")
-    logprobs = fields.whole("logprobs", -1, low=-1, high=MOST_LOGPROBS)
+    logprobs = fields.whole_if_any("logprobs", low=0, high=MOST_LOGPROBS)
     says_label = fields.whole("max_tokens", DEFAULT_MAX_TOKENS, low=0, high=MOST_TOKENS) > 0
     echo = _echo(fields, prompts, sampling, settings)
     fields.none_of(["suffix"])
     fields.end()
-    return CompletionQuestion(
-        model, prompts, places, sampling, None if logprobs < 0 else logprobs, echo, says_label
-    )
+    return CompletionQuestion(model, prompts, places, sampling, logprobs, echo, says_label)
 
 
 def _model(fields: Fields, engine: str | None) -> str:

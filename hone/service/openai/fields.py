@@ -30,8 +30,15 @@ class Fields:
         return value
 
     def whole(self, name: str, default: int, *, low: int, high: int) -> int:
-        """Return a whole number within bounds."""
-        value = self._left.pop(name, default)
+        """Return a whole number within bounds, `default` if there is none."""
+        value = self.whole_if_any(name, low=low, high=high)
+        return default if value is None else value
+
+    def whole_if_any(self, name: str, *, low: int, high: int) -> int | None:
+        """Return a whole number within bounds, None if there is none."""
+        value = self._left.pop(name, None)
+        if value is None:
+            return None
         if type(value) is not int or not low <= value <= high:
             raise self.wrong(name, f"must be a whole number from {low} to {high}")
         return value

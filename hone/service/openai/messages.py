@@ -80,7 +80,7 @@ class _Reader:
             kind = part.get("type") if type(part) is dict else None
             if type(kind) is str and kind not in self._parts:
                 raise fields.wrong("content", "may hold text only", "unsupported_content")
-            text = part.get("text") if kind is not None else None
+            text = part.get("text") if type(kind) is str else None
             if type(text) is not str:
                 raise fields.wrong("content", "must be a string or a list of text parts")
             texts.append(text)

@@ -1,14 +1,20 @@
 """The completion and decision bodies as /openapi.json describes them; tests hold answers to them.
 
-Only what a classifier takes stands here; the rest of the API's fields is refused by name.
+Every field that a classifier takes stands here, also those that it takes only when they ask for
+nothing; the rest of the API's fields is refused by name.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from hone.service.schemas import Body, SavingsBody
 
+EmptyList = Annotated[list[Any], Field(max_length=0)]
+EmptyObject = Annotated[dict[str, Any], Field(max_length=0)]
+
+_NOT_SUPPORTED = "Not supported: may be null or empty."
+_NOT_READ = "Taken and not read."
 _TEMPERATURE = "Checked, and without effect: the answer is the most probable label."
 
 
@@ -30,6 +36,7 @@ class _Sampled(Body):
     frequency_penalty: float | None = Field(None, ge=-2, le=2, description="Without effect.")
     seed: int | None = Field(None, description="Without effect.")
     user: str | None = None
+    logit_bias: EmptyObject | None = Field(None, description=_NOT_SUPPORTED)
 
 
 class CompletionRequest(_Sampled):
@@ -41,6 +48,7 @@ class CompletionRequest(_Sampled):
     echo: bool | None = None
     best_of: int | None = Field(None, ge=1, le=128, description="Not below `n`; no effect else.")
     max_tokens: int | None = Field(None, ge=0, description="A label is one token.")
+    suffix: Literal[""] | None = Field(None, description=_NOT_SUPPORTED)
 
 
 class LegacyLogprobs(Body):
@@ -86,8 +94,9 @@ class CompletionResponse(_Answered):
 
 
 class TextPart(Body):
-    """A part of a message."""
+    """A part of a message; further fields of it are not read."""
 
+    model_config = ConfigDict(extra="ignore")
     type: Literal["text"]
     text: str
 
@@ -96,8 +105,18 @@ class ChatMessage(Body):
     """A message; an answer of this API may be sent back as it is."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart] | None
+    content: str | list[TextPart] | None = Field(
+        None, description="Only an assistant's may be absent."
+    )
+    type: Literal["message"] | None = None
     name: str | None = None
+    annotations: Any = Field(None, description=_NOT_READ)
+    phase: Any = Field(None, description=_NOT_READ)
+    audio: EmptyObject | None = Field(None, description=_NOT_SUPPORTED)
+    function_call: EmptyObject | None = Field(None, description=_NOT_SUPPORTED)
+    refusal: Literal[""] | None = Field(None, description=_NOT_SUPPORTED)
+    tool_call_id: Literal[""] | None = Field(None, description=_NOT_SUPPORTED)
+    tool_calls: EmptyList | None = Field(None, description=_NOT_SUPPORTED)
 
 
 class ChatRequest(_Sampled):
@@ -109,9 +128,25 @@ class ChatRequest(_Sampled):
     top_logprobs: int | None = Field(None, ge=0, le=20)
     max_tokens: int | None = Field(None, ge=1, description="A label is one token.")
     max_completion_tokens: int | None = Field(None, ge=1)
+    modalities: list[Literal["text"]] | None = Field(None, min_length=1, max_length=1)
+    reasoning_effort: Literal["none"] | None = None
     response_format: dict[Literal["type"], Literal["text"]] | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
+    service_tier: Literal["auto", "default"] | None = None
+    tool_choice: Literal["none"] | None = None
+    verbosity: Literal["medium"] | None = None
+    safety_identifier: str | None = Field(None, description="Without effect.")
+    prompt_cache_key: str | None = Field(None, description="Without effect.")
+    prompt_cache_retention: str | None = Field(None, description="Without effect.")
+    audio: EmptyObject | None = Field(None, description=_NOT_SUPPORTED)
+    function_call: EmptyObject | None = Field(None, description=_NOT_SUPPORTED)
+    functions: EmptyList | None = Field(None, description=_NOT_SUPPORTED)
+    metadata: EmptyObject | None = Field(None, description=_NOT_SUPPORTED)
+    moderation: EmptyObject | None = Field(None, description=_NOT_SUPPORTED)
+    parallel_tool_calls: Literal[False] | None = Field(None, description=_NOT_SUPPORTED)
+    prediction: EmptyObject | None = Field(None, description=_NOT_SUPPORTED)
+    store: Literal[False] | None = Field(None, description=_NOT_SUPPORTED)
+    tools: EmptyList | None = Field(None, description=_NOT_SUPPORTED)
+    web_search_options: EmptyObject | None = Field(None, description=_NOT_SUPPORTED)
 
 
 class TopLogprob(Body):
@@ -207,8 +242,9 @@ class DecisionRequest(Body):
     questions: list[PredicateQuestion | ChoiceQuestion | ScoreQuestion] = Field(
         min_length=1, max_length=400
     )
-    prompt_cache_key: str | None = None
-    safety_identifier: str | None = None
+    prompt_cache_key: str | None = Field(None, description="Without effect.")
+    prompt_cache_options: Any = Field(None, description=_NOT_READ)
+    safety_identifier: str | None = Field(None, description="Without effect.")
 
 
 class _NamedAnswer(Body):

@@ -8,7 +8,7 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 
 from hone.models.predictor import Predictor
-from hone.service.openai.schemas import ChatResponse
+from hone.service.openai.schemas import ChatRequest, ChatResponse
 from tests.service.openai.conftest import SYSTEM
 from tests.service.running import Service
 from tests.tiny_bundle import LABELS
@@ -78,7 +78,9 @@ def test_an_answer_may_be_sent_back(client: OpenAI, speaking: Service) -> None:
         model="chats", messages=[{"role": "user", "content": TEXT}]
     )
     sent_back = answer.choices[0].message.model_dump()
-    chat(speaking, [USER, sent_back, {"role": "user", "content": "money"}])
+    messages = [USER, sent_back, {"role": "user", "content": "money"}]
+    chat(speaking, messages)
+    ChatRequest.model_validate({"model": "chats", "messages": messages})
 
 
 def test_the_difference_is_what_is_saved(speaking: Service) -> None:
@@ -142,6 +144,8 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"messages": [{"role": "user"}]}, "messages[0].content", "invalid_request"),
     ({"messages": [USER | {"content": [IMAGE]}]}, "messages[0].content", "unsupported_content"),
     ({"messages": [USER | {"content": [{}]}]}, "messages[0].content", "invalid_request"),
+    ({"messages": [USER | {"content": [{"type": 1, "text": "a"}]}]}, "messages[0].content",
+     "invalid_request"),
     ({"messages": [USER | {"content": 3}]}, "messages[0].content", "invalid_request"),
     ({"messages": [USER | {"content": " "}]}, "messages", "empty_text"),
     ({"messages": [{"role": "system", "content": "a"}]}, "messages", "empty_text"),
@@ -166,6 +170,8 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"logprobs": 3}, "logprobs", "invalid_request"),
     ({"top_logprobs": 3}, "top_logprobs", "invalid_request"),
     ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "invalid_request"),
+    ({"logprobs": True, "top_logprobs": -1}, "top_logprobs", "invalid_request"),
+    ({"top_logprobs": -1}, "top_logprobs", "invalid_request"),
     ({"max_tokens": 0}, "max_tokens", "invalid_request"),
     ({"n": 17}, "n", "too_many_items"),
     ({"n": 129}, "n", "invalid_request"),
@@ -192,8 +198,13 @@ def test_nulls_and_what_is_done_anyway_are_taken(speaking: Service) -> None:
         "top_logprobs", "top_p", "user", "verbosity", "web_search_options",
     ]  # fmt: skip
     nulls = chat(speaking, [USER], **dict.fromkeys(names))
+    ChatRequest.model_validate({"model": "chats", "messages": [USER], **dict.fromkeys(names)})
     harmless = {
         "tools": [], "tool_choice": "none", "modalities": ["text"], "store": False,
         "service_tier": "auto", "metadata": {}, "seed": 1, "top_p": 0.5, "temperature": 1,
+        "verbosity": "medium", "reasoning_effort": "none", "response_format": {"type": "text"},
+        "logit_bias": {}, "functions": [], "parallel_tool_calls": False, "web_search_options": {},
+        "prompt_cache_key": "k", "prompt_cache_retention": "24h", "safety_identifier": "s",
     }  # fmt: skip
+    ChatRequest.model_validate({"model": "chats", "messages": [USER], **harmless})
     assert chat(speaking, [USER], **harmless)["choices"] == nulls["choices"]

@@ -9,7 +9,7 @@ import pytest
 from openai import OpenAI
 
 from hone.models.predictor import Predictor
-from hone.service.openai.schemas import CompletionResponse
+from hone.service.openai.schemas import CompletionRequest, CompletionResponse
 from tests.service.openai.conftest import INSTRUCTION
 from tests.service.running import Service
 from tests.tiny_bundle import LABELS
@@ -182,6 +182,12 @@ def test_savings_count_what_is_still_sent_against_the_baseline(speaking: Service
     assert complete(speaking, model="plain")["savings"] is None
 
 
+def test_empty_fields_of_what_is_not_supported_are_taken(speaking: Service) -> None:
+    empty: dict[str, Any] = {"suffix": "", "logit_bias": {}}
+    complete(speaking, **empty)
+    CompletionRequest.model_validate({"model": "prompts", "prompt": TEXT, **empty})
+
+
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"prompt": None}, "prompt", "invalid_request"),
     ({"prompt": [1, 2]}, "prompt", "token_ids"),
@@ -196,6 +202,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"model": None}, "model", "invalid_request"),
     ({"model": "strict", "prompt": [TEXT, "card " * 9]}, "prompt[1]", "text_too_long"),
     ({"logprobs": 6}, "logprobs", "invalid_request"),
+    ({"logprobs": -1}, "logprobs", "invalid_request"),
     ({"logprobs": True}, "logprobs", "invalid_request"),
     ({"n": 0}, "n", "invalid_request"),
     ({"n": 3, "best_of": 2}, "best_of", "invalid_request"),

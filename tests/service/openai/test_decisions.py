@@ -6,7 +6,7 @@ import pytest
 from openai import OpenAI
 
 from hone.models.predictor import Predictor
-from hone.service.openai.schemas import DecisionResponse
+from hone.service.openai.schemas import DecisionRequest, DecisionResponse
 from tests.service.running import Service
 from tests.tiny_bundle import LABELS
 
@@ -92,6 +92,13 @@ def test_the_input_may_be_messages(speaking: Service) -> None:
     whole = decide(speaking, CHOICE, input=messages)
     assert bare["answers"] == whole["answers"]
     assert bare["savings"]["tokens_saved"] - whole["savings"]["tokens_saved"] == 2
+
+
+def test_what_is_taken_and_not_read_stands_in_the_document(speaking: Service) -> None:
+    extra = {"prompt_cache_options": {"a": 1}, "prompt_cache_key": "k", "safety_identifier": "s"}
+    decide(speaking, CHOICE, **extra)
+    content = {"model": "support", "input": TEXT, "questions": [CHOICE], **extra}
+    DecisionRequest.model_validate(content)
 
 
 def test_answers_are_as_the_document_says(speaking: Service) -> None:
