@@ -1,13 +1,14 @@
 """Hostile bytes at the three APIs: a clear 4xx, never a 500; and each request is counted once."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.service.running import Service, exchange, wait_until
+from tests.service.running import Service, exchange, read_answer, serving, wait_until
 from tests.service.test_refusals import HOSTILE, anything
 
 QUESTION = {
@@ -101,17 +102,44 @@ def test_a_request_is_counted_once(
     assert {name: count for name, count in moved.items() if count} == {word: 1}
 
 
-@pytest.mark.parametrize("path", GOOD)
-def test_a_client_that_leaves_frees_its_place(speaking: Service, path: str) -> None:
-    body = json.dumps(GOOD[path]).encode()
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Run a service whose one worker takes half a second for a text."""
+    folder = tmp_path_factory.mktemp("slow")
+    driver = ("-m", "tests.service.fake_driver")
+    with serving(folder / "none", "0.5", "~", program=driver, log_folder=folder) as service:
+        yield service
+
+
+def whole_request(path: str, body: Any) -> bytes:
+    content = json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    with speaking.connect() as connection:
-        connection.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
-    wait_until(lambda: not any(
-        value for (name, _), value in speaking.metrics().items() if name == "hone_queue_texts"
-    ))  # fmt: skip
-    whole = head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
-    assert exchange(speaking, whole).startswith(b"HTTP/1.1 200")
+    return head.encode() + b"Content-Length: %d\r\n\r\n" % len(content) + content
+
+
+def waiting(service: Service) -> float:
+    return service.metrics()["hone_queue_texts", (("model", "fake"), ("version", "1"))]
+
+
+@pytest.mark.parametrize("path", GOOD)
+def test_a_client_that_leaves_frees_its_place(slow: Service, path: str) -> None:
+    body = GOOD[path] | {"model": "fake"}
+    if path == "/v1/decisions":
+        options = [{"value": "positive"}, {"value": "negative"}]
+        body |= {"questions": [QUESTION | {"choices": options}]}
+    # Five texts of the greatest length: four fill a batch, and one waits.
+    holding = {"model": "fake", "input": ["a" * 600] * 5}
+    before = outcomes(slow).get("cancelled", 0)
+    with slow.connect() as holder:
+        holder.sendall(whole_request("/v1/classify", holding))
+        wait_until(lambda: waiting(slow) == 1)
+        with slow.connect() as leaving:
+            leaving.sendall(whole_request(path, body))
+            wait_until(lambda: waiting(slow) == 2)
+        wait_until(lambda: outcomes(slow).get("cancelled", 0) == before + 1)
+        assert read_answer(holder).startswith(b"HTTP/1.1 200")
+    assert outcomes(slow)["cancelled"] == before + 1
+    assert exchange(slow, whole_request(path, body)).startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize("path", GOOD)
