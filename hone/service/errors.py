@@ -5,11 +5,13 @@
     │   └── InvalidRequest  400     `param` names the field
     │       ├── TooLarge          413
     │       └── NotJson           415
-    ├── NotFound            404
+    ├── NotFound            404     `param` names the field, where one is named
+    ├── Conflict            409
     ├── Overloaded          429     with Retry-After
     ├── NotReady            503     with Retry-After
     │   └── BatcherClosed
     ├── InferenceFailed     500
+    ├── with a `status`     as it says, such as the job store's DiskFull: 507
     └── every other         500     the message stays in the log
 
 A response never holds a path, another library's words, or more than 200 characters of the
@@ -21,7 +23,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from hone.models.errors import HoneError, InvalidInput, NotFound, Overloaded
+from hone.models.errors import Conflict, HoneError, InvalidInput, NotFound, Overloaded
 
 _LONGEST_MESSAGE = 500
 
@@ -57,6 +59,7 @@ class ModelNotFound(NotFound):
     """A model or version that this service does not have."""
 
     code = "model_not_found"
+    param = "model"
 
 
 class NotReady(HoneError):
@@ -70,6 +73,7 @@ class InferenceFailed(HoneError):
     """The model failed on this text, alone as well as in a batch."""
 
     code = "inference_failed"
+    status = 500
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -109,14 +113,11 @@ def answer_for(error: BaseException) -> ErrorAnswer:
             return _later(429, str(error), "rate_limit_error", error.code, error.retry_after_s)
         case NotReady():
             return _later(503, str(error), "server_error", error.code, error.retry_after_s)
-        case NotFound():
-            return ErrorAnswer(404, str(error), "invalid_request_error", error.code, "model")
-        case InvalidInput():
-            status = getattr(error, "status", 400)
+        case InvalidInput() | NotFound() | Conflict():
+            return _refused(error)
+        case HoneError() if hasattr(error, "status"):
             param = getattr(error, "param", None)
-            return ErrorAnswer(status, str(error), "invalid_request_error", error.code, param)
-        case InferenceFailed():
-            return ErrorAnswer(500, str(error), "server_error", error.code, error.param)
+            return ErrorAnswer(error.status, str(error), "server_error", error.code, param)
         case _:
             return answer_for_status(500)
 
@@ -140,6 +141,13 @@ _STATUS_WORDS = {
     500: ("The server failed on this request; its log says why.", "internal_error"),
     503: ("The server is busy or not ready; ask again.", "not_ready"),
 }
+
+
+def _refused(error: HoneError) -> ErrorAnswer:
+    """Return an answer about the caller's request, with the field that is wrong if one is named."""
+    usual = 404 if isinstance(error, NotFound) else 409 if isinstance(error, Conflict) else 400
+    status, param = getattr(error, "status", usual), getattr(error, "param", None)
+    return ErrorAnswer(status, str(error), "invalid_request_error", error.code, param)
 
 
 def _later(status: int, message: str, kind: str, code: str, seconds: float) -> ErrorAnswer:
