@@ -48,10 +48,12 @@ def make_bill(model: LoadedModel, ticket: Ticket, sent_tokens: int = 0) -> Bill:
     return Bill(prompt_tokens, savings)
 
 
-def count_answer(model: LoadedModel, ticket: Ticket, bill: Bill) -> None:
-    """Count an answered request."""
+def count_answer(model: LoadedModel, ticket: Ticket, bill: Bill, arrived_at: float) -> None:
+    """Count an answered request; `arrived_at` is when its body was there, as `perf_counter`."""
     model.metrics.prompt_tokens.inc(bill.prompt_tokens)
-    model.metrics.answered(ticket, time.perf_counter(), bill.savings)
+    model.metrics.answered(
+        ticket, arrived_at=arrived_at, ended_at=time.perf_counter(), savings=bill.savings
+    )
 
 
 def savings_body(bill: Bill) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ What differs between the APIs is how a body is read and how an answer is written
 import asyncio
 import functools
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -107,6 +108,7 @@ class ClassifierEndpoint:
         model: LoadedModel | None = None
         try:
             body = await self._read(scope["headers"], receive)
+            arrived_at = time.perf_counter()
             question = self._read_question(body, self._settings, scope)
             model = await self._find(question.model)
             ticket = model.batcher.submit(question.texts(model))
@@ -126,7 +128,7 @@ class ClassifierEndpoint:
             await self._tell(error, model, request_id, send)
         else:
             await respond(send, 200, reply, request_id)
-            count_answer(model, ticket, bill)
+            count_answer(model, ticket, bill, arrived_at)
 
     async def _read(self, headers: Iterable[tuple[bytes, bytes]], receive: Receive) -> bytes:
         """Return the body, at most `max_body_bytes` long and said to be plain JSON."""

@@ -181,12 +181,14 @@ class ModelMetrics:
             del self._metrics.queues[self.labels]
             self._metrics.queue_texts.remove(*self.labels)
 
-    def answered(self, ticket: Ticket, ended_at: float, savings: Savings | None) -> None:
-        """Count one answered request; `ended_at` is in `time.perf_counter` seconds."""
+    def answered(
+        self, ticket: Ticket, *, arrived_at: float, ended_at: float, savings: Savings | None
+    ) -> None:
+        """Count one answered request; the times are `time.perf_counter` seconds."""
         last = ticket.last
         self.outcomes["answered"].inc()
         self.texts.inc(len(ticket.items))
-        self.request_seconds.observe(ended_at - ticket.submitted_at)
+        self.request_seconds.observe(ended_at - arrived_at)
         self.tokenization_seconds.observe(last.tokenization_s)
         queued_s = last.started_at - ticket.submitted_at - last.tokenization_s
         self.queue_seconds.observe(max(0.0, queued_s))

@@ -7,7 +7,8 @@ import pytest
 
 from hone.comparison.prices import load_prices
 from hone.models.registry import Registry
-from tests.service.running import Service, serving
+from tests.service.running import Service, serving, wait_until
+from tests.service.test_lifecycle import answers, loading_slowly
 from tests.tiny_bundle import BASELINE, publish_tiny
 
 Labels = tuple[tuple[str, str], ...]
@@ -134,6 +135,16 @@ def test_a_failed_text_is_a_failed_request(tmp_path: Path) -> None:
         assert changes == {outcome(labels, "failed"): 1}
         assert service.classify("fine", "fake")["model"] == "fake@1"
         assert "poisoned" in service.logged()
+
+
+def test_a_request_s_seconds_hold_the_loading_of_its_version(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        publish_tiny(Registry(tmp_path / "store"), seed=seed)
+    with loading_slowly(tmp_path / "store", 1) as service:
+        wait_until(lambda: answers(service) and service.get("/readyz").status == 200)
+        service.classify("card", "support@1")
+        spent = service.metrics()["hone_request_duration_seconds_sum", SUPPORT]
+        assert 1 <= spent < 20
 
 
 def test_probes_and_other_routes_are_no_requests(counted: Service) -> None:
