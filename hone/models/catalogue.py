@@ -61,6 +61,25 @@ LEGACY_ALIASES = {"ada": "minilm", "babbage": "minilm", "curie": "minilm", "davi
 
 HUB_PREFIX = "hub:"
 
+_POSITIONS_BEHIND_PADDING = (
+    "camembert",
+    "data2vec-text",
+    "esm",
+    "ibert",
+    "layoutlmv3",
+    "lilt",
+    "longformer",
+    "luke",
+    "markuplm",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+)
+"""The types of text encoders whose position ids transformers makes from the padding's id."""
+
 
 def find_base(name: str) -> Base:
     """Return the base called `name`, which must be on this machine.
@@ -106,8 +125,19 @@ def _local(folder: Path) -> Base:
         config = None
     if not isinstance(config, dict):
         raise InvalidInput(f"the folder {folder} is not a model: its config.json is no JSON object")
-    positions = config.get("max_position_embeddings")
-    # RoBERTa's family starts counting positions after the padding id, so two places are lost.
-    lost = 2 if str(config.get("model_type", "")).endswith("roberta") else 0
-    longest = int(positions) - lost if isinstance(positions, int) and positions > 2 else 512
-    return Base(folder.name, folder, "unknown", "text-classification", longest)
+    longest = longest_text(
+        config.get("max_position_embeddings"), config.get("model_type"), config.get("pad_token_id")
+    )
+    return Base(folder.name, folder, "unknown", "text-classification", longest or 512)
+
+
+def longest_text(positions: object, model_type: object, pad_id: object) -> int | None:
+    """Return how many tokens a text may have, by what a config.json says; None if it does not.
+
+    RoBERTa's family counts positions from behind the padding's id, which is 1 by default.
+    """
+    if not isinstance(positions, int) or positions <= 2:
+        return None
+    if model_type not in _POSITIONS_BEHIND_PADDING:
+        return positions
+    return positions - (pad_id if isinstance(pad_id, int) else 1) - 1

@@ -1,17 +1,24 @@
-"""Checkpoints: everything a run needs to go on exactly where it was, without pickles.
+"""Checkpoints: everything a run needs to go on where it was, without pickles.
+
+A run of one process goes on to the last bit as if nothing had been. Of several processes the
+weights, the optimizer, the losses of all rows and the counters come back whole, but of their
+random generators only the main process's.
 
 <run>/checkpoint-<step>/     0700, complete or absent
     model.safetensors        the weights that are trained
     optimizer.safetensors    AdamW's moments and step counts
-    random.safetensors       the state of torch's generator
+    random.safetensors       the state of the main process's generator
     rows.safetensors         the latest loss of every row
-    state.json               counters, history, the SHA-256 of the files above and its own
+    state.json               counters, history, what it belongs to (settled values, base,
+                             processes), fp16's loss scale, the SHA-256 of the files above
+                             and its own
 <run>/best.safetensors       the weights to keep, of an evaluation so far, with their SHA-256
 """
 
 import hashlib
 import math
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +28,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from hone.models import durable
 from hone.models.errors import BundleCorrupt
@@ -30,6 +38,8 @@ from hone.training.progress import Progress
 from hone.training.row_schedule import RowLosses
 
 BEST_FILE = "best.safetensors"
+Origin = Mapping[str, Any]
+"""What a checkpoint belongs to, as JSON values: going on with others would train another model."""
 _FILES = (
     "model.safetensors",
     "optimizer.safetensors",
@@ -80,6 +90,8 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     progress: Progress,
     losses: RowLosses,
+    origin: Origin,
+    scaler: GradScaler | None = None,
 ) -> None:
     """Write a checkpoint beside the last one, make it complete in one rename, drop the old."""
     folder = run / f".checkpoint-{progress.step}.new"
@@ -93,7 +105,12 @@ def save_checkpoint(
         folder / _FILES[3],
     )
     hashes = {name: sha256_of_file(folder / name) for name in _FILES}
-    content: dict[str, Any] = {"progress": asdict(progress), "sha256": hashes}
+    content: dict[str, Any] = {
+        "progress": asdict(progress),
+        "origin": dict(origin),
+        "loss_scale": scaler.state_dict() if scaler else None,
+        "sha256": hashes,
+    }
     content["digest"] = sha256_of_json(content)
     (folder / "state.json").write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
     for path in folder.iterdir():
@@ -108,18 +125,33 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, losses: RowLosses
+    run: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    losses: RowLosses,
+    origin: Origin,
+    scaler: GradScaler | None = None,
 ) -> Progress | None:
-    """Restore the newest checkpoint whose hashes hold; None when there is none to go on from."""
+    """Restore the newest checkpoint whose hashes hold; None when there is none to go on from.
+
+    BundleCorrupt, with what differs, when it belongs to something else than `origin`: what it
+    holds may be hours of work, which is not thrown away unasked.
+    """
     for folder in reversed(_checkpoints(run)):
-        progress = _read_progress(folder)
-        if progress is None or (progress.evaluations and _read_best(run) is None):
+        content = _read_state(folder)
+        if content is None:
             continue
+        progress = _progress(content["progress"])
+        if progress.evaluations and _read_best(run) is None:
+            continue
+        _refuse_another(content["origin"], origin)
         load_trained_weights(model, load_file(folder / _FILES[0]))
         _restore_optimizer(optimizer, load_file(folder / _FILES[1]))
         _restore_random(load_file(folder / _FILES[2]))
         rows = load_file(folder / _FILES[3])
         losses.known, losses.fresh = rows["known"].numpy(), rows["fresh"].numpy()
+        if scaler and content["loss_scale"]:
+            scaler.load_state_dict(content["loss_scale"])
         return progress
     return None
 
@@ -131,17 +163,31 @@ def remove_remains(run: Path) -> None:
             shutil.rmtree(spent) if spent.is_dir() else spent.unlink()
 
 
-def _read_progress(folder: Path) -> Progress | None:
-    """Return how far a checkpoint is; None unless all its files are as they were written."""
+def _refuse_another(found: Origin, wanted: Origin) -> None:
+    """Raise BundleCorrupt if a checkpoint belongs to something else."""
+    differing = [name for name in wanted if found.get(name) != wanted[name]]
+    if differing:
+        were = ", ".join(f"{name} {found.get(name)} (now {wanted[name]})" for name in differing)
+        raise BundleCorrupt(
+            f"the checkpoint was made with {were}: go on as it was made, or start anew with --fresh"
+        )
+
+
+def _read_state(folder: Path) -> dict[str, Any] | None:
+    """Return a checkpoint's state.json; None unless all its files are as they were written."""
     try:
-        content = orjson.loads((folder / "state.json").read_bytes())
+        content: dict[str, Any] = orjson.loads((folder / "state.json").read_bytes())
         digest = content.pop("digest")
         hashes = {name: sha256_of_file(folder / name) for name in _FILES}
         if digest != sha256_of_json(content) or hashes != content["sha256"]:
             return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # lost, or no state at all
         return None
-    progress = Progress(**content["progress"])
+    return content if "origin" in content else None
+
+
+def _progress(content: dict[str, Any]) -> Progress:
+    progress = Progress(**content)
     # JSON has no infinity and no NaN: they were written as null.
     progress.best_loss = math.inf if progress.best_loss is None else progress.best_loss
     progress.losses = [(step, math.nan if loss is None else loss) for step, loss in progress.losses]

@@ -1,5 +1,6 @@
 """The trained model: an encoder, a pooling of its last layer, and a linear head."""
 
+import hashlib
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
-from hone.models.catalogue import Base
+from hone.models.catalogue import Base, longest_text
 from hone.models.errors import InvalidInput
 from hone.models.tokenizer import TokenizedText, pad
 from hone.training.dataset import EncodedSplit, length_sorted_batches
@@ -22,6 +23,8 @@ from hone.training.dropout import cheapen_dropout
 from hone.training.recipe import ModelGroup
 
 _ROWS_WITHOUT_GRADIENTS = 64
+_INDEX_FILE = "model.safetensors.index.json"
+_CHUNK = 1 << 20
 _LOADING_ERRORS = (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError)
 """What transformers raises for a base that is damaged, or of an architecture it does not know."""
 _ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
@@ -135,9 +138,8 @@ def token_limit(base: Base) -> int:
             f"the base {base.id}: its config.json is of no model that transformers knows"
         ) from error
     positions = getattr(config, "max_position_embeddings", None)
-    if not isinstance(positions, int) or positions <= 2:
-        return base.max_tokens
-    return positions - (2 if "roberta" in str(config.model_type) else 0)
+    pad_id = getattr(config, "pad_token_id", None)
+    return longest_text(positions, config.model_type, pad_id) or base.max_tokens
 
 
 def run_over(
@@ -194,7 +196,34 @@ def weights_file(base: Base) -> Path:
     single = base.folder / "model.safetensors"
     if single.is_file():
         return single
-    index = base.folder / "model.safetensors.index.json"
+    index = base.folder / _INDEX_FILE
     if index.is_file():
         return index
     raise InvalidInput(f"the base {base.id} has no safetensors weights; pickles are not loaded")
+
+
+def weights_revision(base: Base) -> str:
+    """Return the SHA-256 of the base's weights: of one file's bytes, or of all its shards'.
+
+    Those are read one after another in the order in which the index first names them.
+    InvalidInput when one is missing, or the index is none.
+    """
+    file = weights_file(base)
+    shards = _shards(base, file) if file.name == _INDEX_FILE else [file]
+    digest = hashlib.sha256()
+    for shard in shards:
+        try:
+            with shard.open("rb") as content:
+                while chunk := content.read(_CHUNK):
+                    digest.update(chunk)
+        except OSError:
+            raise InvalidInput(f"the base {base.id} lacks its weights {shard.name}") from None
+    return digest.hexdigest()
+
+
+def _shards(base: Base, index: Path) -> list[Path]:
+    try:
+        names = orjson.loads(index.read_bytes())["weight_map"].values()
+        return [base.folder / name for name in dict.fromkeys(names)]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InvalidInput(f"the base {base.id}: its {index.name} is no index of weights") from None

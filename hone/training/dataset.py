@@ -71,6 +71,19 @@ def class_weights(classes: npt.NDArray[np.int64], labels: int) -> npt.NDArray[np
     return np.asarray(weights, dtype=np.float32)
 
 
+def share_of_batch(
+    rows: list[int], weights: npt.NDArray[np.float32], *, process: int, processes: int
+) -> tuple[list[int], float]:
+    """Return a process's rows of a batch, and what the sum of their weighted losses is scaled by.
+
+    `weights`, float32, are those of `rows`. DDP takes the mean of the processes' gradients: with
+    this scale it is the gradient of the batch's weighted mean, however unequal the shares. A
+    process without a row of its own runs the first one, which all must wait for, at a scale of 0.
+    """
+    mine = rows[process::processes]
+    return (mine, processes / float(weights.sum())) if mine else (rows[:1], 0.0)
+
+
 def bucketed_batches(
     lengths: npt.NDArray[np.int64],
     batch_size: int,

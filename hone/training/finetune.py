@@ -12,18 +12,25 @@ import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from torch import Tensor, nn
+from torch import nn
 
 from hone.models.errors import InvalidInput
 from hone.training import checkpoint
 from hone.training.calibration import calibrated_loss
+from hone.training.checkpoint import Origin
 from hone.training.classifier import (
     TextClassifier,
     collate,
     run_over,
     trained_parameters,
 )
-from hone.training.dataset import EncodedSplit, bucketed_batches, class_weights
+from hone.training.dataset import (
+    EncodedSplit,
+    bucketed_batches,
+    class_weights,
+    share_of_batch,
+)
+from hone.training.dropout import hide_tokens
 from hone.training.events import Events
 from hone.training.hyperparameters import Hyperparameters
 from hone.training.progress import Progress
@@ -48,6 +55,8 @@ class Run:
     pad_id: int
     events: Events
     stop_requested: Callable[[], bool]
+    base_revision: str
+    """The SHA-256 of the base's weights, to which a checkpoint belongs."""
     mask_id: int | None = None
     """The token that hides another in training; without one, none is hidden."""
 
@@ -57,9 +66,11 @@ def fine_tune(
 ) -> Progress:
     """Train `model` in place, leave it with its best weights, and return what happened.
 
-    Goes on from the run's newest checkpoint if there is one. Raises Interrupted, after writing
-    a checkpoint, when asked to stop, and InvalidInput when the weights run away. Of several
-    processes only the main one is left with the best weights.
+    Goes on from the run's newest checkpoint if there is one: one process to the last bit as if
+    it had not been broken off; of several only the main one draws on where it was, the others
+    anew. Raises Interrupted, after writing a checkpoint, when asked to stop, InvalidInput when
+    the weights run away, and BundleCorrupt for a checkpoint of another base or other settings.
+    Of several processes only the main one is left with the best weights.
     """
     accelerator = _accelerator(run)
     torch.manual_seed(run.recipe.training.seed + accelerator.process_index)
@@ -90,9 +101,12 @@ class _Loop:
         self.model, self.train, self.validation = model, train, validation
         self.run, self.accelerator, self.optimizer = run, accelerator, optimizer
         self.row_losses = RowLosses(len(train))
-        found = checkpoint.load_checkpoint(run.folder, model, optimizer, self.row_losses)
+        found = checkpoint.load_checkpoint(
+            run.folder, model, optimizer, self.row_losses, self._origin(), accelerator.scaler
+        )
         self.resumed = found is not None
         self.progress = found or Progress()
+        self._draw_apart()
         self.prepared: nn.Module
         self.prepared, self.prepared_optimizer = accelerator.prepare(model, optimizer)
         self.schedule = run.settled.schedule(len(train))
@@ -111,6 +125,24 @@ class _Loop:
         self.examples = 0
         self.untold: list[tuple[int, float, float, int, int]] = []
         self.lengths = train.lengths
+
+    def _origin(self) -> Origin:
+        """Return what the run's checkpoints belong to."""
+        return {
+            **asdict(self.run.settled),
+            "base_revision": self.run.base_revision,
+            "processes": self.accelerator.num_processes,
+        }
+
+    def _draw_apart(self) -> None:
+        """Let each process of a resumed run draw dropout of its own.
+
+        The checkpoint holds the state of the main process alone, and all have just loaded it.
+        """
+        rank = self.accelerator.process_index
+        if self.resumed and rank > 0:
+            key = [self.run.recipe.training.seed, rank, self.progress.step]
+            torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
     def announce(self) -> None:
         """Tell what was settled, and where the run goes on."""
@@ -159,18 +191,22 @@ class _Loop:
 
         Return its loss and accuracy, as the model was before the step and with its dropout.
         """
-        mine = rows[self.accelerator.process_index :: self.accelerator.num_processes] or rows[:1]
+        mine, scale = share_of_batch(
+            rows,
+            self._weights(rows),
+            process=self.accelerator.process_index,
+            processes=self.accelerator.num_processes,
+        )
         for group in self.optimizer.param_groups:
             rate = learning_rate_at(self.progress.step, self.total, self.run)
             group["lr"] = rate * group["rate_factor"]
-        whole = float((self.label_weights[self.train.classes[mine]] * self.row_weights[mine]).sum())
         size = math.ceil(len(mine) / self.run.recipe.training.gradient_accumulation)
         summed, right = 0.0, 0
         for start in range(0, len(mine), size):
             last = start + size >= len(mine)
             # Processes may have different numbers of parts; they meet at the last one.
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.prepared):
-                loss, hits = self._part_of_step(mine[start : start + size], whole)
+                loss, hits = self._part_of_step(mine[start : start + size], scale)
                 summed, right = summed + loss, right + hits
         self.accelerator.clip_grad_norm_(
             self.prepared.parameters(), self.run.recipe.optimizer.max_gradient_norm
@@ -181,12 +217,16 @@ class _Loop:
         self.progress.examples += len(rows)
         self.progress.tokens += int(self.lengths[rows].sum())
         self.examples += len(rows)
-        return summed, right / len(mine)
+        return summed / float(self._weights(mine).sum()), right / len(mine)
 
-    def _part_of_step(self, rows: list[int], whole: float) -> tuple[float, int]:
-        """Add the gradient of some rows of a batch that weighs `whole`.
+    def _weights(self, rows: list[int]) -> FloatRows:
+        weights: FloatRows = self.label_weights[self.train.classes[rows]] * self.row_weights[rows]
+        return weights
 
-        Return the loss, and how many rows were answered rightly.
+    def _part_of_step(self, rows: list[int], scale: float) -> tuple[float, int]:
+        """Add the gradient of some rows of a batch, whose sum of losses is scaled so.
+
+        Return the sum of their weighted losses, and how many rows were answered rightly.
         """
         device = self.accelerator.device
         ids, mask = collate([self.train.texts[i] for i in rows], self.run.pad_id, device)
@@ -196,9 +236,10 @@ class _Loop:
         classes = torch.from_numpy(self.train.classes[rows]).to(device)
         logits = self.prepared(ids, mask).float()
         losses = self.criterion(logits, classes)
-        loss = (losses * torch.from_numpy(self.row_weights[rows]).to(device)).sum() / whole
-        self.accelerator.backward(loss)
-        self.row_losses.note(np.array(rows), losses.detach().cpu().numpy())
+        loss = (losses * torch.from_numpy(self.row_weights[rows]).to(device)).sum()
+        self.accelerator.backward(loss * scale)
+        if scale > 0:  # else another process has this row
+            self.row_losses.note(np.array(rows), losses.detach().cpu().numpy())
         return float(loss.item()), int((logits.argmax(dim=1) == classes).sum())
 
     def _tell(self, loss: float, accuracy: float) -> None:
@@ -229,8 +270,9 @@ class _Loop:
         return series
 
     def _save_or_stop(self) -> None:
-        stop = self._anyone_asked_to_stop()
-        due = time.monotonic() - self.last_checkpoint > self.run.recipe.training.checkpoint_every_s
+        every_s = self.run.recipe.training.checkpoint_every_s
+        due = time.monotonic() - self.last_checkpoint > every_s
+        stop, due = self._true_of_any(self.run.stop_requested(), due)
         if (stop or due) and self.saved_step != self.progress.step:
             self._save()
         if stop:
@@ -238,27 +280,39 @@ class _Loop:
             self.run.events.emit("interrupted", step=self.progress.step, series=self._series())
             raise Interrupted
 
-    def _anyone_asked_to_stop(self) -> bool:
-        """Whether any process was asked to stop; all must leave the loop at the same step."""
-        asked = self.run.stop_requested()
+    def _true_of_any(self, *here: bool) -> list[bool]:
+        """Say of each condition whether any process has it: all must stop or save at one step."""
         if self.accelerator.num_processes == 1:
-            return asked
-        flag = torch.tensor([float(asked)], device=self.accelerator.device)
-        return bool(self.accelerator.reduce(flag).item())
+            return list(here)
+        flags = torch.tensor(here, dtype=torch.float32, device=self.accelerator.device)
+        return [bool(flag) for flag in self.accelerator.reduce(flags).tolist()]
 
     def _save(self) -> None:
-        now = time.monotonic()
-        self.progress.seconds += now - self.clock
+        self._count_seconds()
         self.examples = 0
+        self.row_losses.share(self._sum_over_processes)
         if self.accelerator.is_main_process:
             checkpoint.save_checkpoint(
-                self.run.folder, self.model, self.optimizer, self.progress, self.row_losses
+                self.run.folder,
+                self.model,
+                self.optimizer,
+                self.progress,
+                self.row_losses,
+                self._origin(),
+                self.accelerator.scaler,
             )
             self.run.events.emit("checkpoint_saved", step=self.progress.step)
         self.clock = self.last_checkpoint = time.monotonic()
         self.saved_step = self.progress.step
 
+    def _count_seconds(self) -> None:
+        """Add the time since the clock was started to what the training took."""
+        now = time.monotonic()
+        self.progress.seconds += now - self.clock
+        self.clock = now
+
     def _evaluate(self) -> None:
+        self._count_seconds()
         logits = run_over(self.model, self.validation, self.model, pad_id=self.run.pad_id)
         if not logits.isfinite().all():
             raise InvalidInput(
@@ -271,7 +325,7 @@ class _Loop:
         # One process's numbers for all: they must agree on when to stop.
         loss, accuracy = broadcast_object_list([loss, accuracy])
         progress = self.progress
-        seconds = progress.seconds + time.monotonic() - self.clock
+        seconds = progress.seconds
         kept = progress.record(seconds=seconds, accuracy=accuracy, loss=loss, rows=len(classes))
         if kept:
             if self.accelerator.is_main_process:
@@ -291,22 +345,8 @@ class _Loop:
         if patience and progress.evaluations_without_gain >= patience:
             progress.stopped_early = True
             self.run.events.emit("early_stopped", patience=patience)
+        self.clock = time.monotonic()  # an evaluation is no training
         self._save()
-
-
-def hide_tokens(ids: Tensor, mask: Tensor, *, share: float, mask_id: int) -> Tensor:
-    """Return `ids` with a random share of each text's own tokens replaced by `mask_id`.
-
-    Never the first and the last token of a text, which are special. A classifier that must do
-    with any nine tenths of a text does not learn single texts by heart (word dropout, Iyyer et
-    al. 2015).
-    """
-    if share == 0:
-        return ids
-    places = torch.arange(ids.shape[1], device=ids.device)
-    inner = (places > 0) & (places < mask.sum(dim=1, keepdim=True) - 1)
-    drawn = torch.rand(ids.shape).to(ids.device) < share
-    return ids.masked_fill(inner & drawn, mask_id)
 
 
 def learning_rate_at(step: int, total: int, run: Run) -> float:

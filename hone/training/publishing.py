@@ -10,9 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from hone.models.catalogue import Base
-from hone.models.engines import OnnxEngine
+from hone.models.engines import Device, OnnxEngine
 from hone.models.errors import BundleCorrupt, ParityFailed
-from hone.models.examples import sha256_of_file
 from hone.models.manifest import (
     CARD_FILE,
     TOKENIZER_FILE,
@@ -33,7 +32,7 @@ from hone.models.tokenizer import TextTokenizer
 from hone.training.baseline import BASELINE_TOKENIZER_FILE, build_baseline
 from hone.training.calibration import fit_temperature
 from hone.training.card import RunSummary, card_html, card_markdown
-from hone.training.classifier import TextClassifier, run_over, weights_file
+from hone.training.classifier import TextClassifier, run_over
 from hone.training.continuing import WEIGHTS_FILE
 from hone.training.dataset import length_sorted_batches, token_lengths
 from hone.training.export import convert_fp16, export_fp32, quantize_int8
@@ -127,7 +126,9 @@ def _export(
         write_variant(model, variant, file, fp32=staged / "model.fp32.onnx")
         run.events.emit("exported", variant=variant, bytes=file.stat().st_size)
         try:
-            predictor = _staged_predictor(staged, file, data, calibration)
+            # fp16 is for GPUs, and is judged on one where there is one.
+            device: Device = "auto" if variant == "fp16" else "cpu"
+            predictor = _staged_predictor(staged, file, data, calibration, device)
             record = _checked(predictor, reference, variant, run)
         except (BundleCorrupt, ParityFailed) as error:
             if variant == "fp32":
@@ -154,14 +155,16 @@ def _checked(
     return record
 
 
-def _staged_predictor(staged: Path, file: Path, data: Data, calibration: Calibration) -> Predictor:
+def _staged_predictor(
+    staged: Path, file: Path, data: Data, calibration: Calibration, device: Device
+) -> Predictor:
     """Load a variant from the files that would be published, as the service would load it."""
     tokenizer = TextTokenizer.from_file(
         staged / TOKENIZER_FILE,
         max_tokens=data.tokenizer.max_tokens,
         long_texts=data.tokenizer.long_texts,
     )
-    engine = OnnxEngine(file, intra_threads=torch.get_num_threads(), device="cpu")
+    engine = OnnxEngine(file, intra_threads=torch.get_num_threads(), device=device)
     return Predictor(tokenizer, engine, tuple(data.labels), calibration.temperature)
 
 
@@ -214,9 +217,7 @@ def _body(
         task="text-classification",
         labels=data.labels,
         limits=Limits(max_tokens=data.tokenizer.max_tokens, long_texts=data.tokenizer.long_texts),
-        base=BaseModelRecord(
-            id=base.id, licence=base.licence, revision=sha256_of_file(weights_file(base))
-        ),
+        base=BaseModelRecord(id=base.id, licence=base.licence, revision=run.base_revision),
         recipe=RecipeRecord(sha256=recipe.sha256(), content=recipe.model_dump(mode="json")),
         data=data.records,
         scores={name: found.scores for name, found in exported.evaluations.items()},

@@ -103,10 +103,16 @@ class RowLosses:
         """Take the losses of some rows."""
         self.fresh[rows] = losses
 
-    def end_epoch(self, sum_over_processes: Callable[[FloatRows], FloatRows]) -> None:
-        """Make what the epoch found known, on every process the same."""
+    def share(self, sum_over_processes: Callable[[FloatRows], FloatRows]) -> None:
+        """Give every process what any of them has noted; all must call it at the same step."""
         seen = ~np.isnan(self.fresh)
         sums, counts = sum_over_processes(np.stack([np.where(seen, self.fresh, 0.0), seen]))
         found = counts > 0
-        self.known[found] = sums[found] / counts[found]
+        self.fresh[found] = sums[found] / counts[found]
+
+    def end_epoch(self, sum_over_processes: Callable[[FloatRows], FloatRows]) -> None:
+        """Make what the epoch found known, on every process the same."""
+        self.share(sum_over_processes)
+        found = ~np.isnan(self.fresh)
+        self.known[found] = self.fresh[found]
         self.fresh[:] = np.nan

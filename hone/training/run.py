@@ -17,7 +17,7 @@ from hone.models.registry import Registry
 from hone.training.baseline import token_counter
 from hone.training.bases import obtain_base
 from hone.training.checkpoint import remove_remains
-from hone.training.classifier import build_classifier, merge_lora
+from hone.training.classifier import build_classifier, merge_lora, weights_revision
 from hone.training.continuing import begin_from, find_earlier
 from hone.training.events import Events
 from hone.training.finetune import Run, fine_tune
@@ -32,10 +32,11 @@ def run_recipe(
 ) -> Manifest | None:
     """Train, check and publish; return the new version's manifest.
 
-    Goes on from the last checkpoint of the same recipe and data unless `fresh`. Raises
-    ParityFailed when the exported model does not answer as the trained one, Interrupted when
-    asked to stop, and the other HoneErrors for bad input. With several processes only the main
-    one publishes; the others return None.
+    Goes on from the last checkpoint of the same recipe and data unless `fresh`; BundleCorrupt if
+    that was made with other weights of the base, another number of processes, or on a machine
+    where `auto` meant something else. Raises ParityFailed when the exported model does not answer
+    as the trained one, Interrupted when asked to stop, and the other HoneErrors for bad input.
+    With several processes only the main one publishes; the others return None.
     """
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -60,7 +61,14 @@ def run_recipe(
             begin_from(earlier, model, data.labels)
         tokenizer = data.tokenizer
         run = Run(
-            folder, recipe, settled, tokenizer.pad_id, events, stop_requested, tokenizer.mask_id
+            folder,
+            recipe,
+            settled,
+            tokenizer.pad_id,
+            events,
+            stop_requested,
+            weights_revision(base),
+            tokenizer.mask_id,
         )
         progress = fine_tune(model, data.encoded["train"], data.encoded["validation"], run)
         if not processes.is_main_process:

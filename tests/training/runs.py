@@ -15,7 +15,7 @@ from hone.models.catalogue import find_base
 from hone.models.manifest import Manifest
 from hone.models.names import ModelReference
 from hone.models.registry import Registry
-from hone.training.classifier import TextClassifier, build_classifier
+from hone.training.classifier import TextClassifier, build_classifier, weights_revision
 from hone.training.events import Event, Events
 from hone.training.finetune import Run, fine_tune
 from hone.training.loading import Data, load_data
@@ -122,6 +122,7 @@ def make_loop(
         tokenizer.pad_id,
         Events(events.append),
         stop_requested,
+        weights_revision(base),
         tokenizer.mask_id,
     )
     return Loop(model, data, run, events)

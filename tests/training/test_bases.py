@@ -1,6 +1,7 @@
 """Bases: nothing is fetched unless a hub is named, and then only data."""
 
 import fnmatch
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import orjson
 import pytest
 import torch
 from huggingface_hub.errors import (
@@ -18,14 +20,16 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from safetensors.torch import load_file, save_file
+from transformers import AutoModel, BertConfig, CamembertConfig, MPNetConfig, XLMRobertaConfig
 
 from hone.models.catalogue import CATALOGUE, LEGACY_ALIASES, find_base
 from hone.models.errors import InvalidInput, NotFound
+from hone.models.examples import sha256_of_file
 from hone.training import bases
 from hone.training.bases import obtain_base
-from hone.training.classifier import build_classifier, token_limit
+from hone.training.classifier import build_classifier, token_limit, weights_revision
 from hone.training.recipe import ModelGroup
-from tests.training.tiny import Task
+from tests.training.tiny import Task, word_tokenizer
 
 
 class Hub:
@@ -221,6 +225,28 @@ def test_a_base_of_an_unknown_kind_is_refused(task: Task, tmp_path: Path, damage
         token_limit(find_base(str(folder)))
 
 
+@pytest.mark.parametrize("kind", [CamembertConfig, MPNetConfig, XLMRobertaConfig, BertConfig])
+def test_the_longest_text_is_as_long_as_the_model_can_read(tmp_path: Path, kind: Any) -> None:
+    config = kind(
+        vocab_size=20,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        intermediate_size=8,
+        max_position_embeddings=34,
+        pad_token_id=1,
+    )
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    word_tokenizer().save(str(tmp_path / "tokenizer.json"))
+    base = find_base(str(tmp_path))
+    limit = token_limit(base)
+    assert limit == base.max_tokens
+    model = build_classifier(base, ModelGroup(), labels=2, train_embeddings=False)
+    model(*torch.full((2, 1, limit), 7))
+    with pytest.raises((IndexError, RuntimeError)):
+        model(*torch.full((2, 1, limit + 1), 7))
+
+
 def test_a_bases_own_code_is_never_run(task: Task, tmp_path: Path) -> None:
     folder = shutil.copytree(task.base, tmp_path / "base")
     trap = "raise SystemExit('its code was run')"
@@ -259,3 +285,21 @@ def test_a_pooling_that_is_not_known_is_refused(task: Task, tmp_path: Path) -> N
     (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": false}')
     with pytest.raises(InvalidInput, match=r"set model\.pooling"):
         build_classifier(find_base(str(folder)), ModelGroup(), labels=2, train_embeddings=False)
+
+
+def test_the_revision_of_a_sharded_base_is_of_its_shards_in_the_indexs_order(
+    task: Task, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(task.base, tmp_path / "base")
+    assert weights_revision(find_base(str(folder))) == sha256_of_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    index = folder / "model.safetensors.index.json"
+    index.write_bytes(orjson.dumps({"weight_map": {"x": "2", "y": "1", "z": "2"}}))
+    with pytest.raises(InvalidInput, match="lacks its weights 2"):
+        weights_revision(find_base(str(folder)))
+    (folder / "1").write_bytes(b"one")
+    (folder / "2").write_bytes(b"two")
+    assert weights_revision(find_base(str(folder))) == hashlib.sha256(b"twoone").hexdigest()
+    index.write_bytes(b"[]")
+    with pytest.raises(InvalidInput, match="is no index of weights"):
+        weights_revision(find_base(str(folder)))

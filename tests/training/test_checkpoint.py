@@ -5,7 +5,9 @@ import math
 import shutil
 import stat
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,6 +28,9 @@ FILES = (
     "rows.safetensors",
     "state.json",
 )
+
+
+ORIGIN = {"processes": 1}
 
 
 class KilledHere(BaseException):
@@ -150,9 +155,14 @@ def losses_of(loop: Loop) -> RowLosses:
     return RowLosses(len(loop.data.encoded["train"]))
 
 
+def origin_of(loop: Loop) -> dict[str, Any]:
+    settled = asdict(loop.run.settled)
+    return {**settled, "base_revision": loop.run.base_revision, "processes": 1}
+
+
 def resumed(loop: Loop) -> Progress | None:
     optimizer = _optimizer(loop.model, loop.run)
-    return load_checkpoint(loop.run.folder, loop.model, optimizer, losses_of(loop))
+    return load_checkpoint(loop.run.folder, loop.model, optimizer, losses_of(loop), origin_of(loop))
 
 
 def flip_a_byte(path: Path, place: float) -> None:
@@ -216,18 +226,41 @@ def test_the_checkpoint_of_another_model_is_refused(task: Task, tmp_path: Path, 
     other = make_loop(task, tmp_path / "other", "model.method=lora")
     optimizer = _optimizer(other.model, other.run)
     with pytest.raises(BundleCorrupt, match="of another model: start anew with --fresh"):
-        load_checkpoint(copy.run.folder, other.model, optimizer, losses_of(copy))
+        load_checkpoint(copy.run.folder, other.model, optimizer, losses_of(copy), origin_of(other))
     copy.model.head = torch.nn.Linear(32, 5)
     with pytest.raises(BundleCorrupt, match="of another model"):
         resumed(copy)
+
+
+def test_what_auto_settled_on_and_the_bases_weights_must_be_those_of_the_checkpoint(
+    copy: Loop,
+) -> None:
+    before, run = copy.weights(), copy.run
+    copy.run = replace(run, settled=replace(run.settled, max_tokens=32))
+    with pytest.raises(BundleCorrupt, match=r"max_tokens 64 \(now 32\): .*with --fresh"):
+        copy.fine_tune()
+    copy.run = replace(run, base_revision="0" * 64)
+    with pytest.raises(BundleCorrupt, match=r"base_revision [0-9a-f]{64} \(now 0{64}\)"):
+        copy.fine_tune()
+    assert same_weights(copy.weights(), before)
+
+
+def test_the_loss_scale_of_half_precision_comes_back(task: Task, tmp_path: Path) -> None:
+    loop = make_loop(task, tmp_path)
+    state = loop.run.folder, loop.model, _optimizer(loop.model, loop.run)
+    written, read = torch.amp.GradScaler("cpu", init_scale=512.0), torch.amp.GradScaler("cpu")
+    save_checkpoint(*state, Progress(step=1), losses_of(loop), ORIGIN, written)
+    load_checkpoint(*state, losses_of(loop), ORIGIN, read)
+    assert read.state_dict() == written.state_dict()
+    assert read.get_scale() == 512.0
 
 
 def test_numbers_that_json_lacks_come_back(task: Task, tmp_path: Path) -> None:
     loop = make_loop(task, tmp_path)
     optimizer = _optimizer(loop.model, loop.run)
     written = Progress(step=2, losses=[(1, math.nan), (2, 0.1)])
-    save_checkpoint(loop.run.folder, loop.model, optimizer, written, losses_of(loop))
-    read = load_checkpoint(loop.run.folder, loop.model, optimizer, losses_of(loop))
+    save_checkpoint(loop.run.folder, loop.model, optimizer, written, losses_of(loop), ORIGIN)
+    read = load_checkpoint(loop.run.folder, loop.model, optimizer, losses_of(loop), ORIGIN)
     assert read is not None
     assert read.best_loss == math.inf
     assert math.isnan(read.losses[0][1])
@@ -262,15 +295,15 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_old_or_the_new(
     loop = make_loop(task, tmp_path)
     state = loop.model, _optimizer(loop.model, loop.run)
     losses = losses_of(loop)
-    save_checkpoint(loop.run.folder, *state, Progress(step=1), losses)
+    save_checkpoint(loop.run.folder, *state, Progress(step=1), losses, ORIGIN)
     mend = killed_at(monkeypatch, name, call)
     with contextlib.suppress(KilledHere):
-        save_checkpoint(loop.run.folder, *state, Progress(step=2), losses)
+        save_checkpoint(loop.run.folder, *state, Progress(step=2), losses, ORIGIN)
     mend()
-    progress = load_checkpoint(loop.run.folder, *state, losses)
+    progress = load_checkpoint(loop.run.folder, *state, losses, ORIGIN)
     assert progress is not None
     assert progress.step in {1, 2}
-    save_checkpoint(loop.run.folder, *state, Progress(step=3), losses)
+    save_checkpoint(loop.run.folder, *state, Progress(step=3), losses, ORIGIN)
     assert [path.name for path in loop.run.folder.iterdir()] == ["checkpoint-3"]
 
 

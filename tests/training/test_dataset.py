@@ -15,6 +15,7 @@ from hone.training.dataset import (
     encode_split,
     label_order,
     length_sorted_batches,
+    share_of_batch,
     token_lengths,
 )
 from tests.training.tiny import word_tokenizer
@@ -117,3 +118,19 @@ def test_a_split_knows_its_lengths_and_what_was_cut() -> None:
     assert (len(split), split.truncated) == (3, 1)
     found = token_lengths(split)
     assert (found.p50, found.p99, found.longest) == (8, 8, 8)
+
+
+@given(weights=st.lists(st.floats(0.125, 8), min_size=1, max_size=12), processes=st.integers(1, 5))
+def test_the_mean_over_processes_is_the_batchs_weighted_mean(
+    weights: list[float], processes: int
+) -> None:
+    rows = list(range(len(weights)))
+    losses = np.array([float(1 + row * row) for row in rows])
+    array = np.array(weights, dtype=np.float32)
+    means = []
+    for process in range(processes):
+        mine, scale = share_of_batch(rows, array, process=process, processes=processes)
+        assert mine
+        means.append(scale * float((losses * array)[mine].sum()))
+    expected = float((losses * array).sum() / array.sum())
+    assert np.mean(means) == pytest.approx(expected, rel=1e-5)

@@ -1,5 +1,6 @@
 """The loop: it learns, in every way it can be asked to, and does what the recipe says."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,23 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from hone.models.errors import InvalidInput
-from hone.models.examples import read_examples, write_examples
 from hone.training import finetune
 from hone.training.checkpoint import BEST_FILE
 from hone.training.classifier import TextClassifier, collate, merge_lora, run_over
 from hone.training.dataset import bucketed_batches, class_weights
-from hone.training.finetune import hide_tokens, learning_rate_at
+from hone.training.dropout import hide_tokens
+from hone.training.finetune import learning_rate_at
 from hone.training.progress import Progress, least_worth_keeping
 from tests.training.runs import Loop, make_loop, named, same_weights
-from tests.training.tiny import EPOCHS, LABELS, ROWS, STEPS, STEPS_PER_EPOCH, Task, make_task
+from tests.training.tiny import (
+    EPOCHS,
+    LABELS,
+    STEPS,
+    STEPS_PER_EPOCH,
+    Task,
+    make_task,
+    with_rare_label,
+)
 
 CHANCE = 1 / len(LABELS)
 ONE_STEP = f"training.epochs={0.9 / STEPS_PER_EPOCH}"
@@ -125,7 +134,7 @@ def test_a_batch_in_parts_has_the_gradient_and_the_loss_of_the_formula(
     weights: str,
     smoothing: float,
 ) -> None:
-    uneven = _with_rare_label(still_task, tmp_path / "data")
+    uneven = with_rare_label(still_task, tmp_path / "data")
     losses = []
     for parts in (1, 3, 8, 100):
         loop = make_loop(
@@ -145,17 +154,6 @@ def test_a_batch_in_parts_has_the_gradient_and_the_loss_of_the_formula(
     for in_parts in others:
         for one, other in zip(whole, in_parts, strict=True):
             assert torch.allclose(one, other, atol=1e-6, rtol=1e-4)
-
-
-def _with_rare_label(task: Task, folder: Path) -> Task:
-    """Return the task with most of one label's training rows left out."""
-    folder.mkdir()
-    for split in ROWS:
-        rows = read_examples(task.data / f"{split}.jsonl")
-        if split == "train":
-            rows = [row for number, row in enumerate(rows) if row.label != "fee" or number < 20]
-        write_examples(folder / f"{split}.jsonl", rows)
-    return Task(task.base, folder)
 
 
 def _loss_of_first_batch(loop: Loop, weights: str, smoothing: float) -> float:
@@ -291,6 +289,24 @@ def test_as_many_tokens_are_hidden_as_the_recipe_says() -> None:
     torch.manual_seed(0)
     hidden = hide_tokens(ids, mask, share=0.1, mask_id=1)
     assert (hidden == 1).sum().item() == pytest.approx(1000, rel=0.15)
+
+
+def test_what_an_evaluation_takes_is_not_counted_as_training(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = 0.0
+    monotonic = time.monotonic
+
+    def slow(*arguments: Any, **options: Any) -> Tensor:
+        nonlocal late
+        late += 1000.0
+        return run_over(*arguments, **options)
+
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + late)
+    monkeypatch.setattr(finetune, "run_over", slow)
+    progress = make_loop(task, tmp_path, "training.epochs=2").fine_tune()
+    assert 0 < progress.evaluations[0]["seconds"] < progress.evaluations[1]["seconds"] < 1000
+    assert progress.evaluations[1]["seconds"] <= progress.seconds < 1000
 
 
 def test_weights_that_run_away_are_said_to(task: Task, tmp_path: Path) -> None:

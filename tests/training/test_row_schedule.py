@@ -79,6 +79,17 @@ def test_an_epochs_losses_decide_from_its_end_on() -> None:
     assert np.isnan(losses.fresh).all()
 
 
+def test_what_processes_share_before_the_end_of_an_epoch_counts_once() -> None:
+    losses = RowLosses(3)
+    losses.note(np.array([0, 1]), np.array([1.0, 2.0], dtype=np.float32))
+    other = np.array([[0.0, 4.0, 3.0], [0.0, 1.0, 1.0]], dtype=np.float32)
+    losses.share(lambda values: values + other)
+    assert losses.fresh.tolist() == [1.0, 3.0, 3.0]
+    assert np.isnan(losses.known).all()
+    losses.end_epoch(lambda values: 2 * values)  # now both have them
+    assert losses.known.tolist() == [1.0, 3.0, 3.0]
+
+
 def test_processes_that_saw_different_rows_come_to_know_the_same() -> None:
     first, second = RowLosses(3), RowLosses(3)
     first.note(np.array([0, 1]), np.array([1.0, 2.0], dtype=np.float32))

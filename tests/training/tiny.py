@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel
 
-from hone.models.examples import Example, write_examples
+from hone.models.examples import Example, read_examples, write_examples
 from hone.training.recipe import RECIPES_FOLDER, Recipe, load_recipe
 
 LABELS = ("card", "fee", "refund", "transfer")
@@ -122,3 +122,14 @@ def make_data(folder: Path) -> Path:
     for seed, (split, rows) in enumerate(ROWS.items()):
         write_examples(folder / f"{split}.jsonl", make_examples(rows, seed=seed))
     return folder
+
+
+def with_rare_label(task: Task, folder: Path) -> Task:
+    """Return the task with most of one label's training rows left out."""
+    folder.mkdir()
+    for split in ROWS:
+        rows = read_examples(task.data / f"{split}.jsonl")
+        if split == "train":
+            rows = [row for number, row in enumerate(rows) if row.label != "fee" or number < 20]
+        write_examples(folder / f"{split}.jsonl", rows)
+    return Task(task.base, folder)
