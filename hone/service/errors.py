@@ -6,10 +6,16 @@
     │       ├── TooLarge          413
     │       └── NotJson           415
     ├── NotFound            404
+    │   └── NoSuchItem      404     `param` names the field or the part of the address
+    ├── Conflict            409
+    ├── Unauthorized        401
+    ├── Forbidden           403
     ├── Overloaded          429     with Retry-After
+    │   └── RateLimited     429     also with the limits' headers
     ├── NotReady            503     with Retry-After
     │   └── BatcherClosed
     ├── InferenceFailed     500
+    ├── with a `status`     as it says, such as DiskFull's 507
     └── every other         500     the message stays in the log
 
 A response never holds a path, another library's words, or more than 200 characters of the
@@ -21,7 +27,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from hone.models.errors import HoneError, InvalidInput, NotFound, Overloaded
+from hone.models.errors import Conflict, HoneError, InvalidInput, NotFound, Overloaded
 
 _LONGEST_MESSAGE = 500
 
@@ -57,6 +63,32 @@ class ModelNotFound(NotFound):
     """A model or version that this service does not have."""
 
     code = "model_not_found"
+
+
+class NoSuchItem(NotFound):
+    """A file, upload or job that the caller does not have; `param` says what named it."""
+
+    def __init__(self, message: str, *, param: str | None = "id") -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class Unauthorized(HoneError):
+    """A request without a key that works."""
+
+    code = "invalid_api_key"
+
+
+class Forbidden(HoneError):
+    """A request that its key may not make."""
+
+    code = "insufficient_permissions"
+
+
+class RateLimited(Overloaded):
+    """A key that has used up what it may use in a minute."""
+
+    code = "rate_limit_exceeded"
 
 
 class NotReady(HoneError):
@@ -109,16 +141,31 @@ def answer_for(error: BaseException) -> ErrorAnswer:
             return _later(429, str(error), "rate_limit_error", error.code, error.retry_after_s)
         case NotReady():
             return _later(503, str(error), "server_error", error.code, error.retry_after_s)
-        case NotFound():
-            return ErrorAnswer(404, str(error), "invalid_request_error", error.code, "model")
-        case InvalidInput():
-            status = getattr(error, "status", 400)
-            param = getattr(error, "param", None)
-            return ErrorAnswer(status, str(error), "invalid_request_error", error.code, param)
         case InferenceFailed():
             return ErrorAnswer(500, str(error), "server_error", error.code, error.param)
+        case HoneError() if (status := _status(error)) != 500:
+            kind = "server_error" if status > 500 else "invalid_request_error"
+            param = getattr(error, "param", "model" if isinstance(error, NotFound) else None)
+            headers = _WANTED_KEY if status == 401 else ()
+            return ErrorAnswer(status, str(error), kind, error.code, param, headers)
         case _:
             return answer_for_status(500)
+
+
+def _status(error: HoneError) -> int:
+    """Return the status of an error that says what the client did; 500 for one that does not."""
+    default = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
+    return int(getattr(error, "status", default))
+
+
+_WANTED_KEY = ((b"www-authenticate", b"Bearer"),)
+_STATUSES: tuple[tuple[type[HoneError], int], ...] = (
+    (InvalidInput, 400),
+    (Unauthorized, 401),
+    (Forbidden, 403),
+    (NotFound, 404),
+    (Conflict, 409),
+)
 
 
 def answer_for_status(status: int, headers: tuple[tuple[bytes, bytes], ...] = ()) -> ErrorAnswer:
