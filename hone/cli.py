@@ -15,12 +15,16 @@ _ROOMS = {
     "train": ("hone.training.command", "train_command", "train"),
     "serve": ("hone.service.command", "serve_command", None),
     "models": ("hone.models.command", "app", None),
+    "keys": ("hone.service.keys_command", "app", None),
+    "jobs": ("hone.service.jobs_command", "app", None),
 }
 _HELP = {
     "prepare": "Check, mend and split a file of examples.",
     "train": "Fine-tune a model as a recipe says, check it, and publish it.",
     "serve": "Serve published models over HTTP.",
     "models": "List, show, verify, promote and remove published models.",
+    "keys": "Make, list and revoke the keys of the API.",
+    "jobs": "List, show, follow and cancel fine-tuning jobs.",
 }
 _EXIT_ERROR = 1
 

@@ -1,8 +1,6 @@
 """The application: its routes, its one error body, its OpenAPI document.
 
-There is no authentication yet. Its place is a dependency of `_api` for the routes written with
-FastAPI and the same check at the head of `ClassifierEndpoint`: on the route, never on the address,
-which hostile headers can bend.
+When all routes are there, each is put behind the check of its key (`access`).
 """
 
 import asyncio
@@ -15,21 +13,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import hone
 from hone.models.errors import HoneError
-from hone.models.names import ModelReference, parse_reference
 from hone.service.classify import read_classify
 from hone.service.endpoint import ClassifierEndpoint, ReadQuestion
-from hone.service.errors import ErrorAnswer, ModelNotFound, answer_for, answer_for_status
+from hone.service.errors import ErrorAnswer, answer_for, answer_for_status
+from hone.service.fine_tuning import FineTuning
 from hone.service.health import HealthChecks
 from hone.service.metrics import Metrics
 from hone.service.openai.routes import completion_routes
 from hone.service.plain_route import ERRORS, PlainRoute
-from hone.service.pool import ModelPool
 from hone.service.schemas import (
     ClassifyRequest,
     ClassifyResponse,
     Health,
-    ModelBody,
-    ModelList,
 )
 from hone.service.settings import Settings
 
@@ -37,9 +32,9 @@ CLASSIFY_PATH = "/v1/classify"
 
 
 def create_app(
-    settings: Settings, pool: ModelPool, metrics: Metrics, checks: HealthChecks
+    settings: Settings, metrics: Metrics, checks: HealthChecks, fine_tuning: FineTuning
 ) -> FastAPI:
-    """Return the application over a pool of models."""
+    """Return the application."""
     app = FastAPI(
         title="Hone",
         version=hone.__version__,
@@ -58,17 +53,18 @@ def create_app(
 
     def endpoint(read: ReadQuestion, prefix: str) -> ClassifierEndpoint:
         return ClassifierEndpoint(
-            read, prefix=prefix, find=pool.get, settings=settings, metrics=metrics
+            read, prefix=prefix, find=fine_tuning.find, settings=settings, metrics=metrics
         )
 
     app.router.routes.append(
         PlainRoute(CLASSIFY_PATH, classify, endpoint(read_classify, "cls"), tag="classify")
     )
     app.router.routes += completion_routes(endpoint)
-    _add_models(app, pool)
+    fine_tuning.add_routes(app)
     _add_health(app, checks)
     if settings.metrics:
         _add_metrics(app, metrics)
+    fine_tuning.guard(app)
     return app
 
 
@@ -93,55 +89,6 @@ def with_short_cut(app: FastAPI) -> ASGIApp:
 def classify(request: ClassifyRequest) -> ClassifyResponse:
     """Classify one text or many; each gets its labels with calibrated scores, best first."""
     raise NotImplementedError  # the ASGI endpoint answers
-
-
-def _add_models(app: FastAPI, pool: ModelPool) -> None:
-    @app.get("/v1/models", responses=ERRORS, tags=["models"])
-    async def list_models() -> ModelList:
-        """List the models, each at the version that a request without one gets.
-
-        One that cannot be described, such as one with a broken manifest, is left out.
-        """
-        bodies = [await _model_body_if_any(pool, name) for name in pool.names()]
-        return ModelList(data=[body for body in bodies if body is not None])
-
-    @app.get("/v1/models/{reference:path}", responses=ERRORS, tags=["models"])
-    async def get_model(reference: str) -> ModelBody:
-        """Describe a model (`support`) or one version of it (`support@3`)."""
-        try:
-            return await _model_body(pool, parse_reference(reference))
-        except HoneError:
-            raise ModelNotFound(f"There is no model {reference[:80]!r}.") from None
-
-
-async def _model_body_if_any(pool: ModelPool, name: str) -> ModelBody | None:
-    """Return a model's body, or None: one that is broken or just removed hides no other."""
-    try:
-        return await _model_body(pool, ModelReference(name))
-    except HoneError:
-        return None
-
-
-async def _model_body(pool: ModelPool, reference: ModelReference) -> ModelBody:
-    listing = pool.listing(reference.model)
-    current = pool.current.get(reference.model)
-    serves = reference == ModelReference(reference.model) and current is not None
-    version = current.facts.version if serves and current else listing.resolve(reference)
-    facts = await pool.facts(reference.model, version)
-    loaded = next((model for model in pool.loaded() if model.id == str(facts)), None)
-    return ModelBody(
-        id=str(reference),
-        created=facts.created,
-        version=facts.version,
-        versions=listing.versions,
-        aliases=listing.aliases,
-        labels=list(facts.labels),
-        loaded=loaded is not None,
-        variant=loaded.variant if loaded else None,
-        device=loaded.device if loaded else None,
-        layout=str(loaded.layout) if loaded else None,
-        digest=facts.digest,
-    )
 
 
 def _add_health(app: FastAPI, checks: HealthChecks) -> None:

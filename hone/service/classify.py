@@ -48,7 +48,7 @@ class ClassifyQuestion:
             "id": request_id,
             "object": "list",
             "created": created_now(),
-            "model": model.id,
+            "model": model.shown_as,
             "data": [_entry(index, item, labels, top_k) for index, item in enumerate(ticket.items)],
             "usage": {"prompt_tokens": bill.prompt_tokens, "total_tokens": bill.prompt_tokens},
             "savings": savings_body(bill),

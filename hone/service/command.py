@@ -49,6 +49,17 @@ def serve_command(  # noqa: PLR0913, PLR0917 - the command line's options
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning or error. [default: info]")
     ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(help="The folder of jobs, files and keys. [default: .state in the store]"),
+    ] = None,
+    no_auth: Annotated[
+        bool,
+        typer.Option(
+            "--no-auth",
+            help="Answer without keys, on a loopback address. Default: while no key exists.",
+        ),
+    ] = False,
     fake: Annotated[
         bool, typer.Option("--fake", help="Also serve the model `fake`, which needs no weights.")
     ] = False,
@@ -73,6 +84,8 @@ def serve_command(  # noqa: PLR0913, PLR0917 - the command line's options
             prices_file=prices,
             log_level=log_level,
             fake=fake or None,
+            state_dir=state,
+            access="off" if no_auth else None,
         )
     )
 

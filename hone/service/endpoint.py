@@ -26,6 +26,7 @@ from hone.service.errors import (
     TooLarge,
     answer_for,
 )
+from hone.service.limits import spend_tokens
 from hone.service.metrics import NO_MODEL, Metrics, Outcome
 from hone.service.serving import LoadedModel
 from hone.service.settings import Settings
@@ -77,7 +78,9 @@ class Question(Protocol):
         """Return the answer of a ticket without failures."""
 
 
-FindModel = Callable[[str], Awaitable[LoadedModel]]
+FindModel = Callable[[str, Scope], Awaitable[LoadedModel]]
+"""Finds the model of that name for whoever makes the request of that scope."""
+
 ReadQuestion = Callable[[bytes, Settings, Scope], Question]
 
 
@@ -110,12 +113,13 @@ class ClassifierEndpoint:
             body = await self._read(scope["headers"], receive)
             arrived_at = time.perf_counter()
             question = self._read_question(body, self._settings, scope)
-            model = await self._find(question.model)
+            model = await self._find(question.model, scope)
             ticket = model.batcher.submit(question.texts(model))
             await _finished(ticket, model, scope, question)
             beside = question.sent_beside()
             sent_tokens = await model.sent_tokens(beside) if beside else 0
             bill = make_bill(model, ticket, sent_tokens)
+            spend_tokens(scope, bill.prompt_tokens)
             reply = question.reply(model, ticket, bill, request_id)
         except (ClientGone, asyncio.CancelledError) as error:
             self._count("cancelled", model)

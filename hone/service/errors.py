@@ -6,8 +6,12 @@
     │       ├── TooLarge          413
     │       └── NotJson           415
     ├── NotFound            404     `param` names the field, where one is named
+    │   └── NoSuchItem      404     `param` names the field or the part of the address
     ├── Conflict            409
+    ├── Unauthorized        401
+    ├── Forbidden           403
     ├── Overloaded          429     with Retry-After
+    │   └── RateLimited     429     also with the limits' headers
     ├── NotReady            503     with Retry-After
     │   └── BatcherClosed
     ├── InferenceFailed     500
@@ -62,6 +66,32 @@ class ModelNotFound(NotFound):
     param = "model"
 
 
+class NoSuchItem(NotFound):
+    """A file, upload or job that the caller does not have; `param` says what named it."""
+
+    def __init__(self, message: str, *, param: str | None = "id") -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class Unauthorized(HoneError):
+    """A request without a key that works."""
+
+    code = "invalid_api_key"
+
+
+class Forbidden(HoneError):
+    """A request that its key may not make."""
+
+    code = "insufficient_permissions"
+
+
+class RateLimited(Overloaded):
+    """A key that has used up what it may use in a minute."""
+
+    code = "rate_limit_exceeded"
+
+
 class NotReady(HoneError):
     """A model that is known and not loaded (yet)."""
 
@@ -113,13 +143,31 @@ def answer_for(error: BaseException) -> ErrorAnswer:
             return _later(429, str(error), "rate_limit_error", error.code, error.retry_after_s)
         case NotReady():
             return _later(503, str(error), "server_error", error.code, error.retry_after_s)
-        case InvalidInput() | NotFound() | Conflict():
-            return _refused(error)
-        case HoneError() if hasattr(error, "status"):
+        case InferenceFailed():
+            return ErrorAnswer(500, str(error), "server_error", error.code, error.param)
+        case HoneError() if (status := _status(error)) != 500:
+            kind = "server_error" if status > 500 else "invalid_request_error"
             param = getattr(error, "param", None)
-            return ErrorAnswer(error.status, str(error), "server_error", error.code, param)
+            headers = _WANTED_KEY if status == 401 else ()
+            return ErrorAnswer(status, str(error), kind, error.code, param, headers)
         case _:
             return answer_for_status(500)
+
+
+def _status(error: HoneError) -> int:
+    """Return the status of an error that says what the client did; 500 for one that does not."""
+    default = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
+    return int(getattr(error, "status", default))
+
+
+_WANTED_KEY = ((b"www-authenticate", b"Bearer"),)
+_STATUSES: tuple[tuple[type[HoneError], int], ...] = (
+    (InvalidInput, 400),
+    (Unauthorized, 401),
+    (Forbidden, 403),
+    (NotFound, 404),
+    (Conflict, 409),
+)
 
 
 def answer_for_status(status: int, headers: tuple[tuple[bytes, bytes], ...] = ()) -> ErrorAnswer:
@@ -141,13 +189,6 @@ _STATUS_WORDS = {
     500: ("The server failed on this request; its log says why.", "internal_error"),
     503: ("The server is busy or not ready; ask again.", "not_ready"),
 }
-
-
-def _refused(error: HoneError) -> ErrorAnswer:
-    """Return an answer about the caller's request, with the field that is wrong if one is named."""
-    usual = 404 if isinstance(error, NotFound) else 409 if isinstance(error, Conflict) else 400
-    status, param = getattr(error, "status", usual), getattr(error, "param", None)
-    return ErrorAnswer(status, str(error), "invalid_request_error", error.code, param)
 
 
 def _later(status: int, message: str, kind: str, code: str, seconds: float) -> ErrorAnswer:

@@ -6,9 +6,9 @@ others. An ASGI middleware cannot help, it runs once the request is there. So he
 
 - a head of more than `max_header_bytes` is refused before the parser has seen more than that;
 - what is neither head nor body (chunk sizes, trailers) may not outweigh the body;
-- a head must be there in `header_timeout_s`, a whole request in `request_timeout_s`, and what is
-  written of an answer must be read in that time, however steadily it trickles; one sweep a second
-  ends what is late;
+- a head must be there in `header_timeout_s`, a whole request in `request_timeout_s` (or in what
+  its endpoint allows, such as for a file), and what is written of an answer must be read in that
+  time, however steadily it trickles; one sweep a second ends what is late;
 - a connection above `max_connections` gets a 503 with Retry-After and is closed;
 - head and body of an answer leave in one write, not in two;
 - protocol errors are answered in the one error body;
@@ -149,6 +149,7 @@ class HoneProtocol(HttpToolsProtocol):
         self._framing_bytes = 0
         self._waiting_since: float | None = None
         self._unread = _Unread()
+        self._request_limit_s = self._rules.request_timeout_s
 
     # Connections
 
@@ -179,6 +180,10 @@ class HoneProtocol(HttpToolsProtocol):
         if self._gone:
             self._on_gone = None
             on_gone()
+
+    def allow_time(self, seconds: float) -> None:
+        """Let the request that is being received take so long, if that is more than usual."""
+        self._request_limit_s = max(seconds, self._rules.request_timeout_s)
 
     def shutdown(self) -> None:
         """Close when idle; finish the request that is being received or answered first."""
@@ -240,6 +245,7 @@ class HoneProtocol(HttpToolsProtocol):
         """Note that the request is whole."""
         self._in_head = True
         self._waiting_since = None
+        self._request_limit_s = self._rules.request_timeout_s
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -254,7 +260,7 @@ class HoneProtocol(HttpToolsProtocol):
         since = self._waiting_since
         if since is not None and not self.flow.read_paused and not self._refused:
             late = now - since
-            limit = self._rules.header_timeout_s if self._in_head else self._rules.request_timeout_s
+            limit = self._rules.header_timeout_s if self._in_head else self._request_limit_s
             if late > limit:
                 self._late()
         self._check_unsent(now)

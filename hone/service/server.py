@@ -5,6 +5,9 @@ SIGTERM: `/readyz` turns to 503 while requests are still answered, each with `Co
 after `drain_delay_s` the listener closes; what is in flight gets `shutdown_timeout_s`; exit 0.
 SIGINT (Ctrl-C) does the same without the delay, and a second signal ends either wait.
 SIGHUP looks at the store at once and retries what failed.
+
+The job store is opened before the address is bound. The runner is told to stop with the first
+signal, so that what trains writes its checkpoint while requests are still answered.
 """
 
 import asyncio
@@ -25,15 +28,20 @@ import hone
 from hone.comparison.prices import load_prices
 from hone.models.errors import InvalidInput
 from hone.models.registry import Registry
+from hone.service.access import Gate
 from hone.service.app import create_app, with_short_cut
 from hone.service.fake import fake_model
+from hone.service.fine_tuning import FineTuning
 from hone.service.health import HealthChecks
+from hone.service.jobs.runner import Runner, Surroundings
+from hone.service.jobs.settings import RunnerSettings
 from hone.service.logs import configure_logging
 from hone.service.metrics import Metrics
 from hone.service.pool import ModelPool
 from hone.service.protocol import Connections, HoneConfig
 from hone.service.serving import Host
 from hone.service.settings import Settings
+from hone.service.state import State, open_state
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +56,8 @@ _say = functools.partial(print, flush=True)
 def run(settings: Settings, announce: Announce = _say) -> None:
     """Serve until a signal says to stop. `announce` gets the line that says where.
 
-    InvalidInput when the address cannot be bound or the price file cannot be read.
+    InvalidInput when the address cannot be bound or the price file cannot be read; StoreFailed,
+    StoreUnreachable or DiskFull when the job store cannot be opened.
     """
     # One batch's texts are tokenized by the worker that runs them: the workers are the
     # parallelism, and a second pool of threads beside them would only fight for the cores.
@@ -56,10 +65,11 @@ def run(settings: Settings, announce: Announce = _say) -> None:
     configure_logging(settings.log_level)
     _allow_open_files(settings.max_connections + _SPARE_FILES)
     with (
+        contextlib.closing(open_state(settings)) as state,
         _listening(settings.host, settings.port) as listener,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        runner.run(_Service(settings, listener, announce).run())
+        runner.run(_Service(settings, state, listener, announce).run())
 
 
 class _Server(uvicorn.Server):
@@ -74,8 +84,12 @@ class _Server(uvicorn.Server):
 class _Service:
     """One run of the service, on one event loop."""
 
-    def __init__(self, settings: Settings, listener: socket.socket, announce: Announce) -> None:
+    def __init__(
+        self, settings: Settings, state: State, listener: socket.socket, announce: Announce
+    ) -> None:
         self._settings = settings
+        self._state = state
+        self._gate = Gate(state.keys, settings.access, str(listener.getsockname()[0]))
         self._listener = listener
         self._announce = announce
         self._metrics = Metrics()
@@ -89,11 +103,15 @@ class _Service:
         loop = asyncio.get_running_loop()
         self._pool = ModelPool(Host(settings, self._metrics, self._prices, loop))
         self._checks = HealthChecks(self._pool, settings)
+        self._fine_tuning = FineTuning(self._state, self._pool, self._metrics, self._gate)
+        await asyncio.to_thread(self._fine_tuning.look)
+        self._runner = self._start_runner(loop) if settings.run_jobs else None
         self._connections = Connections(settings, self._metrics)
         server = self._server()
         self._watch_signals(loop)
         serving = asyncio.create_task(server.serve(sockets=[self._listener]))
-        chores = [asyncio.create_task(chore) for chore in (self._follow_store(), self._sweep())]
+        works = (self._follow_store(), self._fine_tuning.follow(), self._sweep())
+        chores = [asyncio.create_task(work) for work in works]
         stopping = asyncio.create_task(self._stop_when_told(server))
         try:
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -102,11 +120,13 @@ class _Service:
             for chore in (*chores, stopping):
                 chore.cancel()
             await self._pool.close(settings.shutdown_timeout_s)
+            if self._runner is not None:
+                await asyncio.to_thread(self._runner.stop)
         logger.info("stopped")
 
     def _server(self) -> _Server:
         settings = self._settings
-        app = create_app(settings, self._pool, self._metrics, self._checks)
+        app = create_app(settings, self._metrics, self._checks, self._fine_tuning)
         config = HoneConfig(
             with_short_cut(app),
             self._connections,
@@ -123,6 +143,22 @@ class _Service:
         return _Server(config)
 
     # Starting, and following the store
+
+    def _start_runner(self, loop: asyncio.AbstractEventLoop) -> Runner:
+        """Start the runner of jobs; each model that it publishes is looked for at once."""
+        state, settings = self._state, RunnerSettings()
+        around = Surroundings(
+            state.database, state.files, state.folder, self._settings.store.absolute(), settings
+        )
+
+        def look(_model: str, _version: int) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the service stops
+                loop.call_soon_threadsafe(self._look_now.set)
+
+        chores = (state.uploads.expire, state.idempotency.expire)
+        runner = Runner(around, on_published=look, chores=chores)
+        runner.start()
+        return runner
 
     async def _follow_store(self) -> None:
         if self._settings.fake:
@@ -156,7 +192,8 @@ class _Service:
         served = ", ".join(models) or f"no model yet from {Registry(self._settings.store).store}"
         absent = self._pool.missing()
         lacking = f"; NOT LOADED: {', '.join(absent)}" if absent else ""
-        return f"hone {hone.__version__} serves {served}{lacking} at http://{host}:{port}"
+        access = " without keys" if self._fine_tuning.is_open else ""
+        return f"hone {hone.__version__} serves {served}{lacking}{access} at http://{host}:{port}"
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -175,10 +212,13 @@ class _Service:
         first = await self._signals.get()
         self._checks.draining = True
         self._connections.draining = True
+        if self._runner is not None:
+            self._runner.ask_to_stop()
         delay_s = self._settings.drain_delay_s if first == signal.SIGTERM else 0.0
         logger.info("draining", extra={"signal": first.name, "delay_s": delay_s})
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._signals.get(), delay_s or 0.001)
+        self._fine_tuning.stop_streams()
         server.should_exit = True
         await self._signals.get()
         server.force_exit = True

@@ -71,6 +71,8 @@ class LoadedModel:
     ) -> None:
         self.facts = facts
         self.id = str(facts)
+        self.shown_as = self.id
+        """What answers call it: a fine-tuned model goes by its id in the API."""
         self.labels = facts.labels
         self.variant = variant
         self.device = predictor.engine.device

@@ -7,7 +7,7 @@ before the environment, and the environment before the defaults.
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from hone.models.engines import Device
@@ -32,6 +32,7 @@ ModelNames = Annotated[
     tuple[Annotated[str, AfterValidator(_model_name)], ...], NoDecode, BeforeValidator(_separate)
 ]
 Auto = Literal["auto"]
+AccessMode = Literal["auto", "on", "off"]
 
 
 class Settings(BaseSettings):
@@ -54,10 +55,30 @@ class Settings(BaseSettings):
     threads: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
     batch_tokens: Annotated[int, Field(ge=1)] | Auto = "auto"
     state_dir: Path | None = None
-    """Where measured session layouts are kept; `<store>/.layouts` if not given."""
+    """Where the service keeps what it must remember: the job store, uploaded files, the keys'
+    pepper and measured layouts. `<store>/.state` (and `<store>/.layouts`) if not given."""
+    database: SecretStr | None = None
+    """The job store: `sqlite:////folder/hone.db` or `postgresql://user@host/name`; `hone.db` in the
+    state folder if not given."""
     pinned_versions: int = Field(2, ge=0)
     """How many versions that are not current may be held in memory because somebody asked."""
     reload_interval_s: float = Field(1.0, gt=0)
+
+    access: AccessMode = "auto"
+    """Whether requests need a key. `auto`: they do, except on a loopback address while no key was
+    ever made; `off` is for loopback addresses alone."""
+    public_metrics: bool = False
+    """Whether `/metrics` needs no key; else it needs the scope `admin`."""
+    max_queued_jobs: int = Field(100, ge=0)
+    """The most unfinished jobs of one owner, unless a key has a limit of its own."""
+    max_file_bytes: int = Field(512 * 2**20, ge=1024)
+    max_upload_bytes: int = Field(8 * 2**30, ge=1024)
+    upload_timeout_s: float = Field(3600.0, gt=0)
+    """How long a client may take to send one file, or one part of it."""
+    stream_ping_s: float = Field(15.0, gt=0)
+    """How long a stream of events may be silent before a comment keeps it alive."""
+    run_jobs: bool = True
+    """Whether this service trains; several services may share one job store."""
 
     max_body_bytes: int = Field(2 * 2**20, ge=1024)
     max_items: int = Field(256, ge=1)
@@ -84,6 +105,18 @@ class Settings(BaseSettings):
         if self.max_items > self.max_queue_items:
             raise ValueError("max_items is more than max_queue_items: such a request never fits")
         return self
+
+    @property
+    def state_folder(self) -> Path:
+        """Where the job store, the files and the pepper lie."""
+        return self.state_dir if self.state_dir is not None else self.store / ".state"
+
+    @property
+    def database_url(self) -> str:
+        """The URL of the job store; it may hold a password, so it goes into no log."""
+        if self.database is not None:
+            return self.database.get_secret_value()
+        return f"sqlite:///{(self.state_folder / 'hone.db').absolute()}"
 
     @property
     def layouts_folder(self) -> Path:

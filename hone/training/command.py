@@ -20,7 +20,7 @@ from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, Sign
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from hone.models.errors import HoneError
+from hone.models.errors import HoneError, InvalidRecipe
 from hone.models.manifest import Manifest
 from hone.training.events import Events, Listener, Screen, json_lines, open_events
 from hone.training.failures import failure_code, told_by_status
@@ -75,7 +75,12 @@ def train_command(
 ) -> None:
     """Fine-tune a model as a recipe says, check it, and publish it as a new version."""
     path = find_recipe(recipe)
-    loaded = load_recipe(path, overrides or [])
+    try:
+        loaded = load_recipe(path, overrides or [])
+    except InvalidRecipe as error:
+        with ExitStack() as stack:
+            Events(*_writers(stack, events)).emit("failed", code=error.code, message=str(error))
+        raise
     wanted = processes or _usable_devices(loaded)
     if wanted > 1 and not torch.distributed.is_torchelastic_launched():
         raise typer.Exit(_launch(wanted, path, overrides or [], events, fresh=fresh))
@@ -101,12 +106,16 @@ def train_command(
 
 def _listeners(stack: ExitStack, events: str | None) -> Iterator[Listener]:
     """Yield a writer of JSON lines where one was asked for, and a screen for people."""
+    yield from _writers(stack, events)
+    if events != "-":
+        yield stack.enter_context(Screen(Console(stderr=True)).shown())
+
+
+def _writers(stack: ExitStack, events: str | None) -> Iterator[Listener]:
     if events == "-":
         yield json_lines(sys.stdout.buffer)
-        return
-    if events is not None:
+    elif events is not None:
         yield json_lines(stack.enter_context(open_events(Path(events))))
-    yield stack.enter_context(Screen(Console(stderr=True)).shown())
 
 
 def _usable_devices(recipe: Recipe) -> int:

@@ -4,28 +4,39 @@ After a change of the API: `python -m tests.service.test_openapi` writes it anew
 """
 
 import asyncio
+import contextlib
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
+from hone.service.access import Gate
 from hone.service.app import create_app
+from hone.service.fine_tuning import FineTuning
 from hone.service.health import HealthChecks
 from hone.service.metrics import Metrics
 from hone.service.pool import ModelPool
 from hone.service.serving import Host
 from hone.service.settings import Settings
+from hone.service.state import State, open_state
 from tests.service.running import ROOT, Service
 
 COMMITTED = ROOT / "docs" / "openapi.json"
 
 
 def document() -> dict[str, Any]:
-    async def main() -> dict[str, Any]:
-        settings, metrics = Settings(), Metrics()
-        pool = ModelPool(Host(settings, metrics, {}, asyncio.get_running_loop()))
-        return create_app(settings, pool, metrics, HealthChecks(pool, settings)).openapi()
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(state_dir=Path(folder))
+        with contextlib.closing(open_state(settings)) as state:
+            return asyncio.run(_document(settings, state))
 
-    return asyncio.run(main())
+
+async def _document(settings: Settings, state: State) -> dict[str, Any]:
+    metrics = Metrics()
+    pool = ModelPool(Host(settings, metrics, {}, asyncio.get_running_loop()))
+    gate = Gate(state.keys, "auto", "127.0.0.1")
+    fine_tuning = FineTuning(state, pool, metrics, gate)
+    return create_app(settings, metrics, HealthChecks(pool, settings), fine_tuning).openapi()
 
 
 def as_text(content: dict[str, Any]) -> str:

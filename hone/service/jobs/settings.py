@@ -42,6 +42,9 @@ class RunnerSettings(BaseSettings):
     """After how many kills of its process without any progress it is failed."""
     sweep_s: float = Field(60.0, gt=0)
     """Between two rounds of cleaning up."""
+    bases: dict[str, str] = {}
+    """More names that a job's `model` may have, each with its base: a name of the catalogue, a
+    local folder or a hub id. As JSON in the environment."""
     licence: str = "unknown"
     """The licence of the users' data, noted in the bundles."""
 

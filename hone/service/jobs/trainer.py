@@ -14,8 +14,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -56,19 +56,13 @@ class Trainer:
         self._kill_at: float | None = None
 
     @classmethod
-    def start(cls, command: Command) -> "Trainer | None":
-        """Start a process; None while an earlier one of the same folder still runs.
+    def start(cls, command: Command, lock: int) -> "Trainer":
+        """Start a process, which takes the lock of its folder over from its caller.
 
         DiskFull or StoreFailed when the folder cannot be written.
         """
         with disk_errors():
-            lock = _try_lock(command.folder / LOCK_FILE)
-            if lock is None:
-                return None
-            try:
-                return cls(_spawn(command, lock), command.folder)
-            finally:
-                os.close(lock)  # the process has it now, or nobody
+            return cls(_spawn(command, lock), command.folder)
 
     @property
     def pid(self) -> int:
@@ -136,6 +130,20 @@ class EventTail:
         return [event for line in lines if (event := _parsed(line)) is not None]
 
 
+@contextmanager
+def folder_lock(folder: Path) -> Iterator[int | None]:
+    """Give the lock of a folder, or None while a process that was started there still runs.
+
+    What is found true under the lock stays true: nobody else is at this job on this machine.
+    """
+    with disk_errors():
+        lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield lock if _try_lock(lock) else None
+    finally:
+        os.close(lock)  # a started process has it still
+
+
 def python_module(module: str, *arguments: str) -> list[str]:
     """Return the command of a module of ours, run by the interpreter that runs us."""
     return [sys.executable, "-m", module, *arguments]
@@ -164,14 +172,12 @@ def _emptied(path: Path) -> FileIO:
     return file
 
 
-def _try_lock(path: Path) -> int | None:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
+        return False
+    return True
 
 
 def _tail(path: Path) -> str:

@@ -108,7 +108,7 @@ class DecisionQuestion:
             _answer(asked, [scores[place] for place in places])
             for asked, places in zip(self.asked, self.places, strict=True)
         ]
-        body = {"model": model.id, "answers": answers, "usage": _usage(bill)}
+        body = {"model": model.shown_as, "answers": answers, "usage": _usage(bill)}
         return Reply(orjson.dumps(body | {"savings": savings_body(bill)}))
 
 

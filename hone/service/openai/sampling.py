@@ -110,7 +110,7 @@ def answer_head(model: LoadedModel, kind: str, request_id: str) -> dict[str, Any
         "id": request_id,
         "object": kind,
         "created": created_now(),
-        "model": model.id,
+        "model": model.shown_as,
         "system_fingerprint": f"fp_{model.facts.digest[:10]}",
     }
 

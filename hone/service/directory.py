@@ -1,0 +1,63 @@
+"""Which loaded model a name in a request means, for whom.
+
+A fine-tuned model is asked for by its API id, by its owner alone. Its bundle lies in the store
+under its job's id, and that name is nobody's to ask for: whoever could would get round the owner.
+All other models of the store are everybody's who has a key that allows them.
+"""
+
+import re
+from collections.abc import Sequence
+
+from hone.service.access import Caller
+from hone.service.errors import ModelNotFound, NotReady
+from hone.service.jobs.fine_tuned import FineTunedModel, FineTunedModels
+from hone.service.pool import ModelPool
+from hone.service.serving import LoadedModel
+
+_JOB_NAME = re.compile(r"(ftjob|ft)-[a-z0-9]{24}(@.*)?", re.DOTALL)
+
+
+def is_job_name(name: str) -> bool:
+    """Say whether a name is the one under which a job publishes."""
+    return _JOB_NAME.fullmatch(name) is not None
+
+
+class ModelDirectory:
+    """Fine-tuned models by their ids, in memory. `look` is for a thread, the rest for the loop."""
+
+    def __init__(self, models: FineTunedModels, pool: ModelPool) -> None:
+        self._models, self._pool = models, pool
+        self._by_id: dict[str, FineTunedModel] = {}
+
+    def look(self) -> None:
+        """Read from the job store which models there are."""
+        self._by_id = {model.id: model for model in self._models.all()}
+
+    def fine_tuned(self, owner: str, name: str) -> FineTunedModel | None:
+        """Return an owner's fine-tuned model, None if it has none of this id."""
+        found = self._by_id.get(name)
+        return found if found is not None and found.owner == owner else None
+
+    def fine_tuned_of(self, owner: str) -> Sequence[FineTunedModel]:
+        """Return an owner's fine-tuned models, oldest first."""
+        return [model for model in self._by_id.values() if model.owner == owner]
+
+    def shared(self) -> list[str]:
+        """Return the names of the models that are not one owner's."""
+        return [name for name in self._pool.names() if not is_job_name(name)]
+
+    async def find(self, caller: Caller, name: str) -> LoadedModel:
+        """Return the model that a caller's request names; ModelNotFound or NotReady."""
+        if is_job_name(name) or not caller.may_use_model(name):
+            raise ModelNotFound(f"There is no model {name[:80]!r}.")
+        found = self.fine_tuned(caller.owner, name)
+        return await self._pool.get(name) if found is None else await self._loaded(found)
+
+    async def _loaded(self, model: FineTunedModel) -> LoadedModel:
+        reference = f"{model.store_model}@{model.store_version}"
+        try:
+            loaded = await self._pool.get(reference)
+        except ModelNotFound:
+            raise NotReady("The model is being loaded; ask again.") from None
+        loaded.shown_as = model.id
+        return loaded

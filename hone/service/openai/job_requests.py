@@ -1,0 +1,178 @@
+"""What a client asks for when it creates a job, old or new: each field checked by name."""
+
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from hone.service.errors import InvalidRequest
+from hone.service.jobs.records import NewJob
+from hone.service.openai.bodies import needed_word, take_pairs
+from hone.service.openai.fields import Fields
+
+MOST_SEED = 2**31 - 1
+MOST_EPOCHS, MOST_BATCH, MOST_MULTIPLIER = 50, 256, 100.0
+LONGEST_SUFFIX, LONGEST_LEGACY_SUFFIX = 64, 40
+
+_METHODS = ("supervised", "dpo", "reinforcement")
+_MOST_CLASSES = 10_000
+_MOST_BETAS = 16
+
+
+def read_job(fields: Fields, owner: str) -> NewJob:
+    """Return a modern job; InvalidRequest with the field that is wrong or not supported."""
+    model = needed_word(fields, "model")
+    training_file = needed_word(fields, "training_file")
+    new = NewJob(
+        owner=owner,
+        flavour="modern",
+        model=model,
+        training_file=training_file,
+        validation_file=fields.word("validation_file"),
+        suffix=_suffix(fields, LONGEST_SUFFIX),
+        seed=fields.whole("seed", secrets.randbelow(MOST_SEED), low=0, high=MOST_SEED),
+        metadata=take_pairs(fields, "metadata"),
+        given=_given(fields),
+        status="validating_files",
+    )
+    fields.none_of(["integrations"])
+    fields.end()
+    return new
+
+
+def read_fine_tune(fields: Fields, owner: str) -> NewJob:
+    """Return a legacy job; InvalidRequest with the field that is wrong."""
+    training_file = needed_word(fields, "training_file")
+    validation_file = fields.word("validation_file")
+    new = NewJob(
+        owner=owner,
+        flavour="legacy",
+        model=fields.word("model") or "curie",
+        training_file=training_file,
+        validation_file=validation_file,
+        suffix=_suffix(fields, LONGEST_LEGACY_SUFFIX),
+        seed=secrets.randbelow(MOST_SEED),
+        given=_legacy_given(fields, has_validation=validation_file is not None),
+        status="validating_files",
+    )
+    fields.end()
+    return new
+
+
+def _suffix(fields: Fields, longest: int) -> str | None:
+    suffix = fields.word("suffix")
+    if suffix is not None and not 0 < len(suffix) <= longest:
+        raise fields.wrong("suffix", f"must have 1 to {longest} characters")
+    return suffix
+
+
+def _given(fields: Fields) -> dict[str, Any]:
+    """Return the hyperparameters of the method, or of the deprecated field beside it."""
+    method, old = _object(fields, "method"), _object(fields, "hyperparameters")
+    if method is None:
+        return {} if old is None else _hyperparameters(Fields(old, "hyperparameters."))
+    kind = method.pop("type", None)
+    if kind not in _METHODS:
+        message = f"'method.type' must be one of {', '.join(_METHODS)}."
+        raise InvalidRequest(message, param="method.type")
+    if kind != "supervised":
+        message = f"The method {kind!r} is not supported; 'supervised' is."
+        raise InvalidRequest(message, param="method", code="unsupported_method")
+    inside = Fields(method, "method.")
+    supervised = _object(inside, "supervised") or {}
+    inside.end()
+    of_method = Fields(supervised, "method.supervised.")
+    chosen = _object(of_method, "hyperparameters")
+    of_method.end()
+    if chosen is None:
+        return {} if old is None else _hyperparameters(Fields(old, "hyperparameters."))
+    return _hyperparameters(Fields(chosen, "method.supervised.hyperparameters."))
+
+
+def _hyperparameters(fields: Fields) -> dict[str, Any]:
+    found = {
+        "n_epochs": _auto_or(fields, "n_epochs", _whole(MOST_EPOCHS)),
+        "batch_size": _auto_or(fields, "batch_size", _whole(MOST_BATCH)),
+        "learning_rate_multiplier": _auto_or(fields, "learning_rate_multiplier", _positive),
+    }
+    fields.end()
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _legacy_given(fields: Fields, *, has_validation: bool) -> dict[str, Any]:
+    metrics = fields.flag("compute_classification_metrics")
+    found = {
+        "n_epochs": _number_or_none(fields, "n_epochs", _whole(MOST_EPOCHS)),
+        "batch_size": _number_or_none(fields, "batch_size", _whole(MOST_BATCH)),
+        "learning_rate_multiplier": _number_or_none(fields, "learning_rate_multiplier", _positive),
+        "prompt_loss_weight": _number_or_none(fields, "prompt_loss_weight", _share),
+        "compute_classification_metrics": metrics or None,
+        "classification_n_classes": _number_or_none(
+            fields, "classification_n_classes", _whole(_MOST_CLASSES, low=2)
+        ),
+        "classification_positive_class": fields.word("classification_positive_class"),
+        "classification_betas": _betas(fields),
+    }
+    given = {name: value for name, value in found.items() if value is not None}
+    if metrics:
+        _check_metrics(given, has_validation=has_validation)
+    return given
+
+
+def _check_metrics(given: dict[str, Any], *, has_validation: bool) -> None:
+    if not has_validation:
+        message = "'compute_classification_metrics' needs a 'validation_file'."
+        raise InvalidRequest(message, param="validation_file")
+    if not given.keys() & {"classification_n_classes", "classification_positive_class"}:
+        message = (
+            "'compute_classification_metrics' needs 'classification_n_classes', or for two classes "
+            "'classification_positive_class'."
+        )
+        raise InvalidRequest(message, param="classification_n_classes")
+    if "classification_betas" in given and "classification_positive_class" not in given:
+        message = "'classification_betas' need a 'classification_positive_class'."
+        raise InvalidRequest(message, param="classification_betas")
+
+
+def _betas(fields: Fields) -> list[float] | None:
+    found = fields.take("classification_betas")
+    if found is None:
+        return None
+    if type(found) is not list or len(found) > _MOST_BETAS or not all(map(_positive, found)):
+        raise fields.wrong("classification_betas", f"must be up to {_MOST_BETAS} numbers above 0")
+    return [float(beta) for beta in found]
+
+
+def _object(fields: Fields, name: str) -> dict[str, Any] | None:
+    found = fields.take(name)
+    if found is not None and type(found) is not dict:
+        raise fields.wrong(name, "must be an object")
+    return None if found is None else dict(found)
+
+
+Test = Callable[[object], bool]
+
+
+def _auto_or(fields: Fields, name: str, test: Test) -> Any:  # noqa: ANN401 - a number or "auto"
+    value = fields.take(name)
+    if value is None or value == "auto" or test(value):
+        return value
+    raise fields.wrong(name, "must be 'auto' or a number within bounds")
+
+
+def _number_or_none(fields: Fields, name: str, test: Test) -> Any:  # noqa: ANN401 - a number
+    value = fields.take(name)
+    if value is None or test(value):
+        return value
+    raise fields.wrong(name, "must be a number within bounds")
+
+
+def _whole(high: int, *, low: int = 1) -> Test:
+    return lambda value: type(value) is int and low <= value <= high
+
+
+def _positive(value: object) -> bool:
+    return type(value) in {int, float} and 0 < value <= MOST_MULTIPLIER  # type: ignore[operator]
+
+
+def _share(value: object) -> bool:
+    return type(value) in {int, float} and 0 <= value <= 1  # type: ignore[operator]

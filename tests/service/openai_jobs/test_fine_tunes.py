@@ -1,0 +1,162 @@
+"""Legacy jobs, and their stream of events: whole, live, kept alive, resumed."""
+
+import http.client
+import json
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from hone.service.jobs.events import NewEvent
+from tests.service.openai_jobs.conftest import Workbench
+
+TUNES = "/v1/fine-tunes"
+
+
+@pytest.fixture(scope="module")
+def training_file(workbench: Workbench) -> str:
+    return workbench.upload("legacy.jsonl")
+
+
+def test_a_fine_tune_names_its_files_whole_and_shows_null_for_what_is_not_settled(
+    workbench: Workbench, training_file: str
+) -> None:
+    made = workbench.made(TUNES, training_file=training_file, suffix="mine", n_epochs=4)
+    assert (made["object"], made["status"], made["model"]) == ("fine-tune", "pending", "curie")
+    assert [file["id"] for file in made["training_files"]] == [training_file]
+    assert made["hyperparams"] == {
+        "n_epochs": 4,
+        "batch_size": None,
+        "learning_rate_multiplier": None,
+    }
+    found = workbench.ask("GET", f"{TUNES}/{made['id']}").json()
+    assert [event["message"] for event in found["events"]] == [f"Created fine-tune: {made['id']}"]
+    listed = workbench.ask("GET", TUNES).json()["data"]
+    assert listed[-1]["id"] == made["id"]
+    assert workbench.ask("GET", f"/v1/fine_tuning/jobs/{made['id']}").status == 404
+    assert workbench.ask("DELETE", f"{TUNES}/{made['id']}").error()["code"] == "invalid_state"
+    cancelled = workbench.ask("POST", f"{TUNES}/{made['id']}/cancel").json()
+    assert cancelled["status"] == "cancelled"
+    assert cancelled["events"][-1]["message"] == "Fine-tune cancelled"
+    gone = workbench.ask("DELETE", f"{TUNES}/{made['id']}").json()
+    assert gone == {"id": made["id"], "object": "fine-tune", "deleted": True}
+    assert workbench.ask("GET", f"{TUNES}/{made['id']}").status == 404
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"training_file": None}, "training_file"),
+    ({"n_epochs": "auto"}, "n_epochs"),
+    ({"batch_size": 300}, "batch_size"),
+    ({"learning_rate_multiplier": -1}, "learning_rate_multiplier"),
+    ({"prompt_loss_weight": 2}, "prompt_loss_weight"),
+    ({"suffix": "x" * 41}, "suffix"),
+    ({"classification_n_classes": 1}, "classification_n_classes"),
+    ({"classification_positive_class": 1}, "classification_positive_class"),
+    ({"classification_betas": [0]}, "classification_betas"),
+    ({"classification_betas": "1"}, "classification_betas"),
+    ({"compute_classification_metrics": True}, "validation_file"),
+    ({"compute_classification_metrics": "yes"}, "compute_classification_metrics"),
+    ({"seed": 3}, "seed"),
+]
+
+
+@pytest.mark.parametrize(("changes", "param"), WRONG)
+def test_a_wrong_field_is_named(
+    workbench: Workbench, training_file: str, changes: dict[str, Any], param: str
+) -> None:
+    answer = workbench.ask("POST", TUNES, {"training_file": training_file, **changes})
+    assert (answer.status, answer.error()["param"]) == (400, param)
+
+
+def test_classification_metrics_need_classes(workbench: Workbench, training_file: str) -> None:
+    body = {
+        "training_file": training_file,
+        "validation_file": training_file,
+        "compute_classification_metrics": True,
+    }
+    assert workbench.ask("POST", TUNES, body).error()["param"] == "classification_n_classes"
+    assert workbench.ask("POST", TUNES, body | {"classification_n_classes": 2}).status == 200
+    binary = {"classification_positive_class": " yes", "classification_betas": [0.5, 2]}
+    assert workbench.ask("POST", TUNES, body | binary).status == 200
+
+
+class Stream:
+    """One follower of a job's events, in a thread of its own."""
+
+    def __init__(self, workbench: Workbench, id_: str, *, last: int | None = None) -> None:
+        port = workbench.service.port
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        headers = {} if last is None else {"Last-Event-ID": str(last)}
+        self._connection.request("GET", f"{TUNES}/{id_}/events?stream=true", headers=headers)
+        self._response = self._connection.getresponse()
+        assert self._response.status == 200
+        self.kind = self._response.getheader("content-type", "")
+        self.lines: list[str] = []
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        for line in self._response:
+            self.lines.append(line.decode().rstrip("\n"))
+
+    def messages(self) -> list[str]:
+        datas = [line.removeprefix("data: ") for line in self.lines if line.startswith("data: ")]
+        return [d if d == "[DONE]" else json.loads(d)["message"] for d in datas]
+
+    def pings(self) -> int:
+        return sum(line == ": ping" for line in self.lines)
+
+    def finish(self) -> list[str]:
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+        self._connection.close()
+        return self.messages()
+
+    def wait(self, done: Any) -> None:
+        deadline = time.monotonic() + 60
+        while not done(self):
+            assert time.monotonic() < deadline, self.lines
+            time.sleep(0.05)
+
+
+def test_a_stream_replays_goes_on_live_is_kept_alive_and_ends(
+    workbench: Workbench, training_file: str
+) -> None:
+    id_ = workbench.made(TUNES, training_file=training_file, model="ada")["id"]
+    stream = Stream(workbench, id_)
+    assert stream.kind.startswith("text/event-stream")
+    stream.wait(lambda s: s.pings() >= 2)
+    claim = workbench.claim(id_)
+    workbench.state.events.add(id_, [NewEvent("Fine-tune started")])
+    stream.wait(lambda s: len(s.messages()) >= 2)
+    done = workbench.succeed(claim, "Fine-tune succeeded")
+    said = [f"Created fine-tune: {id_}", "Fine-tune started", "Fine-tune succeeded", "[DONE]"]
+    assert stream.finish() == said
+    assert Stream(workbench, id_).finish() == said
+    assert Stream(workbench, id_, last=2).finish() == said[2:]
+    assert workbench.ask("GET", f"{TUNES}/{id_}").json()["fine_tuned_model"] == (
+        done.fine_tuned_model
+    )
+
+
+def test_followers_that_come_late_or_return_miss_nothing_of_a_long_job(
+    workbench: Workbench, training_file: str
+) -> None:
+    id_ = workbench.made(TUNES, training_file=training_file)["id"]
+    claim = workbench.claim(id_)
+    early = [Stream(workbench, id_) for _ in range(20)]
+    for block in range(5):
+        told = [NewEvent(f"Step {block * 300 + n}") for n in range(300)]
+        workbench.state.events.add(id_, told)
+        early.append(Stream(workbench, id_))
+    workbench.succeed(claim)
+    said = [f"Created fine-tune: {id_}", *(f"Step {n}" for n in range(1500)), "[DONE]"]
+    assert all(stream.finish() == said for stream in early)
+    assert Stream(workbench, id_, last=700).finish() == said[700:]
+
+
+def test_a_stream_of_a_job_that_is_not_there_is_a_404(workbench: Workbench) -> None:
+    assert workbench.ask("GET", f"{TUNES}/ft-none/events?stream=true").status == 404
+    made = workbench.ask("GET", TUNES).json()["data"][0]["id"]
+    assert workbench.ask("GET", f"{TUNES}/{made}/events?stream=maybe").error()["param"] == "stream"
