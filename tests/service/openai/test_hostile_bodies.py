@@ -1,13 +1,15 @@
 """Hostile bytes at the three APIs: a clear 4xx, never a 500; and each request is counted once."""
 
 import json
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.service.running import Service, exchange, wait_until
+from tests.service.running import Service, serving, wait_until
 from tests.service.test_refusals import HOSTILE, anything
 
 QUESTION = {
@@ -101,17 +103,34 @@ def test_a_request_is_counted_once(
     assert {name: count for name, count in moved.items() if count} == {word: 1}
 
 
-@pytest.mark.parametrize("path", GOOD)
-def test_a_client_that_leaves_frees_its_place(speaking: Service, path: str) -> None:
-    body = json.dumps(GOOD[path]).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    with speaking.connect() as connection:
-        connection.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
-    wait_until(lambda: not any(
-        value for (name, _), value in speaking.metrics().items() if name == "hone_queue_texts"
-    ))  # fmt: skip
-    whole = head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
-    assert exchange(speaking, whole).startswith(b"HTTP/1.1 200")
+def test_clients_that_leave_free_their_places(tmp_path: Path) -> None:
+    with serving(
+        tmp_path / "none",
+        "0.5",
+        "~",
+        program=("-m", "tests.service.fake_driver"),
+        log_folder=tmp_path,
+    ) as service:
+        for path, body in GOOD.items():
+            values = [{"value": "neutral"}, {"value": "positive"}]
+            asked = {"questions": [QUESTION | {"choices": values}]} if "questions" in body else {}
+            short = json.dumps(body | {"model": "fake"} | asked).encode()
+            content = short.replace(b'"card"', b'"%s"' % (b"a" * 600))  # four fill a batch
+            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
+            before = outcomes(service).get("cancelled", 0)
+            with ExitStack() as leaving:
+                for _ in range(10):
+                    connection = leaving.enter_context(service.connect())
+                    connection.sendall(head.encode() + content)
+                wait_until(lambda: queued(service) >= 3)
+            wait_until(lambda: queued(service) == 0, timeout_s=10)
+            assert outcomes(service)["cancelled"] - before >= 3
+            assert service.post(short, path).status == 200
+
+
+def queued(service: Service) -> float:
+    """Return how many texts wait."""
+    return sum(v for (name, _), v in service.metrics().items() if name == "hone_queue_texts")
 
 
 @pytest.mark.parametrize("path", GOOD)
