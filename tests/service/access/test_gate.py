@@ -23,14 +23,14 @@ from hone.service.app import create_app
 from hone.service.errors import Forbidden, Unauthorized
 from hone.service.fine_tuning import FineTuning
 from hone.service.health import HealthChecks
-from hone.service.jobs.keys import NewKey
+from hone.service.jobs.keys import Key, NewKey
 from hone.service.metrics import Metrics
 from hone.service.pool import ModelPool
 from hone.service.serving import Host
 from hone.service.settings import Settings
 from hone.service.state import State, open_state
 
-INFER, TRAIN = Needs({"infer"}), Needs({"train"})
+INFER, TRAIN, ADMIN = Needs({"infer"}), Needs({"train"}), Needs({"admin"})
 
 
 @pytest.fixture
@@ -54,11 +54,11 @@ def test_every_route_has_a_scope_or_is_on_the_public_list(state: State) -> None:
     routes = application(state).routes
     assert len(routes) > 30
     public = {route.path for route in routes if not _is_guarded(route)}  # type: ignore[attr-defined]
-    assert public == PUBLIC_PATHS - {"/privacy"} or public == PUBLIC_PATHS
+    assert PUBLIC_PATHS - {"/privacy"} <= public <= PUBLIC_PATHS
     for route in routes:
         needs = needs_of(route)
         if needs is not None and getattr(route, "path", "") != "/metrics":
-            assert needs != {"admin"}, f"nobody declared what {route} needs"
+            assert needs != ADMIN, f"nobody declared what {route} needs"
 
 
 def _is_guarded(route: object) -> bool:
@@ -70,16 +70,15 @@ def test_metrics_need_admin_unless_they_are_made_public(state: State) -> None:
         routes = application(state, public_metrics=public).routes
         (metrics,) = [route for route in routes if getattr(route, "path", "") == "/metrics"]
         assert _is_guarded(metrics) is not public
-        assert needs_of(metrics) == {"admin"}
+        assert needs_of(metrics) == ADMIN
 
 
 def test_looking_at_models_takes_either_scope_and_deleting_one_takes_train(state: State) -> None:
     routes = [route for route in application(state).routes if isinstance(route, APIRoute)]
     models = [route for route in routes if route.path.startswith("/v1/models")]
-    assert {(*route.methods, needs_of(route)) for route in models} == {
-        ("GET", INFER | TRAIN),
-        ("DELETE", TRAIN),
-    }
+    needs = [(sorted(route.methods or ()), needs_of(route)) for route in models]
+    either = (["GET"], INFER | TRAIN)
+    assert needs == [either, either, (["DELETE"], TRAIN)]
 
 
 def test_a_route_that_nobody_declared_needs_admin() -> None:
@@ -89,7 +88,7 @@ def test_a_route_that_nobody_declared_needs_admin() -> None:
     def livez() -> None:
         pass
 
-    assert needs_of(app.routes[-1]) == {"admin"}
+    assert needs_of(app.routes[-1]) == ADMIN
 
 
 def admit(gate: Gate, *headers: tuple[bytes, bytes], needs: Needs = INFER) -> str:
@@ -106,7 +105,8 @@ def test_a_key_is_known_by_its_owner_and_scopes(state: State) -> None:
     assert admit(gate, bearer(text)) == "acme"
     with pytest.raises(Forbidden, match="scope train"):
         admit(gate, bearer(text), needs=TRAIN)
-    for strange in ([], [bearer(text + "x")], [bearer("")], [bearer(text), bearer(text)]):
+    known, unknown, empty = bearer(text), bearer(text + "x"), bearer("")
+    for strange in ((), (unknown,), (empty,), (known, known)):
         with pytest.raises(Unauthorized):
             admit(gate, *strange)
     for value in (b"Basic " + text.encode(), text.encode(), b"Bearer \xff\xfe", b"Bearer " * 99):
@@ -182,8 +182,14 @@ def test_a_hundred_requests_at_once_look_a_key_up_once(
     state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, text = state.keys.create(NewKey("acme"))
-    gate, asked, real = Gate(state.keys, "on", "::1"), [], state.keys.authenticate
-    monkeypatch.setattr(state.keys, "authenticate", lambda t: (asked.append(t), real(t))[1])
+    gate, real = Gate(state.keys, "on", "::1"), state.keys.authenticate
+    asked: list[str] = []
+
+    def counted(given: str) -> Key | None:
+        asked.append(given)
+        return real(given)
+
+    monkeypatch.setattr(state.keys, "authenticate", counted)
 
     async def all_at_once() -> None:
         await asyncio.gather(*(gate.admit([bearer(text)], INFER) for _ in range(100)))

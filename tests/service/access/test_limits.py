@@ -19,8 +19,8 @@ class Time:
         return self.now
 
 
-def allowance(clock: Time, **limits: int) -> Allowance:
-    found = RateLimits(clock=clock).of(key(**limits))
+def allowance(clock: Time, requests: int | None = None, tokens: int | None = None) -> Allowance:
+    found = RateLimits(clock=clock).of(key(requests, tokens))
     assert found is not None
     return found
 

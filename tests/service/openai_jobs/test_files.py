@@ -75,7 +75,7 @@ def test_a_bad_line_is_told_in_the_files_status(client: OpenAI) -> None:
     file = client.files.create(file=("a.jsonl", EXAMPLES + b'{"prompt":'), purpose="fine-tune")
     checked = client.files.wait_for_processing(file.id, poll_interval=0.1)
     assert checked.status == "error"
-    assert "Line 41" in (checked.status_details or "")  # type: ignore[operator]
+    assert "Line 41" in (checked.status_details or "")
 
 
 PURPOSE, FILE = ("purpose", b"fine-tune", None), ("file", EXAMPLES, "a.jsonl")
