@@ -12,7 +12,7 @@ from hone.service.jobs import messages
 from hone.service.jobs.files import Files
 from hone.service.jobs.pages import Cursor
 from hone.service.jobs.records import Failure, Job, Records
-from hone.service.jobs.translation import FILE_GONE
+from hone.service.jobs.translation import file_gone
 from hone.service.jobs.validation import FileField, FileReport, check_file
 
 _KEPT_REPORTS = 8
@@ -74,10 +74,7 @@ class Admission:
         return len(waiting)
 
     def _admit(self, job: Job, reports: "OrderedDict[str, FileReport]") -> None:
-        try:
-            failure = self._judge(job, reports)
-        except NotFound:
-            failure = FILE_GONE
+        failure = self._judge(job, reports)
         said = messages.validating(job)
         try:
             if failure is not None:
@@ -90,10 +87,15 @@ class Admission:
             return  # cancelled meanwhile, or judged by another service
 
     def _judge(self, job: Job, reports: "OrderedDict[str, FileReport]") -> Failure | None:
-        training = self._report(job.owner, job.training_file, reports)
-        if job.validation_file is None:
-            return refusal(job, training, None)
-        return refusal(job, training, self._report(job.owner, job.validation_file, reports))
+        validation, missing = None, "training_file"
+        try:
+            training = self._report(job.owner, job.training_file, reports)
+            missing = "validation_file"
+            if job.validation_file is not None:
+                validation = self._report(job.owner, job.validation_file, reports)
+        except NotFound:
+            return file_gone(missing)
+        return refusal(job, training, validation)
 
     def _report(self, owner: str, id_: str, reports: "OrderedDict[str, FileReport]") -> FileReport:
         file = self.files.get(owner, id_)

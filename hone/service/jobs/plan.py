@@ -91,7 +91,7 @@ def prepare_command(job: Job, origin: Origin, place: Workplace) -> Sequence[str]
     given = ["--validation", str(place.validation)] if place.validation.exists() else []
     options = ["--yes", "--seed", str(job.seed), "--min-per-class", "1", "--base", origin.base]
     out = ["--out", str(place.data)]
-    return python_module("hone", "prepare", str(place.training), *out, *options, *given)
+    return hone_command("prepare", str(place.training), *out, *options, *given)
 
 
 def train_command(job: Job, origin: Origin, place: Workplace, store: Store) -> Sequence[str]:
@@ -100,7 +100,12 @@ def train_command(job: Job, origin: Origin, place: Workplace, store: Store) -> S
         f"{key}={json.dumps(value, ensure_ascii=False)}"
         for key, value in _overrides(job, origin, place, store).items()
     ]
-    return python_module("hone", "train", "classifier", *overrides, "--events", str(place.events))
+    return hone_command("train", "classifier", *overrides, "--events", str(place.events))
+
+
+def hone_command(*arguments: str) -> list[str]:
+    """Return a command of `hone`, run by the interpreter that runs us."""
+    return python_module("hone", *arguments)
 
 
 def notes(job: Job, report: Mapping[str, Any]) -> list[NewEvent]:

@@ -32,7 +32,7 @@ class RunnerSettings(BaseSettings):
     """Between two heartbeats: how soon a wish to cancel or pause is heard."""
     lease_s: float = Field(30.0, gt=0)
     """After how long without a heartbeat a job is given to another worker."""
-    poll_s: float = Field(0.25, gt=0)
+    poll_s: float = Field(0.5, gt=0)
     """Between two looks at queue and processes."""
     stop_grace_s: float = Field(20.0, gt=0)
     """From SIGTERM to SIGKILL for a training process."""

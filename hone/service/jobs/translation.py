@@ -40,11 +40,6 @@ SERVER_LOST = Failure(
     "server_error", "The server was interrupted too often while it worked on the job.", None
 )
 SERVER_ERROR = Failure("server_error", "The server failed on this job; its log says why.", None)
-FILE_GONE = Failure(
-    "file_not_found",
-    "A file of the job is not there: it was deleted before the job began.",
-    "training_file",
-)
 UNPREPARED = Failure(
     "invalid_training_file",
     "The job failed due to an invalid training file. Too little is left of it to train, choose "
@@ -86,6 +81,13 @@ _OUT_OF_MEMORY_WORDS = re.compile(
 _DISK_FULL_WORDS = re.compile(r"no space left on device|file too large", re.IGNORECASE)
 
 Stage = Literal["prepare", "train"]
+
+
+def file_gone(field_name: str) -> Failure:
+    """Return the failure of a job whose file is not there any more."""
+    kind = field_name.replace("_", " ")
+    message = f"The {kind} of the job is not there: it was deleted before the job began."
+    return Failure("file_not_found", message, field_name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,12 +41,12 @@ from hone.service.jobs.results import LEGACY_NAME, MODERN_NAME, legacy_csv, mode
 from hone.service.jobs.trainer import Command, EventTail, Trainer, folder_lock
 from hone.service.jobs.translation import (
     DISK_FULL,
-    FILE_GONE,
     SERVER_ERROR,
     SERVER_LOST,
     Ending,
     Stage,
     Translator,
+    file_gone,
 )
 from hone.service.jobs.workplace import workplace
 
@@ -115,9 +115,6 @@ class Work:
         except Refused as refused:
             self._fail(refused.failure)
             return
-        except NotFound:
-            self._fail(FILE_GONE)
-            return
         except DiskFull:
             self._fail(DISK_FULL)
             return
@@ -166,10 +163,14 @@ class Work:
         job, files = self.job, self.desk.files
         if self._place.training.exists():
             return  # by an earlier worker; the files may have been deleted since
-        training = files.path(job.owner, job.training_file)
-        validation = None
-        if job.validation_file is not None:
-            validation = files.path(job.owner, job.validation_file)
+        validation, missing = None, "training_file"
+        try:
+            training = files.path(job.owner, job.training_file)
+            missing = "validation_file"
+            if job.validation_file is not None:
+                validation = files.path(job.owner, job.validation_file)
+        except NotFound:
+            raise Refused(file_gone(missing)) from None
         # A validation file with the very content of the training file could only be empty.
         self._place.make(training, None if validation == training else validation)
 

@@ -21,7 +21,6 @@ from hone.service.jobs.pages import Cursor
 from hone.service.jobs.records import Job, NewJob, Records
 from hone.service.jobs.runner import Runner, Surroundings
 from hone.service.jobs.settings import RunnerSettings
-from hone.service.jobs.trainer import python_module
 from tests.service.running import wait_until
 
 OWNER = "acme"
@@ -123,11 +122,11 @@ def use_fake(yard: Yard, monkeypatch: pytest.MonkeyPatch, **settings: object) ->
     for name, value in {"log": yard.log, **settings}.items():
         monkeypatch.setenv(f"FAKE_{name.upper()}", str(value))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[3]))
-    monkeypatch.setattr(plan, "python_module", fake_module)
+    monkeypatch.setattr(plan, "hone_command", fake_command)
 
 
-def fake_module(module: str, *arguments: str) -> list[str]:
-    return [sys.executable, str(FAKE), *arguments] if module == "hone" else python_module(module)
+def fake_command(*arguments: str) -> list[str]:
+    return [sys.executable, str(FAKE), *arguments]
 
 
 def sleep_until_ended(pid: int, *, timeout_s: float = 20) -> None:

@@ -271,6 +271,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"training_file": 3}, "invalid_n_examples", "training_file"),
     ({"training_file": ["x"] * 12}, "invalid_training_file", "training_file"),
     ({"training_file": "gone"}, "file_not_found", "training_file"),
+    ({"validation_file": "gone"}, "file_not_found", "validation_file"),
     ({"training_file": examples(20, ["yes"])}, "invalid_training_file", "training_file"),
     ({"training_file": examples(20, [str(n) for n in range(20)])}, "generation_not_supported",
      "training_file"),
@@ -306,6 +307,13 @@ def test_a_job_that_cannot_be_done_is_told_why(
     assert (done.error_code, done.error_param) == (code, param)
     assert yard.told(job)[-1].level == "error"
     assert not yard.log.exists(), "no training was started"
+
+
+def test_a_file_that_is_gone_before_a_worker_begins_is_told_too(yard: Yard, fake: Fake) -> None:
+    job = yard.job(validation_file="file-gone")
+    with yard.running():
+        done = yard.wait(job, "failed")
+    assert (done.error_code, done.error_param) == ("file_not_found", "validation_file")
 
 
 def test_validation_labels_that_training_lacks_are_named(yard: Yard, fake: Fake) -> None:

@@ -3,16 +3,14 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.service.running import ROOT, Service
+from tests.service.legacy_client import legacy_programs
+from tests.service.running import Service
 
-CLIENT = "openai==0.28.1"
-VENV = ROOT / "build" / "test-venvs" / "openai-0.28.1"
 TEXT = "where is my card"
 
 pytestmark = pytest.mark.slow
@@ -20,19 +18,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="session")
 def legacy() -> Path:
-    """Make the environment once, and return its folder of programs; skip if that cannot be."""
-    programs = VENV / "bin"
-    if not (VENV / "whole").exists():
-        steps = [
-            [sys.executable, "-m", "venv", "--clear", str(VENV)],
-            [str(programs / "pip"), "install", "--quiet", "--disable-pip-version-check", CLIENT],
-        ]
-        for step in steps:
-            made = subprocess.run(step, capture_output=True, text=True, check=False, timeout=280)
-            if made.returncode:
-                pytest.skip(f"{CLIENT} cannot be installed here: {made.stderr.strip()[-300:]}")
-        (VENV / "whole").touch()
-    return programs
+    """Return the folder of the client's programs; skip if it cannot be installed."""
+    return legacy_programs()
 
 
 def run(legacy: Path, service: Service, program: str, *words: str) -> str:

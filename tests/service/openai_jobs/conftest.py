@@ -95,10 +95,14 @@ def workbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
     """Run the service that most tests ask; each must only look at what it made."""
     folder = tmp_path_factory.mktemp("workbench")
     publish_tiny(Registry(folder / "store"))
-    limits: dict[str, Any] = {"max_file_bytes": 2_000_000, "max_queued_jobs": 1000}
     with (
         serving(
-            folder / "store", log_folder=folder, run_jobs="false", stream_ping_s=0.3, **limits
+            folder / "store",
+            log_folder=folder,
+            run_jobs="false",
+            stream_ping_s=0.3,
+            max_file_bytes=2_000_000,
+            max_queued_jobs=1000,
         ) as service,
         _Opened(folder / "store") as state,
     ):

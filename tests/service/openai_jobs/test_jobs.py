@@ -78,9 +78,7 @@ def test_a_waiting_job_is_held_and_goes_on(
 ) -> None:
     job = client.fine_tuning.jobs.create(model="ada", training_file=training_file)
     workbench.state.records.admit(job.id)
-    assert (
-        str(client.fine_tuning.jobs.pause(job.id).status) == "paused"
-    )  # no status of the client's
+    assert str(client.fine_tuning.jobs.pause(job.id).status) == "paused"
     assert client.fine_tuning.jobs.resume(job.id).status == "queued"
     with pytest.raises(openai.BadRequestError):
         client.fine_tuning.jobs.resume(job.id)

@@ -1,0 +1,36 @@
+"""Settings of the runner come from the environment, and leave a core to serving."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hone.service.jobs import settings
+from hone.service.jobs.settings import RunnerSettings, trainer_environment
+
+
+def test_they_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HONE_JOBS_AT_ONCE", "3")
+    monkeypatch.setenv("HONE_JOBS_BASES", json.dumps({"house": "/models/house"}))
+    found = RunnerSettings()
+    assert (found.at_once, found.bases) == (3, {"house": "/models/house"})
+
+
+@pytest.mark.parametrize(
+    ("cores", "at_once", "threads", "expected"),
+    [(1, 1, None, 1), (2, 1, None, 1), (8, 1, None, 7), (8, 3, None, 2), (8, 1, 4, 4)],
+)
+def test_a_core_is_left_to_serving(
+    monkeypatch: pytest.MonkeyPatch, cores: int, at_once: int, threads: int | None, expected: int
+) -> None:
+    monkeypatch.setattr(settings, "usable_cores", lambda: cores)
+    assert RunnerSettings(at_once=at_once, threads=threads).trainer_threads == expected
+
+
+def test_a_training_gets_no_setting_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HONE_DATABASE", "postgresql://hone:pa55@host/hone")
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    found = trainer_environment(2, Path("/scratch"))
+    assert "HONE_DATABASE" not in found
+    assert found["OMP_NUM_THREADS"] == "2"
+    assert found["TMPDIR"] == "/scratch"
