@@ -62,7 +62,11 @@ def show(title: str) -> None:
 def hone(*arguments: str) -> None:
     """Print and run a hone command; stop the demo if it fails."""
     print(f"$ hone {shlex.join(arguments)}", flush=True)
-    subprocess.run([HONE, *arguments], check=True)
+    status = subprocess.run([HONE, *arguments], check=False).returncode
+    if status:
+        raise SystemExit(
+            f"hone {arguments[0]} ended with status {status}; make demo goes on from there"
+        )
 
 
 def free_port() -> int:

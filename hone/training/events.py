@@ -145,7 +145,7 @@ def _evaluated(event: Event) -> str:
     kept = "" if event["kept"] else " (not kept)"
     return (
         f"epoch {event['epoch']:.1f}: validation accuracy {event['accuracy']:.3f}, "
-        f"loss {event['loss']:.3f}{kept}"
+        f"loss {max(event['loss'], 0.0):.3f}{kept}"
     )
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hone.models.errors import Conflict
+from hone.models.errors import Conflict, InvalidInput
 from hone.training.preparation import output
 from hone.training.preparation.prepare import PrepareOptions, prepare
 from tests.preparation.running import plain_rows, run, write_lines
@@ -69,6 +69,13 @@ def test_a_file_or_a_link_in_the_way_is_left_alone(tmp_path: Path) -> None:
     for name in ("file", "link"):
         with pytest.raises(Conflict, match="not a folder"):
             run(path, out=tmp_path / name)
+
+
+def test_a_place_that_cannot_be_written_is_told_in_a_sentence(tmp_path: Path) -> None:
+    path = rows_file(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InvalidInput, match="nothing can be written into"):
+        run(path, out=tmp_path / "file" / "out")
 
 
 def test_a_run_that_fails_while_writing_leaves_the_old_output(

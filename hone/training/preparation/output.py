@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 
 from hone.models.durable import fsync_file, fsync_folder, rename
-from hone.models.errors import Conflict
+from hone.models.errors import Conflict, InvalidInput
 from hone.models.examples import SPLITS, sha256_of_file, write_examples
 from hone.training.preparation.report import KIND, PAGE_NAME, REPORT_NAME, PrepareReport, Split
 from hone.training.preparation.spool import Spool
@@ -52,11 +52,16 @@ def write_folder(
 
     The files are written beside the folder and moved into place together, so that a run that is
     killed never leaves a part of an output. An old output is moved aside before, and removed
-    after the new one is in place.
+    after the new one is in place. InvalidInput where nothing can be written.
     """
     folder = report.folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
+    except OSError as error:
+        raise InvalidInput(
+            f"nothing can be written into {folder.parent}: {error.strerror}"
+        ) from None
     try:
         splits = {split: _write_split(spool, beside / f"{split}.jsonl", split) for split in SPLITS}
         written = replace(report, written=True, splits=splits)
