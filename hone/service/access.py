@@ -24,6 +24,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hone.models.errors import HoneError, InvalidInput
+from hone.service.documentation import DOCUMENT_PATH, FILE_PATHS, PAGE_PATH, PRIVACY_PATH
 from hone.service.errors import Forbidden, Unauthorized, answer_for
 from hone.service.jobs import keys as keystore
 from hone.service.jobs.ids import Clock, new_id
@@ -59,7 +60,9 @@ _BY_TAG = {
 }
 _MODELS = "models"
 _METRICS_PATH = "/metrics"
-PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/startupz", "/privacy", "/docs", "/openapi.json"})
+PUBLIC_PATHS = frozenset(
+    {"/livez", "/readyz", "/startupz", PRIVACY_PATH, DOCUMENT_PATH, PAGE_PATH, *FILE_PATHS}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +86,10 @@ def caller_of(scope: Scope) -> Caller:
     return caller
 
 
-def needs_of(route: BaseRoute) -> Needs | None:
+def needs_of(route: BaseRoute, *, public_metrics: bool = False) -> Needs | None:
     """Return the scopes of which a route needs one; None if it is public."""
     path = getattr(route, "path", "")
-    if path in PUBLIC_PATHS:
+    if path in PUBLIC_PATHS or (public_metrics and path == _METRICS_PATH):
         return None
     tags = route.tags if isinstance(route, APIRoute) else []
     methods = (route.methods if isinstance(route, Route) else None) or set()
@@ -277,9 +280,8 @@ def guard(
 ) -> None:
     """Put every route of the application behind its check, but those that are public."""
     for route in app.routes:
-        needs = needs_of(route)
-        is_metrics = getattr(route, "path", "") == _METRICS_PATH
-        if needs is None or (is_metrics and public_metrics):
+        needs = needs_of(route, public_metrics=public_metrics)
+        if needs is None:
             continue
         if not isinstance(route, Route):
             raise InvalidInput(f"a route of the kind {type(route).__name__} cannot be guarded")

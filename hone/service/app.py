@@ -4,6 +4,7 @@ When all routes are there, each is put behind the check of its key (`access`).
 """
 
 import asyncio
+from functools import partial
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -13,7 +14,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import hone
 from hone.models.errors import HoneError
+from hone.service.access import needs_of
 from hone.service.classify import read_classify
+from hone.service.documentation import add_documentation, describe, operation_id
 from hone.service.endpoint import ClassifierEndpoint, ReadQuestion
 from hone.service.errors import ErrorAnswer, answer_for, answer_for_status
 from hone.service.fine_tuning import FineTuning
@@ -40,9 +43,10 @@ def create_app(
         version=hone.__version__,
         description="Classifies texts with small fine-tuned models, and counts what the large "
         "prompt that they replace would have cost.",
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        swagger_ui_oauth2_redirect_url=None,
+        generate_unique_id_function=operation_id,
         exception_handlers={
             HoneError: _on_hone_error,
             HTTPException: _on_http_exception,
@@ -64,6 +68,8 @@ def create_app(
     _add_health(app, checks)
     if settings.metrics:
         _add_metrics(app, metrics)
+    add_documentation(app, settings)
+    describe(app, settings, partial(needs_of, public_metrics=settings.public_metrics))
     fine_tuning.guard(app)
     return app
 

@@ -22,5 +22,12 @@ class PlainRoute(APIRoute):
     """
 
     def __init__(self, path: str, described: Callable[..., Any], app: ASGIApp, *, tag: str) -> None:
-        super().__init__(path, described, methods=["POST"], responses=ERRORS, tags=[tag])
+        super().__init__(
+            path,
+            described,
+            methods=["POST"],
+            responses=ERRORS,
+            tags=[tag],
+            operation_id=described.__name__,
+        )
         self.app = app

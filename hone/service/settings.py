@@ -48,6 +48,10 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    public_url: str | None = Field(None, pattern=r"^https?://[^/\s]+(/\S*)?$")
+    """Where clients reach the service, for its OpenAPI document; by default `host` and `port`."""
+    operator: str = "its operator, who gave you its address"
+    """Who runs the service and is asked about its data, for the page `/privacy`."""
     device: Device = "auto"
     variant: Variant | None = None
 
@@ -105,6 +109,16 @@ class Settings(BaseSettings):
         if self.max_items > self.max_queue_items:
             raise ValueError("max_items is more than max_queue_items: such a request never fits")
         return self
+
+    @property
+    def public_address(self) -> str:
+        """Where clients reach the service: a URL, or `/` where only those who ask know."""
+        if self.public_url is not None:
+            return self.public_url.rstrip("/")
+        if self.port == 0 or self.host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+            return "/"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
 
     @property
     def state_folder(self) -> Path:

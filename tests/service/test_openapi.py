@@ -6,12 +6,17 @@ After a change of the API: `python -m tests.service.test_openapi` writes it anew
 import asyncio
 import contextlib
 import json
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
+from fastapi import FastAPI
+
 from hone.service.access import Gate
 from hone.service.app import create_app
+from hone.service.documentation import add_documentation
 from hone.service.fine_tuning import FineTuning
 from hone.service.health import HealthChecks
 from hone.service.metrics import Metrics
@@ -48,10 +53,73 @@ def test_the_committed_document_is_current() -> None:
 
 
 def test_the_service_gives_the_document_and_a_page_for_it(asked: Service) -> None:
-    assert asked.get("/openapi.json").json() == document()
+    given = asked.get("/openapi.json").json()
+    assert given.pop("servers")[0]["url"] == "/"  # its port was not chosen by its settings
+    expected = document()
+    expected.pop("servers")
+    assert given == expected
     page = asked.get("/docs")
     assert page.status == 200
-    assert b"/openapi.json" in page.body
+    assert b"'openapi.json'" in page.body
+
+
+def test_the_page_needs_nothing_from_elsewhere(asked: Service) -> None:
+    page = asked.get("/docs").body.decode()
+    named = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(named) == 3
+    for reference in named:
+        found = asked.get(f"/{reference}")
+        assert (found.status, len(found.body) > 1000) == (200, True), reference
+    assert not re.search(r"https?://", page)
+
+
+def test_operations_have_plain_names_and_short_descriptions() -> None:
+    operations = [o for paths in document()["paths"].values() for o in paths.values()]
+    names = [operation["operationId"] for operation in operations]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[a-z_]{3,64}", name) for name in names), names
+    assert all(0 < len(operation["description"]) <= 300 for operation in operations)
+
+
+def test_operations_say_which_scopes_they_need() -> None:
+    content = document()
+    assert content["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+    paths = content["paths"]
+    assert paths["/v1/classify"]["post"]["security"] == [{"key": ["infer"]}]
+    assert paths["/v1/files"]["post"]["security"] == [{"key": ["train"]}]
+    assert paths["/metrics"]["get"]["security"] == [{"key": ["admin"]}]
+    assert paths["/v1/models"]["get"]["security"] == [{"key": ["infer"]}, {"key": ["train"]}]
+    assert paths["/livez"]["get"]["security"] == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "address"),
+    [
+        ({}, "http://127.0.0.1:8000"),
+        ({"host": "::1", "port": 9000}, "http://[::1]:9000"),
+        ({"host": "0.0.0.0"}, "/"),
+        ({"port": 0}, "/"),
+        (
+            {"host": "0.0.0.0", "public_url": "https://hone.example/api/"},
+            "https://hone.example/api",
+        ),
+    ],
+)
+def test_the_document_says_where_the_service_is(settings: dict[str, Any], address: str) -> None:
+    assert Settings(**settings).public_address == address
+
+
+def test_the_policy_names_the_operator_and_cannot_be_bent(asked: Service, tmp_path: Path) -> None:
+    page = asked.get("/privacy")
+    assert page.status == 200
+    assert page.headers["content-type"].startswith("text/html")
+    assert b"its operator, who gave you its address" in page.body
+    settings = Settings(state_dir=tmp_path, operator="<script>ACME</script>")
+    app = FastAPI()
+    add_documentation(app, settings)
+    (route,) = (route for route in app.routes if getattr(route, "path", "") == "/privacy")
+    said = route.endpoint().body  # type: ignore[attr-defined]
+    assert b"&lt;script&gt;ACME" in said
 
 
 def test_every_reference_in_the_document_leads_somewhere() -> None:
