@@ -140,19 +140,59 @@ def test_a_stream_replays_goes_on_live_is_kept_alive_and_ends(
     )
 
 
-def test_followers_that_come_late_or_return_miss_nothing_of_a_long_job(
+class Returning(threading.Thread):
+    """A follower that loses its connection after every 70 events, and goes on where it was."""
+
+    def __init__(self, workbench: Workbench, id_: str) -> None:
+        super().__init__(daemon=True)
+        self._workbench, self._id = workbench, id_
+        self.said: list[str] = []
+        self.connections = 0
+        self.start()
+
+    def run(self) -> None:
+        last = 0
+        while self.said[-1:] != ["[DONE]"]:
+            self.connections += 1
+            last = self._follow(last)
+
+    def _follow(self, last: int) -> int:
+        port = self._workbench.service.port
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        headers = {"Last-Event-ID": str(last)} if last else {}
+        connection.request("GET", f"{TUNES}/{self._id}/events?stream=true", headers=headers)
+        heard = 0
+        for line in connection.getresponse():
+            if line.startswith(b"id: "):
+                last = int(line[4:])
+            elif line.startswith(b"data: "):
+                data = line[6:].decode().rstrip("\n")
+                self.said.append(data if data == "[DONE]" else json.loads(data)["message"])
+                heard += 1
+                if heard == 70:
+                    break
+        connection.close()
+        return last
+
+
+def test_a_hundred_followers_that_come_late_or_return_miss_nothing_of_a_long_job(
     workbench: Workbench, training_file: str
 ) -> None:
     id_ = workbench.made(TUNES, training_file=training_file)["id"]
     claim = workbench.claim(id_)
-    early = [Stream(workbench, id_) for _ in range(20)]
+    followers = [Stream(workbench, id_) for _ in range(85)]
+    returning = [Returning(workbench, id_) for _ in range(10)]
     for block in range(5):
         told = [NewEvent(f"Step {block * 300 + n}") for n in range(300)]
         workbench.state.events.add(id_, told)
-        early.append(Stream(workbench, id_))
+        followers.append(Stream(workbench, id_))
     workbench.succeed(claim)
     said = [f"Created fine-tune: {id_}", *(f"Step {n}" for n in range(1500)), "[DONE]"]
-    assert all(stream.finish() == said for stream in early)
+    assert all(stream.finish() == said for stream in followers)
+    for follower in returning:
+        follower.join(60)
+        assert follower.said == said
+        assert follower.connections > 20
     assert Stream(workbench, id_, last=700).finish() == said[700:]
 
 

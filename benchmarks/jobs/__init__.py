@@ -1,0 +1,1 @@
+"""Benchmarks of the fine-tuning API; see benchmarks/README.md."""
