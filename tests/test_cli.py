@@ -111,7 +111,13 @@ def test_every_command_of_the_store_takes_its_folder(command: str) -> None:
 
 
 def test_starting_and_looking_at_the_store_need_none_of_what_training_needs(store: Path) -> None:
-    for words in (["--help"], ["models", "list", "--store", str(store)], ["serve", "--help"]):
+    for words in (
+        ["--help"],
+        ["models", "list", "--store", str(store)],
+        ["serve", "--help"],
+        ["train", "--help"],
+        ["train", "classifier", "training.epoch=3"],
+    ):
         assert imported(words) & HEAVY == set(), words
     assert "fastapi" not in imported(["--help"])
 
@@ -125,9 +131,16 @@ def test_the_store_is_listed(store: Path) -> None:
 
 
 def test_an_empty_store_is_said_to_be_empty(tmp_path: Path) -> None:
-    status, out, _ = models(tmp_path / "none", "list")
+    status, out, _ = models(tmp_path, "list")
     assert status == 0
     assert "There are no models in" in out
+
+
+@pytest.mark.parametrize("command", ["list", "verify"])
+def test_a_store_that_is_not_there_is_an_error_and_stays_away(tmp_path: Path, command: str) -> None:
+    status, _, err = models(tmp_path / "none", command)
+    assert status == 1
+    assert "there is no store" in err
     assert not (tmp_path / "none").exists()
 
 

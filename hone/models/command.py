@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from hone.models.errors import BundleCorrupt, HoneError, InvalidInput
+from hone.models.errors import BundleCorrupt, HoneError, InvalidInput, NotFound
 from hone.models.manifest import CARD_FILE, Manifest, Score
 from hone.models.names import PRODUCTION, ModelReference, parse_reference
 from hone.models.registry import Registry
@@ -25,7 +25,7 @@ _DEFAULT_STORE = Path("store")
 @app.command("list")
 def list_models(store: StoreOption = _DEFAULT_STORE) -> None:
     """List every model with its versions, aliases and scores."""
-    registry = Registry(store)
+    registry = _existing(store)
     table = Table("model", "version", "aliases", "test accuracy", "variants", "published")
     for model in registry.models():
         listing = registry.listing(model)
@@ -62,7 +62,7 @@ def verify_models(
     store: StoreOption = _DEFAULT_STORE,
 ) -> None:
     """Read every file again and compare it with its hash; exit code 1 if one differs."""
-    registry = Registry(store)
+    registry = _existing(store)
     console = Console()
     broken = 0
     for one in _references(registry, reference):
@@ -102,6 +102,13 @@ def remove_version(
         typer.confirm(f"Remove {parsed} from {store}?", abort=True)
     Registry(store).remove(parsed.model, parsed.version)
     Console().print(f"removed {parsed}")
+
+
+def _existing(store: Path) -> Registry:
+    """Return the registry of a store; NotFound if there is no such folder."""
+    if not store.is_dir():
+        raise NotFound(f"there is no store {store.resolve()}; `hone train` makes one")
+    return Registry(store)
 
 
 def _references(registry: Registry, reference: str | None) -> list[ModelReference]:

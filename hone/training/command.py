@@ -1,58 +1,13 @@
-"""`hone train`: one run from the terminal or from another program."""
+"""`hone train`: the recipe is read, and refused, before what training needs is imported."""
 
-import json
-import logging
-import shlex
-import signal
-import sys
-import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from contextlib import ExitStack
 from typing import Annotated
 
-import torch
 import typer
-from rich.console import Console
-from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from hone.models.errors import HoneError, InvalidRecipe
-from hone.models.manifest import Manifest
-from hone.training.events import Events, Listener, Screen, json_lines, open_events
-from hone.training.failures import failure_code, told_by_status
-from hone.training.finetune import Interrupted
-from hone.training.hyperparameters import choose_device
-from hone.training.recipe import Recipe, find_recipe, load_recipe
-from hone.training.run import join_processes, run_recipe
-
-EXIT_INTERRUPTED = 75
-"""sysexits' EX_TEMPFAIL: nothing is wrong, run the same command again."""
-
-
-@dataclass
-class _StopRequest:
-    """Set by SIGTERM or Ctrl-C; the loop writes a checkpoint at the next step and stops."""
-
-    asked: bool = False
-
-    def __call__(self) -> bool:
-        return self.asked
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        def ask(*_: object) -> None:
-            self.asked = True
-
-        before = {s: signal.signal(s, ask) for s in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+from hone.models.errors import InvalidRecipe, MissingDependency
+from hone.training.events import Events, writers
+from hone.training.recipe import find_recipe, load_recipe
 
 
 def train_command(
@@ -79,94 +34,12 @@ def train_command(
         loaded = load_recipe(path, overrides or [])
     except InvalidRecipe as error:
         with ExitStack() as stack:
-            Events(*_writers(stack, events)).emit("failed", code=error.code, message=str(error))
+            Events(*writers(stack, events)).emit("failed", code=error.code, message=str(error))
         raise
-    wanted = processes or _usable_devices(loaded)
-    if wanted > 1 and not torch.distributed.is_torchelastic_launched():
-        raise typer.Exit(_launch(wanted, path, overrides or [], events, fresh=fresh))
-    is_main = join_processes(loaded).is_main_process
-    with told_by_status(), ExitStack() as stack:
-        stop = _StopRequest()
-        stack.enter_context(stop.listening())
-        sink = Events(*(_listeners(stack, events) if is_main else ()))
-        try:
-            manifest = run_recipe(loaded, events=sink, stop_requested=stop, fresh=fresh)
-        except Interrupted:
-            raise typer.Exit(EXIT_INTERRUPTED) from None
-        except Exception as error:
-            # Whatever it was, a program that follows the events is told; then it goes on its way.
-            with suppress(OSError):
-                sink.emit("failed", code=failure_code(error), message=str(error))
-            if is_main or not isinstance(error, HoneError):
-                raise
-            raise typer.Exit(1) from None  # the main process says it
-    if manifest is not None and events != "-":
-        _say_next(manifest, loaded.saving.store)
-
-
-def _listeners(stack: ExitStack, events: str | None) -> Iterator[Listener]:
-    """Yield a writer of JSON lines where one was asked for, and a screen for people."""
-    yield from _writers(stack, events)
-    if events != "-":
-        yield stack.enter_context(Screen(Console(stderr=True)).shown())
-
-
-def _writers(stack: ExitStack, events: str | None) -> Iterator[Listener]:
-    if events == "-":
-        yield json_lines(sys.stdout.buffer)
-    elif events is not None:
-        yield json_lines(stack.enter_context(open_events(Path(events))))
-
-
-def _usable_devices(recipe: Recipe) -> int:
-    """Return how many GPUs there are to train on; 1 on a CPU, which is one device."""
-    on_gpu = choose_device(recipe.training.device) == "cuda"
-    return torch.cuda.device_count() if on_gpu else 1
-
-
-def _launch(
-    processes: int, recipe: Path, overrides: list[str], events: str | None, *, fresh: bool
-) -> int:
-    """Run this command again in several processes; return the exit code of the first that failed.
-
-    Signals are passed on to them, and none is left behind.
-    """
-    options = [*(["--events", events] if events else []), *(["--fresh"] if fresh else [])]
-    command = ["-m", "hone", "train", str(recipe), *overrides, *options]
-    for module in ("agent.server.api", "multiprocessing.api"):  # what they say is said below
-        logging.getLogger(f"torch.distributed.elastic.{module}").setLevel(logging.CRITICAL)
     try:
-        with TemporaryDirectory(prefix="hone-") as logs:
-            elastic_launch(_launcher(processes, logs), sys.executable)(*command)
-    except SignalException:
-        return EXIT_INTERRUPTED
-    except ChildFailedError as error:
-        code: int = error.get_first_failure()[1].exitcode
-        return code if code > 0 else 128 - code  # as a shell says it of a signal
-    return 0
-
-
-def _launcher(processes: int, logs: str) -> LaunchConfig:
-    """Return how torch's launcher starts processes on this machine alone, once."""
-    return LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=processes,
-        run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        max_restarts=0,
-        logs_specs=DefaultLogsSpecs(log_dir=logs),
-    )
-
-
-def _say_next(manifest: Manifest, store: str) -> None:
-    """Print how to serve and ask the new model."""
-    reference = f"{manifest.model}@{manifest.version}"
-    question = json.dumps({"model": manifest.model, "input": "..."})
-    print(f"""
-{reference} is published. To serve it and ask it:
-
-  hone serve {manifest.model} --store {shlex.quote(store)}
-  curl -s localhost:8000/v1/classify -H 'content-type: application/json' -d '{question}'
-""")
+        from hone.training.process import train  # noqa: PLC0415 - it takes seconds
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("hone"):
+            raise
+        raise MissingDependency("hone train", "train") from error
+    train(path, loaded, overrides or [], events, fresh=fresh, processes=processes)

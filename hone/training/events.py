@@ -10,9 +10,10 @@ step that no event has told of yet: its number, loss, accuracy (of the batch, be
 the examples and tokens read so far.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from os import SEEK_END
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -67,6 +68,14 @@ def open_events(path: Path) -> IO[bytes]:
             written.seek(-1, SEEK_END)
             file.write(b"" if written.read(1) == b"\n" else b"\n")
     return file
+
+
+def writers(stack: ExitStack, events: str | None) -> Iterator[Listener]:
+    """Yield what writes events where `--events` says: a file, or `-` for standard output."""
+    if events == "-":
+        yield json_lines(sys.stdout.buffer)
+    elif events is not None:
+        yield json_lines(stack.enter_context(open_events(Path(events))))
 
 
 def read_events(path: Path) -> Iterator[Event]:
@@ -172,6 +181,11 @@ def _scored(event: Event) -> str:
     )
 
 
+def _interrupted(event: Event) -> str:
+    where = event.get("during") or f"at step {event['step']}"
+    return f"interrupted {where}; the same command goes on"
+
+
 _SENTENCES: dict[str, Callable[[Event], str]] = {
     "run_started": lambda e: f"run: {e['folder']}",
     "data_loaded": _data_loaded,
@@ -179,7 +193,7 @@ _SENTENCES: dict[str, Callable[[Event], str]] = {
     "resumed": lambda e: f"resumed at step {e['step']} from the last checkpoint",
     "evaluated": _evaluated,
     "early_stopped": lambda e: f"stopped early: no gain for {e['patience']} evaluations",
-    "interrupted": lambda e: f"interrupted at step {e['step']}; the same command resumes",
+    "interrupted": _interrupted,
     "calibrated": lambda e: (
         f"calibrated: temperature {e['temperature']:.3f}, "
         f"expected calibration error {e['ece_before']:.3f} -> {e['ece_after']:.3f}"

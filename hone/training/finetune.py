@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from hone.models.errors import InvalidInput
+from hone.models.scoring import point_scores
 from hone.training import checkpoint
 from hone.training.calibration import calibrated_loss
 from hone.training.checkpoint import Origin
@@ -57,6 +58,7 @@ class Run:
     stop_requested: Callable[[], bool]
     base_revision: str
     """The SHA-256 of the base's weights, to which a checkpoint belongs."""
+    labels: Sequence[str]
     mask_id: int | None = None
     """The token that hides another in training; without one, none is hidden."""
 
@@ -321,9 +323,9 @@ class _Loop:
             )
         classes = self.validation.classes
         loss = calibrated_loss(logits.numpy(), classes)
-        accuracy = float((logits.argmax(dim=1).numpy() == classes).mean())
+        scores = self._scores(logits.numpy())
         # One process's numbers for all: they must agree on when to stop.
-        loss, accuracy = broadcast_object_list([loss, accuracy])
+        loss, accuracy = broadcast_object_list([loss, scores["accuracy"]])
         progress = self.progress
         seconds = progress.seconds
         kept = progress.record(seconds=seconds, accuracy=accuracy, loss=loss, rows=len(classes))
@@ -337,6 +339,7 @@ class _Loop:
             epoch=self.schedule.epochs_done(progress.step),
             accuracy=accuracy,
             loss=loss,
+            scores=scores,
             kept=kept,
             seconds=seconds,
             series=self._series(),
@@ -347,6 +350,16 @@ class _Loop:
             self.run.events.emit("early_stopped", patience=patience)
         self.clock = time.monotonic()  # an evaluation is no training
         self._save()
+
+    def _scores(self, logits: npt.NDArray[np.float32]) -> dict[str, float]:
+        dataset = self.run.recipe.dataset
+        return point_scores(
+            self.validation.classes,
+            logits,
+            self.run.labels,
+            positive_label=dataset.positive_label,
+            betas=dataset.betas,
+        )
 
 
 def learning_rate_at(step: int, total: int, run: Run) -> float:

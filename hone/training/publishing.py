@@ -120,7 +120,7 @@ def _export(
     result = Exported({}, {}, {}, {})
     for variant in sorted(run.recipe.saving.variants, key=lambda v: v != "fp32"):
         if run.stop_requested():
-            run.events.emit("interrupted", step=progress.step)
+            run.events.emit("interrupted", step=progress.step, during="during the export")
             raise Interrupted
         file = staged / f"model.{variant}.onnx"
         write_variant(model, variant, file, fp32=staged / "model.fp32.onnx")

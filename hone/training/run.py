@@ -68,6 +68,7 @@ def run_recipe(
             events,
             stop_requested,
             weights_revision(base),
+            data.labels,
             tokenizer.mask_id,
         )
         progress = fine_tune(model, data.encoded["train"], data.encoded["validation"], run)

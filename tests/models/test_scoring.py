@@ -146,6 +146,28 @@ def test_an_evaluation_agrees_with_scikit_learn(classes: int) -> None:
     assert ("auroc" in found.scores) == (classes == 2)
 
 
+@pytest.mark.parametrize("classes", [2, 3, 7])
+@pytest.mark.parametrize("positive", [None, "b"])
+def test_point_scores_are_those_of_an_evaluation_also_of_logits(
+    classes: int, positive: str | None
+) -> None:
+    truth, probabilities = sample(60, classes, seed=classes, skill=1)
+    names = "abcdefg"[:classes]
+    whole = scoring.evaluate(truth, probabilities, names, positive_label=positive, betas=(0.5, 1))
+    expected = {name: score.value for name, score in whole.scores.items()}
+    del expected["expected_calibration_error"]
+    for answers in (probabilities, np.log(probabilities)):
+        found = scoring.point_scores(truth, answers, names, positive_label=positive, betas=(0.5, 1))
+        assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_point_scores_of_one_class_leave_out_what_is_not_defined() -> None:
+    found = scoring.point_scores(np.zeros(3, dtype=np.int64), np.eye(2)[[0, 0, 1]], "ab")
+    assert found["accuracy"] == pytest.approx(2 / 3)
+    assert (found["precision"], found["recall"]) == (0, 0)
+    assert "auroc" not in found
+
+
 def test_binary_scores_are_of_the_positive_class() -> None:
     generator = np.random.default_rng(5)
     truth = (generator.random(400) < 0.2).astype(np.int64)

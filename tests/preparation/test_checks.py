@@ -141,10 +141,46 @@ def test_rare_classes_are_dropped_or_kept(tmp_path: Path) -> None:
     path = rows_file(tmp_path, *extra)
     outcome = run(path)
     assert outcome.problem("rare_classes").examples == ({"label": "idea", "rows": 4},)
+    assert outcome.problem("rare_classes").message.endswith("and to test: idea")
     assert outcome.report.dropped == {"rare_class": 4}
     kept = run(path, refuse=["rare_classes"])
     assert sum(row.label == "idea" for row in kept.rows) == 4
     assert "rare_classes" not in run(path, min_per_class=4).codes
+
+
+def test_labels_that_look_misspelt_are_told_before_they_go_as_rare(tmp_path: Path) -> None:
+    extra: list[dict[str, object]] = [{"text": "rare one", "label": "praize"}]
+    outcome = run(rows_file(tmp_path, *extra))
+    problem = outcome.problem("label_misspellings")
+    assert problem.message.endswith("a commoner one: 'praize' ('praise'?)")
+    assert problem.examples == ({"label": "praize", "rows": 1, "looks_like": "praise"},)
+    assert (problem.severity, problem.mended) == ("advice", False)
+    assert outcome.codes.index("label_misspellings") < outcome.codes.index("rare_classes")
+
+
+@pytest.mark.parametrize("label", ["tier 2", "complaint"])
+def test_labels_that_differ_by_digits_or_more_are_not_taken_for_misspelt(
+    tmp_path: Path, label: str
+) -> None:
+    rows = [*plain_rows(60, labels=("tier 1", "praise")), {"text": "odd", "label": label}]
+    outcome = run(write_lines(tmp_path / "rows.jsonl", rows))
+    assert "label_misspellings" not in outcome.codes
+
+
+def test_labels_that_are_both_common_are_not_taken_for_misspelt(tmp_path: Path) -> None:
+    rows = plain_rows(60, labels=("refund", "refunds"))
+    assert "label_misspellings" not in run(write_lines(tmp_path / "rows.jsonl", rows)).codes
+
+
+def test_a_lone_long_text_leaves_the_histogram_of_lengths_readable(tmp_path: Path) -> None:
+    rows = [*plain_rows(200), {"text": "word " * 5000, "label": "bug"}]
+    lengths = run(write_lines(tmp_path / "rows.jsonl", rows)).report.lengths
+    assert lengths is not None
+    low, high, count = lengths.histogram[-1]
+    assert (low < 40, high >= 5000, count) == (True, True, 1)
+    assert sum(count for *_, count in lengths.histogram) == 201
+    borders = [bin_[0] for bin_ in lengths.histogram[1:]]
+    assert borders == [bin_[1] + 1 for bin_ in lengths.histogram[:-1]]
 
 
 def test_fewer_than_two_classes_are_refused(tmp_path: Path) -> None:

@@ -31,6 +31,16 @@ def test_yes_mends_and_writes(tmp_path: Path) -> None:
     assert "praise" in result.stdout
 
 
+def test_the_terminal_says_why_lines_could_not_be_read(tmp_path: Path) -> None:
+    given = arguments(tmp_path, "--yes")
+    path = Path(given[0])
+    path.write_text("{broken\n" + path.read_text())
+    result = CliRunner().invoke(app, given)
+    assert result.exit_code == 0, result.output
+    assert "line 1:" in result.stdout
+    assert "JSON" in result.stdout
+
+
 def test_with_nobody_to_ask_nothing_is_written_and_the_status_is_2(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, arguments(tmp_path))
     assert result.exit_code == 2

@@ -123,6 +123,7 @@ def make_loop(
         Events(events.append),
         stop_requested,
         weights_revision(base),
+        data.labels,
         tokenizer.mask_id,
     )
     return Loop(model, data, run, events)

@@ -6,7 +6,7 @@ columns' names mean. The losses are cross-entropies in nats.
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,7 @@ class StepRow:
     tokens: int | None = None
     valid_loss: float | None = None
     valid_accuracy: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -55,6 +56,7 @@ class Measurements:
         if event["event"] == "evaluated":
             row = self._row(event["step"])
             row.valid_loss, row.valid_accuracy = event["loss"], event["accuracy"]
+            row.scores = event.get("scores", {})
         if event["event"] == "scored" and (event["split"], event["variant"]) == _SCORED:
             self.scores = {n: v["value"] for n, v in event.items() if isinstance(v, dict)}
 
@@ -79,15 +81,17 @@ def modern_csv(found: Measurements) -> bytes:
 def legacy_csv(found: Measurements, *, classes: bool, betas: Sequence[float] = ()) -> bytes:
     """Return the file that the legacy API gave; with `classes`, the scores of the classification.
 
-    They are measured once, on the published model, and stand in the last row.
+    They are measured at each evaluation; those in the last row are the published model's, which
+    has the weights of the best one.
     """
     names = _score_names(found, betas) if classes else []
     columns = [*_LEGACY_COLUMNS, *(f"classification/{_COLUMN_OF.get(n, n)}" for n in names)]
-    scores = [found.scores.get(name) for name in names]
-    blanks: list[float | None] = [None] * len(names)
-    last = max(found.rows, default=0)
+    last, _ = found.last()
     rows = (
-        (*_legacy_row(step, row), *(scores if step == last else blanks))
+        (
+            *_legacy_row(step, row),
+            *(map((found.scores if step == last else row.scores).get, names)),
+        )
         for step, row in sorted(found.rows.items())
     )
     return _csv(columns, rows)

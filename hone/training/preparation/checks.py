@@ -6,23 +6,37 @@ rows before repeats are dropped, and classes are counted last.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from hone.training.preparation.problems import EXAMPLES_SHOWN, Problem, counted
 from hone.training.preparation.spool import Spool, shown
 
+_LIKENESS = 0.85
+"""`difflib`'s ratio of two labels from which one may be a misspelling of the other."""
+
+_RARER = 10
+"""How many times rarer the misspelling is, at least."""
+
+_MOST_COMPARED = 1000
+_CLASSES_NAMED = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """`find` returns None when all is well; `mend` follows a yes, right after `find`."""
+    """`find` returns None when all is well; `mend` follows a yes, right after `find`.
+
+    Without a mend it is advice, which has its place among the others.
+    """
 
     find: Callable[[Spool], Problem | None]
-    mend: Callable[[Spool], None]
+    mend: Callable[[Spool], None] | None = None
 
 
 def recommended_checks(*, min_per_class: int) -> tuple[Check, ...]:
-    """Return the checks that ask, in their order."""
+    """Return the checks, in their order."""
     return (
         Check(find_spellings, merge_spellings),
+        Check(find_misspellings),
         Check(find_conflicts, lambda spool: spool.drop("temp.outvoted", "conflicting_labels")),
         Check(find_repeats, lambda spool: spool.drop("temp.repeats", "duplicate")),
         Check(
@@ -71,6 +85,39 @@ def merge_spellings(spool: Spool) -> None:
         "UPDATE rows SET label = (SELECT becomes FROM temp.renames r WHERE r.label = rows.label)"
         " WHERE reason IS NULL AND label IN (SELECT label FROM temp.renames)"
     )
+
+
+def find_misspellings(spool: Spool) -> Problem | None:
+    """Find labels that look like misspellings of others at least ten times as common.
+
+    Nothing is done about them: two such labels may well be two classes.
+    """
+    query = "SELECT label, count(*) AS rows FROM kept GROUP BY label ORDER BY rows DESC, label"
+    counts = {str(label): int(str(rows)) for label, rows in spool.select(query)}
+    if len(counts) > _MOST_COMPARED:
+        return None
+    found: list[dict[str, object]] = []
+    for label, rows in counts.items():
+        commoner = [other for other, n in counts.items() if n >= _RARER * rows]
+        alike = get_close_matches(label, commoner, n=1, cutoff=_LIKENESS)
+        if alike and _letters(alike[0]) != _letters(label):
+            found.append({"label": label, "rows": rows, "looks_like": alike[0]})
+    if not found:
+        return None
+    first = ", ".join(f"{e['label']!r} ({e['looks_like']!r}?)" for e in found[:_CLASSES_NAMED])
+    return Problem(
+        "label_misspellings",
+        "advice",
+        sum(counts[str(example["label"])] for example in found),
+        f"{counted(len(found), 'label looks', 'labels look')} like a misspelling of a commoner "
+        f"one: {first}{', …' if len(found) > _CLASSES_NAMED else ''}",
+        examples=tuple(found[:EXAMPLES_SHOWN]),
+    )
+
+
+def _letters(label: str) -> str:
+    """Return a label without its digits: `tier 1` is no misspelling of `tier 2`."""
+    return "".join(character for character in label if not character.isdigit())
 
 
 def find_conflicts(spool: Spool) -> Problem | None:
@@ -189,15 +236,17 @@ def find_rare_classes(spool: Spool, min_per_class: int) -> Problem | None:
         "rare_rows", "SELECT id FROM kept WHERE label IN (SELECT label FROM temp.rare)"
     )
     query = "SELECT label, rows FROM temp.rare ORDER BY rows DESC, label LIMIT ?"
+    examples = tuple(
+        {"label": label, "rows": count} for label, count in spool.select(query, (EXAMPLES_SHOWN,))
+    )
+    named = ", ".join(shown(example["label"]) for example in examples[:_CLASSES_NAMED])
     return Problem(
         "rare_classes",
         "recommended",
         rows,
         f"{counted(classes, 'class has', 'classes have')} fewer than {min_per_class} rows "
-        f"({counted(rows, 'row')} together): too few to learn, to choose by and to test",
+        f"({counted(rows, 'row')} together), too few to learn, to choose by and to test: "
+        f"{named}{', …' if classes > _CLASSES_NAMED else ''}",
         "drop these classes",
-        tuple(
-            {"label": label, "rows": count}
-            for label, count in spool.select(query, (EXAMPLES_SHOWN,))
-        ),
+        examples,
     )

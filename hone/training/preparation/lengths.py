@@ -128,14 +128,15 @@ def _summed_up(spool: Spool, ruler: Ruler) -> Lengths:
     query = "SELECT tokens, count(*) FROM lengths GROUP BY tokens ORDER BY tokens"
     counts = [(int(str(tokens)), int(str(rows))) for tokens, rows in spool.select(query)]
     longest = counts[-1][0]
+    percentiles = {f"p{percent}": _percentile(counts, percent) for percent in _PERCENTILES}
     return Lengths(
         ruler.name,
         ruler.limit,
-        {f"p{percent}": _percentile(counts, percent) for percent in _PERCENTILES},
+        percentiles,
         longest,
         sum(rows for tokens, rows in counts if tokens > ruler.limit),
         sum(tokens * rows for tokens, rows in counts),
-        _histogram(counts, longest),
+        _histogram(counts, usual=percentiles["p99"]),
     )
 
 
@@ -151,15 +152,22 @@ def _percentile(counts: Sequence[tuple[int, int]], percent: int) -> int:
 
 
 def _histogram(
-    counts: Sequence[tuple[int, int]], longest: int, bins: int = 32
+    counts: Sequence[tuple[int, int]], *, usual: int, bins: int = 32
 ) -> tuple[tuple[int, int, int], ...]:
-    """Count rows in bins of equal width; the width is a round number."""
-    width = next(w for w in _round_widths() if w * bins > longest)
-    found: dict[int, int] = {}
+    """Count rows in bins of equal width; the width is a round number.
+
+    What is more than twice as long as `usual` is counted in one last, wider bin: a lone long text
+    must not press all others into the first one.
+    """
+    longest = counts[-1][0]
+    width = next(w for w in _round_widths() if w * bins > min(longest, 2 * usual))
+    last = min(longest // width, bins)
+    found = [0] * (last + 1)
     for tokens, rows in counts:
-        found[tokens // width] = found.get(tokens // width, 0) + rows
-    last = longest // width
-    return tuple((n * width, (n + 1) * width - 1, found.get(n, 0)) for n in range(last + 1))
+        found[min(tokens // width, last)] += rows
+    edges = [(n * width, (n + 1) * width - 1) for n in range(last + 1)]
+    edges[-1] = (last * width, max(longest, edges[-1][1]))
+    return tuple((low, high, rows) for (low, high), rows in zip(edges, found, strict=True))
 
 
 def _round_widths() -> Iterator[int]:

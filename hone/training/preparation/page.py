@@ -154,14 +154,21 @@ def _lengths(lengths: Lengths | None) -> str:
         f"The base reads {lengths.limit:,}: {counted(lengths.over_limit, 'text')} longer."
     )
     middle = lengths.histogram[len(lengths.histogram) // 2][0]
-    last = lengths.histogram[-1][1]
+    last, wider = _last_bin(lengths)
     return (
         f"<section><h2>Lengths in tokens</h2>"
         f'<p class="soft">{escape(said)} Counted with {escape(lengths.tokenizer)}.</p>'
         f'<div class="lengths">{bars}</div><div class="axis"><span>'
-        f"{lengths.histogram[0][0]}</span><span>{middle:,}</span><span>{last:,}</span></div>"
+        f"{lengths.histogram[0][0]}</span><span>{middle:,}</span><span>{last:,}{wider}</span></div>"
         "</section>"
     )
+
+
+def _last_bin(lengths: Lengths) -> tuple[int, str]:
+    """Return where the axis ends, and a sign if the last bar stands for all that is longer."""
+    (first_low, first_high, _), (low, high, _) = lengths.histogram[0], lengths.histogram[-1]
+    is_wider = high - low > first_high - first_low
+    return (low, " and more") if is_wider else (high, "")
 
 
 def _length_bar(bin_: tuple[int, int, int], most: int, limit: int) -> str:

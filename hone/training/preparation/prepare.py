@@ -167,6 +167,9 @@ class _Run:
             problem = check.find(spool)
             if problem is None:
                 continue
+            if check.mend is None:
+                self.problems.append(problem)
+                continue
             answer = self.ask(problem)
             # With nobody to ask, later checks count as after a yes: the next run will say one.
             if answer is not False:

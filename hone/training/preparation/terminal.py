@@ -47,6 +47,11 @@ def _with_first_places(problem: Problem) -> str:
     lines = [str(e["line"]) for e in problem.examples if "line" in e]
     if not lines:
         return problem.message
+    reasons = [e for e in problem.examples if "line" in e and "reason" in e]
+    if reasons:
+        first = (f"\nline {e['line']}: {e['reason']}" for e in reasons[:_EXAMPLES_ASKED_WITH])
+        more = "\n…" if problem.count > _EXAMPLES_ASKED_WITH else ""
+        return f"{problem.message}{''.join(first)}{more}"
     more = ", …" if len(lines) > _EXAMPLES_ASKED_WITH else ""
     return f"{problem.message} (at {', '.join(lines[:_EXAMPLES_ASKED_WITH])}{more})"
 

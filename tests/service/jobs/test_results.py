@@ -19,7 +19,8 @@ def score(value: float) -> dict[str, float]:
 def measured(*, binary: bool = False) -> Measurements:
     found = Measurements()
     found.take({"event": "step", "series": [[1, 0.5, 0.25, 8, 90], [2, 0.25, 0.5, 16, 170]]})
-    found.take({"event": "evaluated", "step": 2, "loss": 0.3, "accuracy": 0.75, "series": []})
+    scores = {"accuracy": 0.75, "weighted_f1": 0.65} | ({"precision": 0.5} if binary else {})
+    found.take({"event": "evaluated", "step": 2, "loss": 0.3, "accuracy": 0.75, "scores": scores})
     found.take({"event": "step", "series": [[3, None, 1.0, 24, 260]]})
     named = {"accuracy": score(0.8), "weighted_f1": score(0.7)}
     if binary:
@@ -53,18 +54,21 @@ def test_the_legacy_file_counts_what_was_read() -> None:
     assert not any(name.startswith("classification/") for name in first)
 
 
-def test_the_scores_of_several_classes_stand_in_the_last_row() -> None:
-    first, _, last = rows(legacy_csv(measured(), classes=True, betas=[1]))
+def test_the_scores_of_several_classes_stand_where_they_were_measured_and_in_the_end() -> None:
+    first, second, last = rows(legacy_csv(measured(), classes=True, betas=[1]))
     assert [name for name in first if "/" in name] == [
         "classification/accuracy", "classification/weighted_f1_score",
     ]  # fmt: skip
     assert first["classification/accuracy"] == ""
+    assert second["classification/accuracy"] == "0.75"
+    assert second["classification/weighted_f1_score"] == "0.65"
     assert last["classification/accuracy"] == "0.8"
     assert last["classification/weighted_f1_score"] == "0.7"
 
 
 def test_two_classes_have_the_binary_scores() -> None:
-    *_, last = rows(legacy_csv(measured(binary=True), classes=True, betas=[1.0]))
+    _, second, last = rows(legacy_csv(measured(binary=True), classes=True, betas=[1.0]))
+    assert (second["classification/precision"], second["classification/auroc"]) == ("0.5", "")
     assert [name for name in last if "/" in name] == [
         "classification/accuracy", "classification/precision", "classification/recall",
         "classification/auroc", "classification/auprc", "classification/f1",

@@ -1,14 +1,12 @@
 """The client of the closed API, 0.28.1, in an environment of its own, with its command line."""
 
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.service.legacy_client import legacy_programs
+from tests.service.client_environments import LEGACY, programs_of, run_client
 from tests.service.running import Service
 
 TEXT = "where is my card"
@@ -19,38 +17,20 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="session")
 def legacy() -> Path:
     """Return the folder of the client's programs; skip if it cannot be installed."""
-    return legacy_programs()
-
-
-def run(legacy: Path, service: Service, program: str, *words: str) -> str:
-    environment = {
-        "PATH": os.environ["PATH"],
-        "OPENAI_API_BASE": f"http://127.0.0.1:{service.port}/v1",
-        "OPENAI_API_KEY": "unused",
-    }
-    done = subprocess.run(
-        [str(legacy / program), *words],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return programs_of(LEGACY)
 
 
 def python(legacy: Path, service: Service, expression: str) -> Any:
     """Return what an expression over the client's module `openai` gives."""
     script = f"import json, openai\nprint(json.dumps({expression}))"
-    return json.loads(run(legacy, service, "python", "-c", script))
+    return json.loads(run_client(legacy, service, "python", "-c", script))
 
 
 @pytest.mark.parametrize("chosen", [("-m", "prompts"), ("-e", "prompts")])
 def test_the_command_line_completes(
     legacy: Path, speaking: Service, chosen: tuple[str, str]
 ) -> None:
-    said = run(legacy, speaking, "openai", "api", "completions.create", *chosen, "-p", TEXT)
+    said = run_client(legacy, speaking, "openai", "api", "completions.create", *chosen, "-p", TEXT)
     answer = speaking.post({"model": "prompts", "prompt": TEXT}, "/v1/completions").json()
     assert said.strip() == TEXT + answer["choices"][0]["text"]
 
@@ -85,4 +65,7 @@ def test_an_unknown_model_is_the_clients_own_error(legacy: Path, speaking: Servi
         "import openai\ntry: openai.Completion.create(model='nothing', prompt='a')\n"
         "except openai.error.InvalidRequestError as error: print(error.code, error.http_status)"
     )
-    assert run(legacy, speaking, "python", "-c", script).split() == ["model_not_found", "404"]
+    assert run_client(legacy, speaking, "python", "-c", script).split() == [
+        "model_not_found",
+        "404",
+    ]

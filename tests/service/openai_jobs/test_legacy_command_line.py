@@ -17,7 +17,7 @@ from hone.service.jobs.claims import Claims, NewModel
 from hone.service.jobs.events import NewEvent
 from hone.service.jobs.files import NewFile
 from hone.service.jobs.naming import model_name
-from tests.service.legacy_client import legacy_programs
+from tests.service.client_environments import LEGACY, programs_of
 from tests.service.openai_jobs.conftest import EXAMPLES, Workbench
 from tests.tiny_bundle import publish_tiny
 
@@ -28,7 +28,7 @@ RESULTS = b"step,training_loss\n1,0.5\n"
 
 @pytest.fixture(scope="session")
 def programs() -> Path:
-    return legacy_programs()
+    return programs_of(LEGACY)
 
 
 class Terminal:
