@@ -38,7 +38,16 @@ def _unfit(job: Job, training: FileReport) -> Failure | None:
         return Failure("method_not_supported", message, "method")
     if training.form == "preference":
         return _invalid("training_file", "preferences are for the method `dpo`.")
-    if job.given.get("task") == "generation" or not training.is_classification:
+    task = job.given.get("task")
+    if task == "generation":
+        message = "This server trains classifiers only: leave `task` out."
+        return Failure("generation_not_supported", message, "task")
+    if task == "classification" and not training.is_classification:
+        return _invalid(
+            "training_file",
+            "its completions are not few distinct labels, at most one for three examples.",
+        )
+    if not training.is_classification:
         message = (
             "The completions are open-ended text, and this server trains classifiers only: the "
             "completions must be few distinct labels, at most one for three examples."

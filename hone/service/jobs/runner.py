@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hone.models import durable
-from hone.models.errors import HoneError, NotFound
+from hone.models.errors import BundleCorrupt, HoneError, NotFound
 from hone.models.registry import Registry
 from hone.service.jobs.admission import Admission
 from hone.service.jobs.claims import Claims, Reaper
@@ -138,6 +138,9 @@ class Runner:
         try:
             work.turn()
             work.trouble = ""
+        except BundleCorrupt:  # what lies under the job's own name will not mend itself
+            logger.exception("the store's folder of a job is broken", extra={"job": work.job.id})
+            work.give_up()
         except HoneError as error:  # the store does not answer now: the next turn tries again
             if str(error) != work.trouble:
                 work.trouble = str(error)

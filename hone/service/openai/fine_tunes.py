@@ -21,7 +21,7 @@ from hone.service.openai.bodies import read_fields, read_json, read_nothing
 from hone.service.openai.fine_tuning import JobSteps
 from hone.service.openai.following import Interrupted, JobFeeds
 from hone.service.openai.job_making import JobMaker
-from hone.service.openai.job_requests import read_fine_tune
+from hone.service.openai.job_requests import TASKS, read_fine_tune
 from hone.service.openai.objects import (
     DeletedObject,
     FineTune,
@@ -52,6 +52,7 @@ _NEW = {
         "classification_positive_class": {"type": "string"},
         "classification_betas": {"type": "array", "items": {"type": "number"}},
         "suffix": {"type": "string", "maxLength": 40},
+        "task": {"type": "string", "enum": list(TASKS)},
     },
 }
 

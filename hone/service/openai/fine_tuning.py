@@ -14,7 +14,7 @@ from hone.service.jobs.files import StoredFile
 from hone.service.jobs.records import Flavour, Job
 from hone.service.openai.bodies import read_fields, read_json, read_nothing
 from hone.service.openai.job_making import JobMaker
-from hone.service.openai.job_requests import read_job
+from hone.service.openai.job_requests import TASKS, read_job
 from hone.service.openai.objects import (
     CheckpointList,
     EventList,
@@ -42,6 +42,7 @@ _NEW = {
         "validation_file": {"type": "string"},
         "suffix": {"type": "string", "maxLength": 64},
         "seed": {"type": "integer"},
+        "task": {"type": "string", "enum": list(TASKS)},
         "metadata": {"type": "object", "additionalProperties": {"type": "string"}},
         "method": {"type": "object"},
         "hyperparameters": {"type": "object", "deprecated": True},

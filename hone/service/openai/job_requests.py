@@ -13,6 +13,9 @@ MOST_SEED = 2**31 - 1
 MOST_EPOCHS, MOST_BATCH, MOST_MULTIPLIER = 50, 256, 100.0
 LONGEST_SUFFIX, LONGEST_LEGACY_SUFFIX = 64, 40
 
+TASKS = ("auto", "classification", "generation")
+"""What a job's `task`, which the hosted API has not, may be: what the file looks like, or a choice."""
+
 _METHODS = ("supervised", "dpo", "reinforcement")
 _MOST_CLASSES = 10_000
 _MOST_BETAS = 16
@@ -31,7 +34,7 @@ def read_job(fields: Fields, owner: str) -> NewJob:
         suffix=_suffix(fields, LONGEST_SUFFIX),
         seed=fields.whole("seed", secrets.randbelow(MOST_SEED), low=0, high=MOST_SEED),
         metadata=take_pairs(fields, "metadata"),
-        given=_given(fields),
+        given=_task(fields) | _given(fields),
         status="validating_files",
     )
     fields.none_of(["integrations"])
@@ -51,7 +54,7 @@ def read_fine_tune(fields: Fields, owner: str) -> NewJob:
         validation_file=validation_file,
         suffix=_suffix(fields, LONGEST_LEGACY_SUFFIX),
         seed=secrets.randbelow(MOST_SEED),
-        given=_legacy_given(fields, has_validation=validation_file is not None),
+        given=_task(fields) | _legacy_given(fields, has_validation=validation_file is not None),
         status="validating_files",
     )
     fields.end()
@@ -63,6 +66,13 @@ def _suffix(fields: Fields, longest: int) -> str | None:
     if suffix is not None and not 0 < len(suffix) <= longest:
         raise fields.wrong("suffix", f"must have 1 to {longest} characters")
     return suffix
+
+
+def _task(fields: Fields) -> dict[str, Any]:
+    task = fields.word("task")
+    if task is not None and task not in TASKS:
+        raise fields.wrong("task", f"must be one of {', '.join(TASKS)}")
+    return {} if task in {None, "auto"} else {"task": task}
 
 
 def _given(fields: Fields) -> dict[str, Any]:

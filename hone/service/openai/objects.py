@@ -311,4 +311,5 @@ def fine_tune(
 def _hyperparams(job: Job) -> dict[str, Any]:
     """Return what was given, and what was settled of what was not; null before that."""
     open_ones = dict.fromkeys(("n_epochs", "batch_size", "learning_rate_multiplier"))
-    return {**open_ones, **job.given, **(job.settled or {})}
+    given = {name: value for name, value in job.given.items() if name != "task"}
+    return {**open_ones, **given, **(job.settled or {})}

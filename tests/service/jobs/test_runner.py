@@ -282,7 +282,10 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
                                         {"role": "assistant", "content": "yes"}]}]},
      "invalid_validation_file", "validation_file"),
     ({"method": "dpo"}, "method_not_supported", "method"),
-    ({"given": {"task": "generation"}}, "generation_not_supported", "training_file"),
+    ({"given": {"task": "generation"}}, "generation_not_supported", "task"),
+    ({"given": {"task": "classification"},
+      "training_file": examples(20, [str(n) for n in range(20)])}, "invalid_training_file",
+     "training_file"),
     ({"model": "/etc"}, "model_not_found", "model"),
     ({"given": {"classification_n_classes": 3}}, "invalid_n_classes",
      "classification_n_classes"),
@@ -436,6 +439,16 @@ def test_a_bug_of_the_service_fails_its_job_and_no_other(
     with yard.running():
         assert yard.wait(bad, "failed").error_code == "server_error"
         yard.wait(good, "succeeded")
+
+
+def test_a_broken_folder_under_the_jobs_own_name_fails_the_job(yard: Yard, fake: Fake) -> None:
+    broken, sound = yard.job(), yard.job()
+    folder = yard.store / broken.store_model
+    folder.mkdir(parents=True)
+    (folder / "state.json").write_text("{")
+    with yard.running():
+        assert yard.wait(broken, "succeeded", "failed").error_code == "server_error"
+        yard.wait(sound, "succeeded")
 
 
 def test_the_bundle_stays_when_nobody_takes_the_news(yard: Yard, fake: Fake) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,23 +105,19 @@ def workbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
             max_file_bytes=2_000_000,
             max_queued_jobs=1000,
         ) as service,
-        _Opened(folder / "store") as state,
+        opened(folder / "store") as state,
     ):
         yield Workbench(service, state, folder / "store")
 
 
-class _Opened:
+@contextmanager
+def opened(store: Path) -> Iterator[State]:
     """Open the state beside a running service."""
-
-    def __init__(self, store: Path) -> None:
-        self._store = store
-
-    def __enter__(self) -> State:
-        self._state = open_state(Settings(store=self._store))
-        return self._state
-
-    def __exit__(self, *_: object) -> None:
-        self._state.close()
+    state = open_state(Settings(store=store))
+    try:
+        yield state
+    finally:
+        state.close()
 
 
 @pytest.fixture(scope="session")

@@ -107,10 +107,13 @@ class Stream:
     def pings(self) -> int:
         return sum(line == ": ping" for line in self.lines)
 
-    def finish(self) -> list[str]:
+    def join(self) -> None:
         self._thread.join(60)
         assert not self._thread.is_alive()
         self._connection.close()
+
+    def finish(self) -> list[str]:
+        self.join()
         return self.messages()
 
     def wait(self, done: Any) -> None:

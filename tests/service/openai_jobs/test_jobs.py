@@ -9,7 +9,7 @@ from openai import OpenAI
 from hone.service.jobs.checkpoints import NewCheckpoint
 from hone.service.jobs.claims import Claims, Progress
 from hone.service.jobs.events import NewEvent
-from tests.service.openai_jobs.conftest import Workbench
+from tests.service.openai_jobs.conftest import OWNER, Workbench
 
 JOBS = "/v1/fine_tuning/jobs"
 
@@ -122,6 +122,7 @@ WRONG: list[tuple[dict[str, Any], str, str | None]] = [
     ({"seed": -1}, "seed", "invalid_request"),
     ({"seed": 2**31}, "seed", "invalid_request"),
     ({"seed": True}, "seed", "invalid_request"),
+    ({"task": "dancing"}, "task", "invalid_request"),
     ({"metadata": []}, "metadata", "invalid_request"),
     ({"metadata": {"a": 1}}, "metadata", "invalid_request"),
     ({"metadata": {"a" * 65: "b"}}, "metadata", "invalid_request"),
@@ -155,6 +156,18 @@ def test_a_wrong_field_is_named(
     answer = workbench.ask("POST", JOBS, {"model": "ada", "training_file": training_file} | changes)
     error = answer.error()
     assert (answer.status, error["param"], error["code"]) == (400, param, code)
+
+
+def test_a_choice_of_the_task_is_kept_and_is_no_hyperparameter(
+    workbench: Workbench, training_file: str
+) -> None:
+    for path in (JOBS, "/v1/fine-tunes"):
+        made = workbench.made(path, model="ada", training_file=training_file, task="generation")
+        job = workbench.state.records.get(OWNER, made["id"])
+        assert job.given == {"task": "generation"}
+        assert "task" not in str(made.get("hyperparams") or made["hyperparameters"])
+        plain = workbench.made(path, model="ada", training_file=training_file, task="auto")
+        assert workbench.state.records.get(OWNER, plain["id"]).given == {}
 
 
 def test_an_unknown_base_is_a_404_that_lists_the_known_ones(
