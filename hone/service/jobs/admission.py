@@ -38,24 +38,26 @@ def _unfit(job: Job, training: FileReport) -> Failure | None:
         return Failure("method_not_supported", message, "method")
     if training.form == "preference":
         return _invalid("training_file", "preferences are for the method `dpo`.")
-    task = job.given.get("task")
-    if task == "generation":
-        message = "This server trains classifiers only: leave `task` out."
-        return Failure("generation_not_supported", message, "task")
-    if task == "classification" and not training.is_classification:
-        return _invalid(
-            "training_file",
-            "its completions are not few distinct labels, at most one for three examples.",
-        )
-    if not training.is_classification:
-        message = (
-            "The completions are open-ended text, and this server trains classifiers only: the "
-            "completions must be few distinct labels, at most one for three examples."
-        )
-        return Failure("generation_not_supported", message, "training_file")
+    if not training.is_classification or job.given.get("task") == "generation":
+        return _open_ended(job.given.get("task"))
     if len(training.labels) < 2:
         return _invalid("training_file", "all completions are the same; it needs two labels.")
     return None
+
+
+def _open_ended(task: str | None) -> Failure:
+    """Return why a job that is not for a classifier, by its file or by choice, is not done."""
+    if task == "generation":
+        message = "This server trains classifiers only: leave `task` out."
+        return Failure("generation_not_supported", message, "task")
+    wanted = "few distinct labels, at most one for three examples"
+    if task == "classification":
+        return _invalid("training_file", f"its completions are not {wanted}.")
+    message = (
+        "The completions are open-ended text, and this server trains classifiers only: the "
+        f"completions must be {wanted}."
+    )
+    return Failure("generation_not_supported", message, "training_file")
 
 
 def _invalid(field: FileField, reason: str) -> Failure:

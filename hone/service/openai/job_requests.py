@@ -14,7 +14,7 @@ MOST_EPOCHS, MOST_BATCH, MOST_MULTIPLIER = 50, 256, 100.0
 LONGEST_SUFFIX, LONGEST_LEGACY_SUFFIX = 64, 40
 
 TASKS = ("auto", "classification", "generation")
-"""What a job's `task`, which the hosted API has not, may be: what the file looks like, or a choice."""
+"""What a job's `task` may be, which the hosted API has not. `auto` is what the file looks like."""
 
 _METHODS = ("supervised", "dpo", "reinforcement")
 _MOST_CLASSES = 10_000
