@@ -63,6 +63,8 @@ def run(settings: Settings, announce: Announce = _say) -> None:
     # parallelism, and a second pool of threads beside them would only fight for the cores.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     configure_logging(settings.log_level)
+    if not settings.store.is_dir():
+        logger.warning("there is no such store yet: it is made", extra={"store": settings.store})
     _allow_open_files(settings.max_connections + _SPARE_FILES)
     with (
         contextlib.closing(open_state(settings)) as state,

@@ -141,9 +141,14 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def _count(number: float, noun: str) -> str:
+    return f"{number:g} {noun}{'' if number == 1 else 's'}"
+
+
 def _settled(event: Event) -> str:
     return (
-        f"training: {event['epochs']:g} epochs of {event['steps_per_epoch']} steps, "
+        f"training: {_count(event['epochs'], 'epoch')} of "
+        f"{_count(event['steps_per_epoch'], 'step')}, "
         f"batch {event['batch_size']}, learning rate {event['learning_rate']:.1e}, "
         f"{event['precision']} on {event['device']}, {event['trained_parameters'] / 1e6:.1f} of "
         f"{event['all_parameters'] / 1e6:.1f} M parameters"
@@ -161,8 +166,9 @@ def _evaluated(event: Event) -> str:
 def _data_loaded(event: Event) -> str:
     rows = ", ".join(f"{name} {count}" for name, count in event["rows"].items())
     cut = event["truncated"]
-    tail = f"; {cut} texts are longer than {event['max_tokens']} tokens and cut" if cut else ""
-    return f"data: {rows} rows, {event['labels']} labels{tail}"
+    are = "text is" if cut == 1 else "texts are"
+    tail = f"; {cut} {are} longer than {event['max_tokens']} tokens and cut" if cut else ""
+    return f"data: {rows} rows, {_count(event['labels'], 'label')}{tail}"
 
 
 def _parity(event: Event) -> str:

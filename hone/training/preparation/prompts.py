@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from hone.models.prompt_form import FormName, PromptForm, read_prompt
-from hone.training.preparation.problems import Problem
+from hone.training.preparation.problems import Problem, counted
 from hone.training.preparation.rows import UnusableField, field_text
 from hone.training.preparation.shared import SharedInstruction, shared_start
 
@@ -102,9 +102,8 @@ class PromptCompletion:
             message = f"the file has {' and '.join(parts)}, which no classifier needs"
             found.append(_taken_off("separators", 1, message))
         if self.rows_without_separator:
-            message = (
-                f"{self.rows_without_separator:,} prompts have no {self.separator!r} at the end"
-            )
+            have = counted(self.rows_without_separator, "prompt has", "prompts have")
+            message = f"{have} no {self.separator!r} at the end"
             found.append(Problem("no_separator", "advice", self.rows_without_separator, message))
         if self.instruction:
             message = (
