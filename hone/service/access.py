@@ -12,6 +12,7 @@ a `Host` or an `Origin` that is a name of the public DNS is refused.
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import ipaddress
 import time
@@ -194,6 +195,7 @@ def _refuse_web_pages(headers: Iterable[tuple[bytes, bytes]]) -> None:
             raise Forbidden("Without keys, web pages of other sites are not answered.")
 
 
+@functools.lru_cache(maxsize=256)
 def _is_near(host: bytes) -> bool:
     """Say whether a host cannot be a name that strangers point at this machine.
 

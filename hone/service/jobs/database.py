@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, func, select
 
+from hone.service.jobs.bell import Bell
 from hone.service.jobs.connecting import WRITES, connect, sqlite_file, use_write_ahead_log
 from hone.service.jobs.driver_errors import driver_errors
 from hone.service.jobs.errors import disk_errors
@@ -30,6 +31,8 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.is_sqlite = engine.dialect.name == "sqlite"
+        self.bell = Bell()
+        """Rung in this process when there is something new for the runner to do."""
         self._turn = threading.Lock()
 
     @contextmanager

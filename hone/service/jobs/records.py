@@ -140,7 +140,8 @@ class Records:
             append(connection, job.id, events, now)
             if also is not None:
                 also(connection, job)
-            return job
+        self._database.bell.ring()
+        return job
 
     def get(self, owner: str, id_: str) -> Job:
         """Return an owner's job; NotFound if it has none of this id."""
@@ -232,7 +233,8 @@ class Records:
             row = connection.execute(changed.returning(*JOB_COLUMNS)).mappings().one()
             if "status" in changes:
                 append(connection, id_, events, now)
-            return Job(**row)
+        self._database.bell.ring()
+        return Job(**row)
 
     def _having(self, metadata: Mapping[str, str]) -> Sequence[ColumnElement[bool]]:
         each = func.json_each if self._database.is_sqlite else func.jsonb_each_text

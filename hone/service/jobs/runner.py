@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 _LOOKS_IN_A_LEASE = 4
 _LONGEST_BETWEEN_LOOKS_S = 1.0
+_IDLE_POLLS = 4
+"""How many times longer a pause is without jobs: those of this service ring, others' can wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class Runner:
         self._reaper = Reaper(around.database, around.settings.lease_s)
         self._chores = (around.files.expire, self._forget_workplaces, *chores)
         self._stopping = threading.Event()
+        self._bell = around.database.bell
         self._works: list[Work] = []
         self._timers: dict[str, float] = {}
         self._threads = [
@@ -100,6 +103,7 @@ class Runner:
     def ask_to_stop(self) -> None:
         """Begin to stop, without waiting for it."""
         self._stopping.set()
+        self._bell.ring()
 
     @property
     def busy(self) -> int:
@@ -108,9 +112,18 @@ class Runner:
 
     def _run(self) -> None:
         with _alive(self._around.state / "workers", self.worker):
-            while not self._stopping.wait(self._settings.poll_s):
+            for _ in self._turns():
                 self._guarded("turn", self._turn)
             self._leave()
+
+    def _turns(self) -> Iterator[None]:
+        """Yield when there may be something to do, until told to stop."""
+        heard = 0
+        while not self._stopping.is_set():
+            yield
+            idle = not self._works
+            pause_s = self._settings.poll_s * (_IDLE_POLLS if idle else 1)
+            heard = self._bell.wait(heard, pause_s)
 
     def _turn(self) -> None:
         for work in self._works:
@@ -164,7 +177,7 @@ class Runner:
             work.abandon()
 
     def _admit(self) -> None:
-        while not self._stopping.wait(self._settings.poll_s):
+        for _ in self._turns():
             self._guarded("admission", lambda: self._admission.admit_waiting(self._stopping))
 
     def _requeue(self) -> None:

@@ -33,7 +33,7 @@ class RunnerSettings(BaseSettings):
     lease_s: float = Field(30.0, gt=0)
     """After how long without a heartbeat a job is given to another worker."""
     poll_s: float = Field(0.5, gt=0)
-    """Between two looks at queue and processes."""
+    """Between two looks at queue and processes; four times as long while no job runs here."""
     stop_grace_s: float = Field(20.0, gt=0)
     """From SIGTERM to SIGKILL for a training process."""
     most_attempts: int = Field(5, ge=1)

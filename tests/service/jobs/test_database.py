@@ -11,15 +11,17 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import insert, select, text
+from sqlalchemy import Connection, insert, inspect, select, text
 
 from hone.models.errors import Conflict, HoneError, InvalidInput
 from hone.service.jobs.database import Database, open_database
 from hone.service.jobs.errors import DiskFull, StoreBusy, StoreFailed, StoreUnreachable
+from hone.service.jobs.revisions import LATEST, migrate
 from hone.service.jobs.tables import audit, metadata, upload_parts
 from tests.service.jobs.postgres import Postgres, postgres_server, why_not
 
@@ -31,10 +33,64 @@ def count(database: Database) -> int:
         return len(connection.execute(select(audit.c.number)).all())
 
 
-def test_the_migrations_make_what_the_tables_say(database: Database) -> None:
+def shape(connection: Connection) -> dict[str, Any]:
+    """Return all that a database says of its tables, in an order of our own."""
+    found = inspect(connection)
+    return {
+        table: {
+            "columns": [
+                {**column, "type": str(column["type"])} for column in found.get_columns(table)
+            ],
+            "primary key": found.get_pk_constraint(table),
+            "indexes": sorted(found.get_indexes(table), key=lambda index: str(index["name"])),
+            "unique": sorted(found.get_unique_constraints(table), key=lambda u: str(u["name"])),
+            "foreign keys": sorted(found.get_foreign_keys(table), key=lambda k: str(k["name"])),
+            "checks": sorted(found.get_check_constraints(table), key=lambda c: str(c["name"])),
+        }
+        for table in sorted(found.get_table_names())
+    }
+
+
+def test_the_migrations_make_what_an_empty_database_gets(empty_url: str) -> None:
+    database = open_database(empty_url)
     with database.writing() as connection:
+        made = shape(connection)
+        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == LATEST
+        metadata.drop_all(connection)
+        connection.execute(text("DROP TABLE alembic_version"))
+        migrate(connection, None)
+        assert shape(connection) == made
+        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == LATEST
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
+    database.close()
+
+
+def test_a_database_that_is_empty_or_current_needs_no_alembic(tmp_path: Path) -> None:
+    script = (
+        "import sys\nfrom hone.service.jobs.database import open_database\n"
+        f"for _ in range(2): open_database('sqlite:///{tmp_path}/hone.db').close()\n"
+        "assert 'alembic' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
+def test_an_old_database_is_migrated(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/hone.db"
+    database = open_database(url)
+    with database.writing() as connection:
+        metadata.drop_all(connection)
+        connection.execute(text("DELETE FROM alembic_version"))
+        # The first table of the first revision is there: neither empty nor known.
+        metadata.tables["audit"].create(connection)
+    with pytest.raises(StoreFailed):
+        open_database(url)
+    with database.writing() as connection:
+        metadata.tables["audit"].drop(connection)
+    database.close()
+    database = open_database(url)
+    assert count(database) == 0
+    database.close()
 
 
 def test_opening_again_keeps_what_is_there(database: Database, url: str) -> None:

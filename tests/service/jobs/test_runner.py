@@ -137,6 +137,15 @@ def test_on_postgresql_too(
     assert (done.status, len(done.result_files)) == ("succeeded", 1)
 
 
+def test_a_new_job_is_heard_of_at_once_however_seldom_the_runner_looks(
+    yard: Yard, fake: Fake
+) -> None:
+    with yard.running(poll_s=20):
+        time.sleep(0.5)  # it has looked once, and waits
+        job = yard.job(status="validating_files")
+        wait_until(lambda: yard.records.find(job.id).status == "running", timeout_s=15)
+
+
 def test_jobs_run_in_order_and_no_more_at_once_than_allowed(yard: Yard, fake: Fake) -> None:
     fake(step_s=0.1)
     jobs = [yard.job() for _ in range(4)]
