@@ -41,11 +41,13 @@ DEFERRED_IN = {"cli", "command"}
 does not wait for torch."""
 
 DEFERRED = {
+    "hone.service.jobs.revisions": {"alembic"},
     "hone.training.preparation.encoding": {"charset_normalizer"},
     "hone.training.preparation.parquet": {"polars"},
     "hone.training.preparation.spreadsheet": {"openpyxl"},
 }
-"""Readers of one kind of file, whose library is of an extra and needed for that kind alone."""
+"""Readers of one kind of file, whose library is of an extra and needed for that kind alone; and
+the migrations, which few starts need."""
 
 ENVIRONMENT = {"environ", "environb", "getenv"}
 

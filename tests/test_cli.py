@@ -116,7 +116,6 @@ def test_starting_and_looking_at_the_store_need_none_of_what_training_needs(stor
         ["models", "list", "--store", str(store)],
         ["serve", "--help"],
         ["train", "--help"],
-        ["train", "classifier", "training.epoch=3"],
     ):
         assert imported(words) & HEAVY == set(), words
     assert "fastapi" not in imported(["--help"])
@@ -252,10 +251,18 @@ def without(*libraries: str) -> str:
 
 @pytest.mark.parametrize("library", ["torch", "peft"])
 def test_without_the_extra_training_says_how_to_install_it(library: str) -> None:
-    status, out, err = run(["train", "classifier"], before=without(library))
+    words = ["train", "classifier", "dataset.path=data", "saving.name=x"]
+    status, out, err = run(words, before=without(library))
     assert (status, out) == (1, "")
     said = " ".join(err.split())
     assert said == "error: hone train needs the extra 'train': pip install 'hone[train]'"
+
+
+def test_a_recipe_with_a_mistake_is_refused_before_anything_large_is_imported() -> None:
+    words = ["train", "classifier", "training.epoch=3"]
+    status, _, err = run(words, before=without(*HEAVY))
+    assert status == 1
+    assert "training.epoch: unknown key; did you mean 'epochs'?" in err
 
 
 def test_without_any_of_the_extras_the_store_can_be_looked_at(store: Path) -> None:

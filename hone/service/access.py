@@ -41,6 +41,7 @@ LOCAL_OWNER = "local"
 FRESH_S = 1.0
 """For how long a key is taken to be what it was when it was last looked up."""
 
+_FOREIGN = frozenset({b"cross-site", b"same-site"})
 _MOST_KNOWN = 10_000
 _LONGEST_KEY = 200
 _API_VERSION = b"2020-10-01"
@@ -118,10 +119,15 @@ class Gate:
         self._keys, self._mode, self._clock = keys, mode, clock
         self.is_open = mode == "off" or (mode == "auto" and loopback)
         self._known: dict[bytes, _Known] = {}
+        self._used: set[str] = set()
         self._lookups: dict[bytes, asyncio.Task[Key | None]] = {}
 
     def look(self) -> None:
-        """Close the gate if a key was made meanwhile; it never opens again."""
+        """Close the gate if a key was made meanwhile, and note which keys were used.
+
+        It never opens again.
+        """
+        self._mark_used()
         if self.is_open and self._mode == "auto" and self._keys.list():
             self.is_open = False
 
@@ -153,9 +159,15 @@ class Gate:
     def _look_up(self, text: str) -> Key | None:
         key = self._keys.authenticate(text)
         if key is not None:
-            with contextlib.suppress(HoneError):  # when it was used is not worth a refusal
-                self._keys.mark_used(key.id)
+            self._used.add(key.id)
         return key
+
+    def _mark_used(self) -> None:
+        """Write down which keys were used since the last look; no request waits for that."""
+        used, self._used = self._used, set()
+        for id_ in used:
+            with contextlib.suppress(HoneError):  # when it was used is not worth a complaint
+                self._keys.mark_used(id_)
 
     def _looked_up(self, digest: bytes, lookup: "asyncio.Task[Key | None]") -> None:
         self._lookups.pop(digest, None)
@@ -191,8 +203,21 @@ def _refuse_web_pages(headers: Iterable[tuple[bytes, bytes]]) -> None:
     for name, value in headers:
         if name == b"host" and not _is_near(value):
             raise Forbidden("Without keys, only this machine's own names are answered.")
-        if name == b"origin" and not _is_near(value.rpartition(b"//")[2]):
+        if name == b"origin" and not _is_own(value):
             raise Forbidden("Without keys, web pages of other sites are not answered.")
+        if name == b"sec-fetch-site" and value in _FOREIGN:
+            raise Forbidden("Without keys, web pages of other sites are not answered.")
+
+
+@functools.lru_cache(maxsize=256)
+def _is_own(origin: bytes) -> bool:
+    """Say whether a web page's origin is this machine: the loopback address, or `localhost`.
+
+    `null`, which sandboxed pages and redirects send, is anybody.
+    """
+    host = origin.rpartition(b"//")[2].decode("latin-1").lower()
+    name = host.partition("]")[0].removeprefix("[") if host[:1] == "[" else host.partition(":")[0]
+    return name == "localhost" or name.endswith(".localhost") or is_loopback(name)
 
 
 @functools.lru_cache(maxsize=256)

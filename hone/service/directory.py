@@ -5,14 +5,19 @@ under its job's id, and that name is nobody's to ask for: whoever could would ge
 All other models of the store are everybody's who has a key that allows them.
 """
 
+import asyncio
 import re
 from collections.abc import Sequence
 
+from hone.models.errors import NotFound
 from hone.service.access import Caller
-from hone.service.errors import ModelNotFound, NotReady
+from hone.service.errors import ModelNotFound
 from hone.service.jobs.fine_tuned import FineTunedModel, FineTunedModels
 from hone.service.pool import ModelPool
 from hone.service.serving import LoadedModel
+
+_MARK = ":"
+"""It stands in every id of a fine-tuned model, and in no name of the store."""
 
 _JOB_NAME = re.compile(r"(ftjob|ft)-[a-z0-9]{24}(@.*)?", re.DOTALL)
 
@@ -51,13 +56,17 @@ class ModelDirectory:
         if is_job_name(name) or not caller.may_use_model(name):
             raise ModelNotFound(f"There is no model {name[:80]!r}.")
         found = self.fine_tuned(caller.owner, name)
+        if found is None and _MARK in name:  # it may be younger than the last look
+            found = await asyncio.to_thread(self._in_store, caller.owner, name)
         return await self._pool.get(name) if found is None else await self._loaded(found)
 
-    async def _loaded(self, model: FineTunedModel) -> LoadedModel:
-        reference = f"{model.store_model}@{model.store_version}"
+    def _in_store(self, owner: str, name: str) -> FineTunedModel | None:
         try:
-            loaded = await self._pool.get(reference)
-        except ModelNotFound:
-            raise NotReady("The model is being loaded; ask again.") from None
+            return self._models.get(owner, name)
+        except NotFound:
+            return None
+
+    async def _loaded(self, model: FineTunedModel) -> LoadedModel:
+        loaded = await self._pool.published(model.store_model, model.store_version)
         loaded.shown_as = model.id
         return loaded

@@ -56,7 +56,7 @@ def describe(app: FastAPI, settings: Settings, scopes_of: ScopesOf) -> None:
         (route.path_format, method.lower()): _security(scopes_of(route))
         for route in app.routes
         if isinstance(route, APIRoute)
-        for method in route.methods
+        for method in route.methods or ()
     }
     app.servers = [{"url": settings.public_address, "description": "This service."}]
     generate = app.openapi
@@ -70,7 +70,7 @@ def describe(app: FastAPI, settings: Settings, scopes_of: ScopesOf) -> None:
                     operation["security"] = security[path, method]
         return app.openapi_schema or {}
 
-    app.openapi = document  # type: ignore[method-assign] - FastAPI's own way to extend it
+    app.openapi = document  # type: ignore[method-assign]  # FastAPI's own way to extend it
 
 
 def _security(scopes: frozenset[str] | None) -> list[dict[str, list[str]]]:

@@ -6,6 +6,7 @@ its own.
 """
 
 import asyncio
+import itertools
 import logging
 
 from fastapi import FastAPI
@@ -32,6 +33,7 @@ from hone.service.state import State
 logger = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
+_LOOKS_BETWEEN_EXPIRIES = 60
 
 
 class FineTuning:
@@ -72,11 +74,16 @@ class FineTuning:
         self._directory.look()
 
     async def follow(self) -> None:
-        """Look again and again. What cannot be read stays as it was."""
-        while True:
+        """Look again and again, and now and then end what has reached its time.
+
+        What cannot be read stays as it was.
+        """
+        for looks in itertools.count(1):
             await asyncio.sleep(_LOOK_S)
             try:
                 await asyncio.to_thread(self.look)
+                if looks % _LOOKS_BETWEEN_EXPIRIES == 0:
+                    await asyncio.to_thread(self._state.expire)
             except HoneError as error:
                 logger.warning("job store not read", extra={"reason": str(error)})
 

@@ -6,7 +6,6 @@ answers while no service runs. What it wishes for, the job's worker hears within
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -24,6 +23,7 @@ from hone.service.jobs.records import UNFINISHED, Job, Status
 from hone.service.keys_command import StateOption, StoreOption
 from hone.service.openai.store_calls import note
 from hone.service.state import State, open_state
+from hone.service.terminal import plain, when
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
@@ -57,8 +57,8 @@ def list_jobs(
     table = Table("id", "owner", "base", "status", "created", "model or reason")
     for job in page.items:
         outcome = job.fine_tuned_model or job.error_message or ""
-        row = (job.id, job.owner, job.model, _coloured(job), _when(job.created_at))
-        table.add_row(*map(_plain, row[:3]), *row[3:], _plain(outcome))
+        row = (job.id, job.owner, job.model, _coloured(job), when(job.created_at))
+        table.add_row(*map(plain, row[:3]), *row[3:], plain(outcome))
     Console().print(table)
     if page.has_more:
         Console().print(f"There are more: these are the newest {limit}.")
@@ -150,34 +150,34 @@ def _show(progress: Progress, bar: TaskID, event: Event) -> None:
 
 def _say(console: Console, event: Event) -> None:
     colour = {"warn": "yellow", "error": "red"}.get(event.level)
-    text = _plain(event.message)
+    text = plain(event.message)
     shown = f"[{colour}]{text}[/]" if colour else text
-    console.print(f"[dim]{_when(event.created_at)}[/] {shown}", soft_wrap=True, highlight=False)
+    console.print(f"[dim]{when(event.created_at)}[/] {shown}", soft_wrap=True, highlight=False)
 
 
 def _ending(job: Job) -> str:
     if job.fine_tuned_model is not None:
-        return f"[green]{job.status}[/]: {_plain(job.fine_tuned_model)}"
-    reason = f": {_plain(job.error_message)}" if job.error_message else ""
+        return f"[green]{job.status}[/]: {plain(job.fine_tuned_model)}"
+    reason = f": {plain(job.error_message)}" if job.error_message else ""
     return f"{_coloured(job)}{reason}"
 
 
 def _facts(job: Job, ahead: int) -> Iterator[tuple[str, str]]:
-    yield "job", f"{job.id} of {_plain(job.owner)}"
+    yield "job", f"{job.id} of {plain(job.owner)}"
     yield "status", _coloured(job) + (f", {ahead} ahead of it" if ahead else "")
-    yield "base", _plain(job.model)
+    yield "base", plain(job.model)
     files = ", ".join(filter(None, (job.training_file, job.validation_file)))
-    yield "files", _plain(files)
+    yield "files", plain(files)
     asked = job.settled or job.given
     values = ", ".join(f"{name} {value}" for name, value in asked.items())
-    yield "hyperparameters", _plain(values) or "auto"
-    yield "created", _when(job.created_at)
+    yield "hyperparameters", plain(values) or "auto"
+    yield "created", when(job.created_at)
     if job.finished_at is not None:
-        yield "finished", _when(job.finished_at)
+        yield "finished", when(job.finished_at)
     if job.fine_tuned_model is not None:
-        yield "model", _plain(job.fine_tuned_model)
+        yield "model", plain(job.fine_tuned_model)
     if job.error is not None:
-        yield "failed", f"{_plain(job.error.message)} ({job.error.code})"
+        yield "failed", f"{plain(job.error.message)} ({job.error.code})"
 
 
 def _statuses(names: list[str]) -> list[Status]:
@@ -191,11 +191,3 @@ def _coloured(job: Job) -> str:
     wish = {"cancel": ", to be cancelled", "pause": ", to be paused", None: ""}[job.wish]
     colour = _COLOURS.get(job.status)
     return (f"[{colour}]{job.status}[/]" if colour else job.status) + wish
-
-
-def _when(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")

@@ -5,7 +5,6 @@ may read the pepper and the database needs no key. A running service knows of it
 """
 
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +18,7 @@ from hone.service.command import settings_from
 from hone.service.jobs.keys import SCOPES, Key, Limits, NewKey, Scope
 from hone.service.openai.store_calls import note
 from hone.service.state import State, open_state
+from hone.service.terminal import plain, when
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
@@ -94,7 +94,7 @@ def list_keys(
         return
     table = Table("id", "owner", "name", "scopes", "models", "limits", "state", "last used")
     for key in keys:
-        table.add_row(*map(_plain, _row(key)))
+        table.add_row(*map(plain, _row(key)))
     Console().print(table)
 
 
@@ -135,7 +135,7 @@ def _expiry(days: float | None) -> int | None:
 
 def _row(key: Key) -> list[str]:
     models = "all" if key.models is None else ", ".join(key.models)
-    used = "never" if key.last_used_at is None else _when(key.last_used_at)
+    used = "never" if key.last_used_at is None else when(key.last_used_at)
     return [
         key.id,
         key.owner,
@@ -159,16 +159,8 @@ def _limits(key: Key) -> str:
 
 def _state(key: Key) -> str:
     if key.revoked_at is not None:
-        return f"revoked {_when(key.revoked_at)}"
+        return f"revoked {when(key.revoked_at)}"
     if key.expires_at is None:
         return "works"
     expired = key.expires_at <= time.time()
-    return f"{'expired' if expired else 'works until'} {_when(key.expires_at)}"
-
-
-def _when(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
+    return f"{'expired' if expired else 'works until'} {when(key.expires_at)}"

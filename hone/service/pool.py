@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 Key = tuple[str, int]
 
+LOADING_S = 20.0
+"""How long a request waits for a model that was just published."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Sighting:
@@ -50,6 +53,8 @@ class ModelPool:
         self.current: dict[str, LoadedModel] = {}
         self.started = False
         self._seen: dict[str, _Sighting] = {}
+        self._asked_for: set[str] = set()
+        """Fine-tuned models that somebody asked for: followed though others were named."""
         self._pinned: OrderedDict[Key, LoadedModel] = OrderedDict()
         self._loading: dict[Key, asyncio.Task[LoadedModel]] = {}
         self._refused: dict[Key, tuple[FileStamp, ...]] = {}
@@ -82,6 +87,23 @@ class ModelPool:
         if reference.version is None and reference.alias is None:
             raise NotReady(f"The model {name!r} is not loaded.")
         return await self._pinned_version((reference.model, version))
+
+    async def published(self, model: str, version: int) -> LoadedModel:
+        """Return a version that is known to be published, however new, and follow its model.
+
+        Waits for its load, up to `LOADING_S`; NotReady if it is not loaded then, or cannot be.
+        """
+        self._asked_for.add(model)
+        current = self.current.get(model)
+        if current is None or current.facts.version != version:
+            try:
+                async with asyncio.timeout(LOADING_S):
+                    loaded = await self._load((model, version))
+            except TimeoutError:
+                raise NotReady("The model is being loaded; ask again.") from None
+            self._install(loaded)
+            return loaded
+        return current
 
     def loaded(self) -> Iterator[LoadedModel]:
         """Yield every version in memory."""
@@ -179,7 +201,7 @@ class ModelPool:
 
     def _names_in_store(self) -> Sequence[str]:
         if self.host.settings.models:
-            return self.host.settings.models
+            return [*dict.fromkeys([*self.host.settings.models, *self._asked_for])]
         try:
             return self._registry.models()
         except OSError as error:
@@ -212,6 +234,8 @@ class ModelPool:
         name, version = model.facts.name, model.facts.version
         self._pinned.pop((name, version), None)
         old = self.current.get(name)
+        if old is model:  # who asked for it and who follows the store have waited for one load
+            return
         self.current[name] = model
         logger.info(
             "model serves", extra={"model": model.id, "instead_of": old.id if old else None}

@@ -225,6 +225,7 @@ class HoneProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin a request; the parser calls this and the following."""
         super().on_message_begin()
+        self._request_limit_s = self._rules.request_timeout_s
         self.scope["extensions"] = self._extensions  # type: ignore[typeddict-item]
 
     def on_headers_complete(self) -> None:
@@ -245,7 +246,6 @@ class HoneProtocol(HttpToolsProtocol):
         """Note that the request is whole."""
         self._in_head = True
         self._waiting_since = None
-        self._request_limit_s = self._rules.request_timeout_s
         super().on_message_complete()
 
     def on_response_complete(self) -> None:

@@ -26,7 +26,7 @@ import uvloop
 
 import hone
 from hone.comparison.prices import load_prices
-from hone.models.errors import InvalidInput
+from hone.models.errors import HoneError, InvalidInput
 from hone.models.registry import Registry
 from hone.service.access import Gate
 from hone.service.app import create_app, with_short_cut
@@ -106,6 +106,7 @@ class _Service:
         self._pool = ModelPool(Host(settings, self._metrics, self._prices, loop))
         self._checks = HealthChecks(self._pool, settings)
         self._fine_tuning = FineTuning(self._state, self._pool, self._metrics, self._gate)
+        await asyncio.to_thread(self._clean)
         await asyncio.to_thread(self._fine_tuning.look)
         self._runner = self._start_runner(loop) if settings.run_jobs else None
         self._connections = Connections(settings, self._metrics)
@@ -125,6 +126,13 @@ class _Service:
             if self._runner is not None:
                 await asyncio.to_thread(self._runner.stop)
         logger.info("stopped")
+
+    def _clean(self) -> None:
+        """Remove what killed services left; what cannot be removed now waits for the next start."""
+        try:
+            self._state.sweep()
+        except HoneError as error:
+            logger.warning("remains not removed", extra={"reason": str(error)})
 
     def _server(self) -> _Server:
         settings = self._settings
@@ -157,8 +165,7 @@ class _Service:
             with contextlib.suppress(RuntimeError):  # the loop is closed: the service stops
                 loop.call_soon_threadsafe(self._look_now.set)
 
-        chores = (state.uploads.expire, state.idempotency.expire)
-        runner = Runner(around, on_published=look, chores=chores)
+        runner = Runner(around, on_published=look)
         runner.start()
         return runner
 

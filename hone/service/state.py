@@ -39,7 +39,7 @@ class State:
     audit: AuditLog
 
     def sweep(self) -> None:
-        """Remove what killed services left. For the start."""
+        """Remove what killed services left. For the start; other services may be at work."""
         self.files.sweep()
         self.uploads.sweep()
 

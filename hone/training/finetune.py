@@ -34,6 +34,7 @@ from hone.training.dataset import (
 from hone.training.dropout import hide_tokens
 from hone.training.events import Events
 from hone.training.hyperparameters import Hyperparameters
+from hone.training.optimization import learning_rate_at, make_optimizer
 from hone.training.progress import Progress
 from hone.training.recipe import Recipe
 from hone.training.row_schedule import FloatRows, RowLosses
@@ -77,7 +78,7 @@ def fine_tune(
     accelerator = _accelerator(run)
     torch.manual_seed(run.recipe.training.seed + accelerator.process_index)
     model.to(accelerator.device)
-    optimizer = _optimizer(model, run)
+    optimizer = make_optimizer(model, run.settled.learning_rate, run.recipe.optimizer)
     loop = _Loop(model, optimizer, accelerator, train, validation, run)
     loop.announce()
     loop.run_to_end()
@@ -200,7 +201,12 @@ class _Loop:
             processes=self.accelerator.num_processes,
         )
         for group in self.optimizer.param_groups:
-            rate = learning_rate_at(self.progress.step, self.total, self.run)
+            rate = learning_rate_at(
+                self.progress.step,
+                self.total,
+                self.run.settled.learning_rate,
+                self.run.recipe.optimizer,
+            )
             group["lr"] = rate * group["rate_factor"]
         size = math.ceil(len(mine) / self.run.recipe.training.gradient_accumulation)
         summed, right = 0.0, 0
@@ -362,45 +368,9 @@ class _Loop:
         )
 
 
-def learning_rate_at(step: int, total: int, run: Run) -> float:
-    """Return the learning rate of a step: linear warm-up, then the recipe's schedule."""
-    peak, group = run.settled.learning_rate, run.recipe.optimizer
-    warmup = math.ceil(group.warmup_share * total)
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    left = (total - step) / max(total - warmup, 1)
-    if group.schedule == "linear":
-        return peak * left
-    if group.schedule == "cosine":
-        return peak * 0.5 * (1 - math.cos(math.pi * left))
-    return peak
-
-
 def _accelerator(run: Run) -> Accelerator:
     precision = {"fp32": "no"}.get(run.settled.precision, run.settled.precision)
     return Accelerator(cpu=run.settled.device == "cpu", mixed_precision=precision)
-
-
-def _optimizer(model: nn.Module, run: Run) -> torch.optim.Optimizer:
-    """AdamW, without decay on biases and norms, which have one dimension; the head has its rate."""
-    group = run.recipe.optimizer
-    groups = []
-    for is_head in (False, True):
-        trained = [
-            parameter
-            for name, parameter in model.named_parameters()
-            if parameter.requires_grad and name.startswith("head.") == is_head
-        ]
-        factor = group.head_rate_factor if is_head else 1.0
-        for is_matrix in (True, False):
-            groups.append(
-                {
-                    "params": [p for p in trained if (p.ndim > 1) == is_matrix],
-                    "weight_decay": group.weight_decay if is_matrix else 0.0,
-                    "rate_factor": factor,
-                }
-            )
-    return torch.optim.AdamW(groups, lr=run.settled.learning_rate, fused=True)
 
 
 def _label_weights(train: EncodedSplit, run: Run) -> npt.NDArray[np.float32]:

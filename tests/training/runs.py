@@ -19,6 +19,7 @@ from hone.training.classifier import TextClassifier, build_classifier, weights_r
 from hone.training.events import Event, Events
 from hone.training.finetune import Run, fine_tune
 from hone.training.loading import Data, load_data
+from hone.training.optimization import make_optimizer
 from hone.training.progress import Progress
 from hone.training.recipe import Recipe
 from hone.training.run import run_folder
@@ -92,6 +93,10 @@ class Loop:
         return fine_tune(
             self.model, self.data.encoded["train"], self.data.encoded["validation"], self.run
         )
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        settled, recipe = self.run.settled, self.run.recipe
+        return make_optimizer(self.model, settled.learning_rate, recipe.optimizer)
 
     def weights(self) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in self.model.state_dict().items()}

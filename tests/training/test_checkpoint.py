@@ -15,7 +15,7 @@ import torch
 from hone.models.errors import BundleCorrupt
 from hone.training import checkpoint
 from hone.training.checkpoint import BEST_FILE, load_best, load_checkpoint, save_checkpoint
-from hone.training.finetune import Interrupted, _optimizer
+from hone.training.finetune import Interrupted
 from hone.training.progress import Progress
 from hone.training.row_schedule import RowLosses
 from tests.training.runs import Loop, make_loop, named, same_weights, stop_before
@@ -161,7 +161,7 @@ def origin_of(loop: Loop) -> dict[str, Any]:
 
 
 def resumed(loop: Loop) -> Progress | None:
-    optimizer = _optimizer(loop.model, loop.run)
+    optimizer = loop.optimizer()
     return load_checkpoint(loop.run.folder, loop.model, optimizer, losses_of(loop), origin_of(loop))
 
 
@@ -224,7 +224,7 @@ def test_weights_that_were_kept_are_not_loaded_when_damaged(copy: Loop) -> None:
 
 def test_the_checkpoint_of_another_model_is_refused(task: Task, tmp_path: Path, copy: Loop) -> None:
     other = make_loop(task, tmp_path / "other", "model.method=lora")
-    optimizer = _optimizer(other.model, other.run)
+    optimizer = other.optimizer()
     with pytest.raises(BundleCorrupt, match="of another model: start anew with --fresh"):
         load_checkpoint(copy.run.folder, other.model, optimizer, losses_of(copy), origin_of(other))
     copy.model.head = torch.nn.Linear(32, 5)
@@ -247,7 +247,7 @@ def test_what_auto_settled_on_and_the_bases_weights_must_be_those_of_the_checkpo
 
 def test_the_loss_scale_of_half_precision_comes_back(task: Task, tmp_path: Path) -> None:
     loop = make_loop(task, tmp_path)
-    state = loop.run.folder, loop.model, _optimizer(loop.model, loop.run)
+    state = loop.run.folder, loop.model, loop.optimizer()
     written, read = torch.amp.GradScaler("cpu", init_scale=512.0), torch.amp.GradScaler("cpu")
     save_checkpoint(*state, Progress(step=1), losses_of(loop), ORIGIN, written)
     load_checkpoint(*state, losses_of(loop), ORIGIN, read)
@@ -257,7 +257,7 @@ def test_the_loss_scale_of_half_precision_comes_back(task: Task, tmp_path: Path)
 
 def test_numbers_that_json_lacks_come_back(task: Task, tmp_path: Path) -> None:
     loop = make_loop(task, tmp_path)
-    optimizer = _optimizer(loop.model, loop.run)
+    optimizer = loop.optimizer()
     written = Progress(step=2, losses=[(1, math.nan), (2, 0.1)])
     save_checkpoint(loop.run.folder, loop.model, optimizer, written, losses_of(loop), ORIGIN)
     read = load_checkpoint(loop.run.folder, loop.model, optimizer, losses_of(loop), ORIGIN)
@@ -293,7 +293,7 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_old_or_the_new(
     task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: int
 ) -> None:
     loop = make_loop(task, tmp_path)
-    state = loop.model, _optimizer(loop.model, loop.run)
+    state = loop.model, loop.optimizer()
     losses = losses_of(loop)
     save_checkpoint(loop.run.folder, *state, Progress(step=1), losses, ORIGIN)
     mend = killed_at(monkeypatch, name, call)

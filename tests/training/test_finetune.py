@@ -17,7 +17,7 @@ from hone.training.checkpoint import BEST_FILE
 from hone.training.classifier import TextClassifier, collate, merge_lora, run_over
 from hone.training.dataset import bucketed_batches, class_weights
 from hone.training.dropout import hide_tokens
-from hone.training.finetune import learning_rate_at
+from hone.training.optimization import learning_rate_at
 from hone.training.progress import Progress, least_worth_keeping
 from tests.training.runs import Loop, make_loop, named, same_weights
 from tests.training.tiny import (
@@ -184,7 +184,7 @@ def test_gradients_are_clipped_to_the_recipes_norm(
 
 def test_the_head_learns_faster_and_only_matrices_decay(task: Task, tmp_path: Path) -> None:
     loop = make_loop(task, tmp_path, "optimizer.head_rate_factor=7", "optimizer.weight_decay=0.5")
-    groups = finetune._optimizer(loop.model, loop.run).param_groups
+    groups = loop.optimizer().param_groups
     names = {id(p): name for name, p in loop.model.named_parameters()}
     seen = {}
     for group in groups:
@@ -334,27 +334,16 @@ def test_mixed_precision_leaves_nothing_behind_on_the_model(task: Task, tmp_path
 def test_the_rate_rises_to_its_peak_and_then_never_rises_again(
     task: Task, schedule: str, total: int, share: float, data: st.DataObject
 ) -> None:
-    run = _ScheduleOnly(task, schedule, share)
+    overrides = f"optimizer.schedule={schedule}", f"optimizer.warmup_share={share}"
+    group = task.recipe(Path(), *overrides).optimizer
     step = data.draw(st.integers(0, total - 1))
-    rate, following = (learning_rate_at(s, total, run) for s in (step, step + 1))  # type: ignore[arg-type]
+    rate, following = (learning_rate_at(s, total, 1e-3, group) for s in (step, step + 1))
     warmup = int(np.ceil(share * total))
     assert 0 < rate <= 1e-3 * (1 + 1e-9)
     if step + 1 < min(warmup, total):
         assert following > rate
     elif step >= warmup:
         assert following <= rate
-
-
-class _ScheduleOnly:
-    """What `learning_rate_at` reads of a run."""
-
-    def __init__(self, task: Task, schedule: str, share: float) -> None:
-        self.recipe = task.recipe(
-            Path(), f"optimizer.schedule={schedule}", f"optimizer.warmup_share={share}"
-        )
-        self.settled = self
-
-    learning_rate = 1e-3
 
 
 def test_steps_are_told_in_order_and_the_last_one_always(task: Task, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import pytest
 
 from hone.models.errors import BundleCorrupt
 from hone.training.checkpoint import load_checkpoint
-from hone.training.finetune import _optimizer
 from hone.training.row_schedule import RowLosses
 from tests.training.processes import hone_train
 from tests.training.runs import make_loop, named, staged, versions
@@ -60,7 +59,7 @@ def test_asked_to_end_all_stop_at_one_step_and_none_is_left(
         assert process.family() == []
     assert process.events[-1]["event"] == "interrupted"
     loop = make_loop(still_task, tmp_path, *STILL, *uneven)
-    optimizer = _optimizer(loop.model, loop.run)
+    optimizer = loop.optimizer()
     losses = RowLosses(ROWS["train"])
     origin = {**asdict(loop.run.settled), "base_revision": loop.run.base_revision}
     state = loop.run.folder, loop.model, optimizer, losses

@@ -3,17 +3,21 @@
 A service that dies in between leaves the job as it was, and the next one reads the files again.
 """
 
+import logging
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
 from hone.models.errors import Conflict, NotFound
 from hone.service.jobs import messages
+from hone.service.jobs.errors import StoreFailed
 from hone.service.jobs.files import Files
 from hone.service.jobs.pages import Cursor
 from hone.service.jobs.records import Failure, Job, Records
 from hone.service.jobs.translation import file_gone
 from hone.service.jobs.validation import FileField, FileReport, check_file
+
+logger = logging.getLogger(__name__)
 
 _KEPT_REPORTS = 8
 _AT_ONCE = 20
@@ -81,7 +85,10 @@ class Admission:
         for job in waiting:
             if stopping.is_set():
                 break
-            self._admit(job, reports)
+            try:
+                self._admit(job, reports)
+            except StoreFailed as error:  # this one's file cannot be read; the others' can
+                logger.warning("job not read", extra={"job": job.id, "reason": str(error)})
         return len(waiting)
 
     def _admit(self, job: Job, reports: "OrderedDict[str, FileReport]") -> None:

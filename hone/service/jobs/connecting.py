@@ -94,7 +94,14 @@ def _postgres(url: URL, wait_s: float) -> Engine:
         f" -c idle_in_transaction_session_timeout={_STOPPED_WRITER_S * 1000}"
         " -c timezone=UTC"
     )
-    arguments: dict[str, Any] = {"connect_timeout": max(2, round(wait_s))}
+    arguments: dict[str, Any] = {
+        "connect_timeout": max(2, round(wait_s)),
+        # A server that is gone without a word is noticed in half a minute, not in a quarter hour.
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 4,
+        "tcp_user_timeout": 30_000,
+    }
     if "options" not in url.query:
         arguments["options"] = options
     try:

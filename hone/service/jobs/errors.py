@@ -2,7 +2,9 @@
 
 HoneError
 ├── Conflict
-│   └── LeaseLost           somebody else works on the job now, or nobody should
+│   ├── LeaseLost           somebody else works on the job now, or nobody should
+│   ├── NameTaken           another fine-tuned model has the id
+│   └── InFlight            409: a request with the same Idempotency-Key is at work
 ├── InvalidRequest
 │   └── IdempotencyReused   422: an Idempotency-Key that came with another body
 ├── NotReady                503, with Retry-After
@@ -32,6 +34,12 @@ class NameTaken(Conflict):
     """Another fine-tuned model has the id; choose another one."""
 
     code = "name_taken"
+
+
+class InFlight(Conflict):
+    """A request with the same `Idempotency-Key` is at work: clients send this one again (409)."""
+
+    code = "idempotency_key_in_flight"
 
 
 class IdempotencyReused(InvalidRequest):

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 
-from hone.models.errors import Conflict
 from hone.service.errors import InvalidRequest
 from hone.service.jobs.database import Database
-from hone.service.jobs.errors import IdempotencyReused
+from hone.service.jobs.errors import IdempotencyReused, InFlight
 from hone.service.jobs.ids import Clock
 from hone.service.jobs.tables import idempotency_keys as keys
 
@@ -60,7 +59,7 @@ class Idempotency:
     def begin(self, request: Request) -> Ticket | Answer:
         """Return a ticket for a new request, or the answer of one that was done.
 
-        Conflict while the first one is in flight; IdempotencyReused if it had another body;
+        InFlight while the first one is at work; IdempotencyReused if it had another body;
         InvalidRequest for a key that is empty or too long.
         """
         if not 1 <= len(request.key) <= LONGEST_KEY:
@@ -78,13 +77,13 @@ class Idempotency:
     def finish(self, connection: Connection, ticket: Ticket, answer: Answer) -> None:
         """Store the answer in the writing transaction that does the work.
 
-        Conflict if another request has taken over: the transaction must be undone.
+        InFlight if another request has taken over: the transaction must be undone.
         """
         held = _of(ticket.request) & (keys.c.token == ticket.token) & keys.c.done.is_(False)
         done = update(keys).where(held)
         stored = done.values(done=True, status=answer.status, answer=answer.body)
         if connection.execute(stored).rowcount == 0:
-            raise Conflict("another request with this Idempotency-Key has taken over")
+            raise InFlight("another request with this Idempotency-Key has taken over")
 
     def abandon(self, ticket: Ticket) -> None:
         """Forget a request that was refused: it may be corrected and sent with the same key."""
@@ -109,7 +108,7 @@ class Idempotency:
             return Answer(int(row.status), bytes(row.answer))
         if not 0 <= now - row.created_at < IN_FLIGHT_S:  # below 0: the clock was set back
             return None
-        raise Conflict("a request with this Idempotency-Key is in flight")
+        raise InFlight("a request with this Idempotency-Key is in flight")
 
 
 def _of(request: Request) -> ColumnElement[bool]:

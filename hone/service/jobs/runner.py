@@ -73,7 +73,7 @@ class Runner:
         self._desk = Desk(self._claims, around.files, store, around.state, on_published)
         self._admission = Admission(self._records, around.files)
         self._reaper = Reaper(around.database, around.settings.lease_s)
-        self._chores = (around.files.expire, self._forget_workplaces, *chores)
+        self._chores = (self._forget_workplaces, *chores)
         self._stopping = threading.Event()
         self._bell = around.database.bell
         self._works: list[Work] = []
@@ -111,6 +111,12 @@ class Runner:
         return len(self._works)
 
     def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._guarded("work", self._work)
+            self._stopping.wait(self._settings.poll_s)
+
+    def _work(self) -> None:
+        """Work until told to stop; raises when the lock cannot be had, as on a full disk."""
         with _alive(self._around.state / "workers", self.worker):
             for _ in self._turns():
                 self._guarded("turn", self._turn)
@@ -122,7 +128,10 @@ class Runner:
         while not self._stopping.is_set():
             yield
             idle = not self._works
-            pause_s = self._settings.poll_s * (_IDLE_POLLS if idle else 1)
+            pause_s = self._settings.poll_s
+            if idle:  # but a silent worker's lease is seen to end only by looking often enough
+                lease_s = self._settings.lease_s / _LOOKS_IN_A_LEASE
+                pause_s = max(pause_s, min(_IDLE_POLLS * pause_s, lease_s))
             heard = self._bell.wait(heard, pause_s)
 
     def _turn(self) -> None:

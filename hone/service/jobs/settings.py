@@ -2,8 +2,9 @@
 
 import os
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hone.models.layout import usable_cores
@@ -15,6 +16,10 @@ _THREAD_VARIABLES = (
     "RAYON_NUM_THREADS",
     "POLARS_MAX_THREADS",
 )
+
+
+_SECRETS = ("HONE_", "PG")
+"""What the names of the service's own settings, and of PostgreSQL's client's, begin with."""
 
 
 class RunnerSettings(BaseSettings):
@@ -48,6 +53,12 @@ class RunnerSettings(BaseSettings):
     licence: str = "unknown"
     """The licence of the users' data, noted in the bundles."""
 
+    @model_validator(mode="after")
+    def _a_lease_outlives_some_heartbeats(self) -> Self:
+        if self.lease_s < 3 * self.heartbeat_s:
+            raise ValueError("lease_s must be at least three times heartbeat_s")
+        return self
+
     @property
     def trainer_threads(self) -> int:
         """How many threads one training process may use: a core is left to serving."""
@@ -60,7 +71,7 @@ def trainer_environment(threads: int, scratch: Path) -> dict[str, str]:
     It gets no setting and no secret of the service, and writes what is temporary into `scratch`,
     which is on the disk of the state and goes with the job.
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HONE_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_SECRETS)}
     capped = dict.fromkeys(_THREAD_VARIABLES, str(threads))
     libraries = {"TOKENIZERS_PARALLELISM": "false", "ORT_DISABLE_TELEMETRY": "1"}
     return {**kept, **capped, **libraries, "TMPDIR": str(scratch)}

@@ -139,8 +139,13 @@ class Uploads:
         """Make one file of the parts in the order given, all or nothing.
 
         InvalidInput for a part of another upload or one named twice, for a sum of bytes that is
-        not what was announced, and for another MD5. Conflict if the upload is not pending.
+        not what was announced, and for another MD5. Conflict if the upload is not pending. One that
+        is completed already gives the file that it became: its first answer may have been lost.
         """
+        with self._database.reading() as connection:
+            upload = self._get(connection, owner, id_)
+        if upload.status == "completed" and upload.file_id is not None:
+            return upload, self._files.get(owner, upload.file_id)
         with self._database.reading() as connection:
             upload = self._pending(connection, owner, id_)
             _check_parts(connection, upload, part_ids)

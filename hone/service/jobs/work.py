@@ -118,6 +118,10 @@ class Work:
         except DiskFull:
             self._fail(DISK_FULL)
             return
+        except StoreFailed:
+            logger.exception("a job cannot be begun", extra={"job": self.job.id})
+            self._fail(SERVER_ERROR)
+            return
         name = model_name(self.job, self._origin.name, time.time())
         self._translator = Translator(self.job, name)
         self._translator.feed(self._tail.read(), told_before=True)

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from hone.training.preparation.problems import EXAMPLES_SHOWN, Problem, counted
 from hone.training.preparation.spool import Spool, shown
 
-_LIKENESS = 0.85
+_LIKENESS = 0.8
 """`difflib`'s ratio of two labels from which one may be a misspelling of the other."""
 
 _RARER = 10

@@ -164,7 +164,13 @@ def test_only_a_loopback_address_may_be_open(state: State) -> None:
         ((b"host", b"127.0.0.1.evil.example"), False),
         ((b"origin", b"http://localhost:3000"), True),
         ((b"origin", b"https://evil.example"), False),
-        ((b"origin", b"null"), True),
+        ((b"origin", b"http://[::1]:3000"), True),
+        ((b"origin", b"http://127.0.0.1"), True),
+        ((b"origin", b"null"), False),
+        ((b"origin", b"http://192.0.2.7"), False),
+        ((b"origin", b"http://intranet"), False),
+        ((b"sec-fetch-site", b"cross-site"), False),
+        ((b"sec-fetch-site", b"same-origin"), True),
     ],
 )
 def test_an_open_gate_keeps_web_pages_out(
@@ -176,6 +182,15 @@ def test_an_open_gate_keeps_web_pages_out(
     else:
         with pytest.raises(Forbidden):
             admit(gate, header)
+
+
+def test_when_a_key_was_used_is_written_after_the_answer(state: State) -> None:
+    _, text = state.keys.create(NewKey("acme"))
+    gate = Gate(state.keys, "on", "::1")
+    admit(gate, bearer(text))
+    assert state.keys.list()[0].last_used_at is None
+    gate.look()
+    assert state.keys.list()[0].last_used_at is not None
 
 
 def test_a_hundred_requests_at_once_look_a_key_up_once(

@@ -29,8 +29,14 @@ def test_a_core_is_left_to_serving(
 
 def test_a_training_gets_no_setting_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HONE_DATABASE", "postgresql://hone:pa55@host/hone")
+    monkeypatch.setenv("PGPASSWORD", "pa55")
     monkeypatch.setenv("OMP_NUM_THREADS", "64")
     found = trainer_environment(2, Path("/scratch"))
-    assert "HONE_DATABASE" not in found
+    assert "pa55" not in str(found)
     assert found["OMP_NUM_THREADS"] == "2"
     assert found["TMPDIR"] == "/scratch"
+
+
+def test_a_lease_that_no_heartbeat_could_keep_is_refused() -> None:
+    with pytest.raises(ValueError, match="lease_s must be at least three times heartbeat_s"):
+        RunnerSettings(heartbeat_s=60)

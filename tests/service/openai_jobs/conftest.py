@@ -1,7 +1,7 @@
 """One service whose jobs nobody works on, its state opened beside it, and the newest client."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,11 +40,16 @@ class Workbench:
         id_: str = answer.json()["id"]
         return id_
 
-    def form(self, parts: list[tuple[str, bytes, str | None]], path: str = "/v1/files") -> Any:
+    def form(
+        self,
+        parts: list[tuple[str, bytes, str | None]],
+        path: str = "/v1/files",
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
         boundary = b"limit-of-the-form"
         body = b"".join(_part(boundary, *part) for part in parts) + b"--" + boundary + b"--\r\n"
-        headers = {"content-type": f"multipart/form-data; boundary={boundary.decode()}"}
-        return self.service.request("POST", path, body, headers)
+        kind = {"content-type": f"multipart/form-data; boundary={boundary.decode()}"}
+        return self.service.request("POST", path, body, kind | dict(headers or {}))
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
         content = None if body is None else json.dumps(body).encode()

@@ -1,12 +1,15 @@
 """Files: from the client to the disk and back, whatever the client sends."""
 
+import hashlib
 from pathlib import Path
 
 import openai
+import orjson
 import pytest
 from openai import OpenAI
 
-from tests.service.openai_jobs.conftest import EXAMPLES, Workbench
+from hone.service.jobs.idempotency import Request as KeyedRequest
+from tests.service.openai_jobs.conftest import EXAMPLES, OWNER, Workbench
 
 
 def test_a_file_comes_back_as_it_was_sent(client: OpenAI, tmp_path: Path) -> None:
@@ -128,3 +131,17 @@ def test_a_list_takes_no_strange_limits(workbench: Workbench) -> None:
     assert workbench.ask("GET", "/v1/files?limit=0").error()["param"] == "limit"
     assert workbench.ask("GET", "/v1/files?order=up").error()["param"] == "order"
     assert workbench.ask("GET", "/v1/files?after=file-nothing").status == 404
+
+
+def test_a_second_request_with_the_key_of_one_at_work_is_a_409_that_clients_repeat(
+    workbench: Workbench,
+) -> None:
+    content, purpose, name = b'{"prompt":"a","completion":"b"}\n', "fine-tune", "same.jsonl"
+    facts = [hashlib.sha256(content).hexdigest(), purpose, name, None]
+    request = KeyedRequest(OWNER, "files", "in-flight", orjson.dumps(facts))
+    workbench.state.idempotency.begin(request)
+    answer = workbench.form(
+        [("purpose", purpose.encode(), None), ("file", content, name)],
+        headers={"idempotency-key": "in-flight"},
+    )
+    assert (answer.status, answer.error()["code"]) == (409, "idempotency_key_in_flight")

@@ -3,6 +3,7 @@
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
 from hone.models.registry import Registry
 from tests.service.openai_jobs.conftest import Workbench, opened
@@ -14,7 +15,7 @@ from tests.tiny_bundle import publish_tiny
 def test_a_stream_ends_with_an_error_and_goes_on_at_the_next_service(tmp_path: Path) -> None:
     store = tmp_path / "store"
     publish_tiny(Registry(store))
-    settings = {"run_jobs": "false", "stream_ping_s": 0.3}
+    settings: dict[str, Any] = {"run_jobs": "false", "stream_ping_s": 0.3}
     with serving(store, log_folder=tmp_path, **settings) as service, opened(store) as state:
         bench = Workbench(service, state, store)
         id_ = bench.made(TUNES, training_file=bench.upload())["id"]

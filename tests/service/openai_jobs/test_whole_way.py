@@ -11,6 +11,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from openai import NotFoundError, OpenAI
@@ -29,7 +30,12 @@ LONG_S = 600
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("whole")
     bases = json.dumps({"ada": str(make_base(folder / "tiny-bert"))})
-    settings = {"jobs_bases": bases, "jobs_poll_s": 0.1, "jobs_threads": 1, "stream_ping_s": 1}
+    settings: dict[str, Any] = {
+        "jobs_bases": bases,
+        "jobs_poll_s": 0.1,
+        "jobs_threads": 1,
+        "stream_ping_s": 1,
+    }
     with serving(folder / "store", log_folder=folder, **settings) as running:
         yield running
 
@@ -80,15 +86,15 @@ def test_the_newest_client_from_upload_to_answer(client: OpenAI) -> None:
     table = list(csv.DictReader(io.StringIO(content)))
     assert float(table[-1]["train_loss"]) < float(table[0]["train_loss"])
     (example, *_) = make_examples(1, seed=9)
-    turns = [{"role": "user", "content": example.text}]
-    short = client.chat.completions.create(model=model, messages=turns)  # type: ignore[call-overload]
+    turns: Any = [{"role": "user", "content": example.text}]
+    short = client.chat.completions.create(model=model, messages=turns)
     whole = client.chat.completions.create(
         model=model,
-        messages=[{"role": "system", "content": SYSTEM}, *turns],  # type: ignore[list-item]
+        messages=[{"role": "system", "content": SYSTEM}, *turns],
     )
     assert short.choices[0].message.content == whole.choices[0].message.content
     assert short.choices[0].message.content in {e.label for e in make_examples(50, seed=3)}
-    parts = client.chat.completions.create(model=model, messages=turns, stream=True)  # type: ignore[call-overload]
+    parts: Any = client.chat.completions.create(model=model, messages=turns, stream=True)
     streamed = [part.choices[0].delta.content or "" for part in parts if part.choices]
     assert "".join(streamed) == short.choices[0].message.content
     assert model in [entry.id for entry in client.models.list()]
