@@ -82,7 +82,7 @@ def add_documentation(app: FastAPI, settings: Settings) -> None:
 
     @app.get(PAGE_PATH, include_in_schema=False)
     def page() -> HTMLResponse:
-        return get_swagger_ui_html(
+        made = get_swagger_ui_html(
             openapi_url=DOCUMENT_PATH.removeprefix("/"),
             title="Hone: the API",
             swagger_js_url="docs/swagger-ui-bundle.js",
@@ -90,6 +90,7 @@ def add_documentation(app: FastAPI, settings: Settings) -> None:
             swagger_favicon_url="docs/favicon.png",
             swagger_ui_parameters={"tryItOutEnabled": True, "defaultModelsExpandDepth": 0},
         )
+        return HTMLResponse(bytes(made.body).decode().replace("</head>", f"{_DARK}</head>", 1))
 
     for path, kind in FILE_PATHS.items():
         _add_file(app, path, kind)
@@ -114,6 +115,13 @@ def _policy(settings: Settings) -> str:
     points = "".join(f"<li>{point}</li>\n" for point in _POINTS)
     return _POLICY.format(operator=operator, points=points)
 
+
+_DARK = """<script>
+if (matchMedia("(prefers-color-scheme: dark)").matches)
+  document.documentElement.classList.add("dark-mode");
+</script>
+"""
+"""Swagger UI has a dark dress and does not put it on by itself."""
 
 _POINTS = (
     """<b>Texts to be classified or completed</b> are held in memory until they are answered. They

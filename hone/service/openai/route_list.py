@@ -39,6 +39,7 @@ class RouteList:
             endpoint,
             methods=[method],
             operation_id=name,
+            summary=_summary(name),
             responses=ERRORS,
             tags=[self._tag],
             openapi_extra={"requestBody": {"content": documented}} if documented else None,
@@ -51,7 +52,12 @@ class RouteList:
             self._prefix + path,
             endpoint,
             operation_id=name,
+            summary=_summary(name),
             responses=ERRORS,
             tags=[self._tag],
             response_class=Response,
         )
+
+
+def _summary(name: str) -> str:
+    return name.replace("_", " ").capitalize()
