@@ -34,11 +34,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--examples", type=int, default=500)
     parser.add_argument("--model", default="ada")
+    parser.add_argument("--threads", help="of the training; default: the service's own choice")
     options = parser.parse_args()
     rows = read_rows(MESSAGES)
     random.Random(3).shuffle(rows)
     train, held_out = rows[: options.examples], rows[options.examples :]
-    with tempfile.TemporaryDirectory() as folder, service(Path(folder)) as server:
+    chosen = {"jobs_threads": options.threads} if options.threads else {}
+    with tempfile.TemporaryDirectory() as folder, service(Path(folder), **chosen) as server:
         client = OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key="unused")
         result = fine_tune(client, train, held_out, base=options.model)
     print(json.dumps({"date": now(), "machine": describe_machine(), **result}))

@@ -4,6 +4,7 @@ import asyncio
 import time
 
 from hone.models.errors import HoneError
+from hone.service.directory import is_job_name
 from hone.service.errors import NotReady
 from hone.service.pool import ModelPool
 from hone.service.schemas import Health
@@ -42,18 +43,25 @@ class HealthChecks:
     async def ready(self) -> Health:
         """Return ok if this service should get traffic.
 
-        It should when it is not draining, has loaded every model named at its start (or any,
-        if none was named), and each loaded model classifies a text through its queue. A model
-        that cannot be loaded does not take the others' traffic away.
+        It should when it is not draining, has loaded every model named at its start (or any, if
+        none was named; or none, if it trains and the store is empty), and each loaded model
+        classifies a text through its queue. A model that cannot be loaded does not take the
+        others' traffic away.
         """
         if self.draining:
             raise NotReady("The service is stopping.")
         self.started()
         absent = sorted(set(self._settings.models) - set(self._pool.current))
-        if absent or not self._pool.current:
-            raise NotReady(f"Not loaded: {', '.join(absent) or 'any model'}.")
+        if absent or not (self._pool.current or self._may_be_empty):
+            lacking = f"These models are not loaded: {', '.join(absent)}."
+            raise NotReady(lacking if absent else "No model is loaded yet.")
         await self._probe()
         return self._health("ready")
+
+    @property
+    def _may_be_empty(self) -> bool:
+        """Whether a service without a model has work: it trains the first ones."""
+        return self._settings.run_jobs and not self._settings.models and not self._pool.missing()
 
     async def _probe(self) -> None:
         """Ask every model, once for all who want to know within a second."""
@@ -78,5 +86,8 @@ class HealthChecks:
             self._probed_at = time.monotonic()
 
     def _health(self, status: str) -> Health:
-        models = sorted(model.id for model in self._pool.current.values())
-        return Health(status=status, models=models, missing=self._pool.missing())
+        """Return the answer, without the models that are one owner's: anybody may ask."""
+        loaded = self._pool.current
+        models = sorted(loaded[name].id for name in loaded if not is_job_name(name))
+        missing = [name for name in self._pool.missing() if not is_job_name(name)]
+        return Health(status=status, models=models, missing=missing)

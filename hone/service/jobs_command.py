@@ -22,8 +22,8 @@ from hone.service.jobs.pages import Cursor
 from hone.service.jobs.records import UNFINISHED, Job, Status
 from hone.service.keys_command import StateOption, StoreOption
 from hone.service.openai.store_calls import note
-from hone.service.state import State, open_state
-from hone.service.terminal import plain, when
+from hone.service.state import State, open_existing_state
+from hone.service.terminal import console, id_table, plain, when
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
@@ -46,7 +46,7 @@ def list_jobs(
 ) -> None:
     """List jobs, newest first, with what became of them."""
     statuses = _statuses(status) if status else None
-    opened = open_state(settings_from(store=store, state_dir=state))
+    opened = open_existing_state(settings_from(store=store, state_dir=state))
     try:
         page = opened.records.list_all(statuses=statuses, cursor=Cursor(limit=limit))
     finally:
@@ -54,12 +54,12 @@ def list_jobs(
     if not page.items:
         Console().print("There are no jobs.")
         return
-    table = Table("id", "owner", "base", "status", "created", "model or reason")
+    table = id_table("id", "owner", "base", "status", "created", "model or reason")
     for job in page.items:
-        outcome = job.fine_tuned_model or job.error_message or ""
+        outcome = job.fine_tuned_model or (job.error_message or "").partition("\n")[0]
         row = (job.id, job.owner, job.model, _coloured(job), when(job.created_at))
         table.add_row(*map(plain, row[:3]), *row[3:], plain(outcome))
-    Console().print(table)
+    console().print(table)
     if page.has_more:
         Console().print(f"There are more: these are the newest {limit}.")
 
@@ -67,7 +67,7 @@ def list_jobs(
 @app.command("show")
 def show_job(job_id: JobArgument, store: StoreOption = None, state: StateOption = None) -> None:
     """Show a job, what it was asked for, and its last events."""
-    opened = open_state(settings_from(store=store, state_dir=state))
+    opened = open_existing_state(settings_from(store=store, state_dir=state))
     try:
         job = opened.records.find(job_id)
         ahead = opened.records.queue_position(job.id)
@@ -88,7 +88,7 @@ def follow_job(job_id: JobArgument, store: StoreOption = None, state: StateOptio
 
     Ctrl-C ends the following and not the job.
     """
-    opened = open_state(settings_from(store=store, state_dir=state))
+    opened = open_existing_state(settings_from(store=store, state_dir=state))
     try:
         job = _follow(opened, opened.records.find(job_id))
     finally:
@@ -100,7 +100,7 @@ def follow_job(job_id: JobArgument, store: StoreOption = None, state: StateOptio
 @app.command("cancel")
 def cancel_job(job_id: JobArgument, store: StoreOption = None, state: StateOption = None) -> None:
     """Cancel a job; one that runs is ended by its worker within seconds."""
-    opened = open_state(settings_from(store=store, state_dir=state))
+    opened = open_existing_state(settings_from(store=store, state_dir=state))
     try:
         job = opened.records.find(job_id)
         job = opened.records.cancel(job.owner, job.id, events=messages.cancelled(job))

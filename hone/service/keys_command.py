@@ -10,15 +10,14 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from hone.models.errors import InvalidInput
 from hone.service.access import LOCAL_OWNER, Caller
 from hone.service.command import settings_from
 from hone.service.jobs.keys import SCOPES, Key, Limits, NewKey, Scope
 from hone.service.openai.store_calls import note
-from hone.service.state import State, open_state
-from hone.service.terminal import plain, when
+from hone.service.state import State, open_existing_state, open_state
+from hone.service.terminal import console, id_table, plain, when
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
@@ -47,8 +46,10 @@ def create_key(  # noqa: PLR0913, PLR0917 - the command line's options
         list[str] | None,
         typer.Option(help="A model that it may use; may be repeated. [default: all]"),
     ] = None,
-    requests_per_minute: Annotated[int | None, typer.Option(help="Default: no limit.")] = None,
-    tokens_per_minute: Annotated[int | None, typer.Option(help="Default: no limit.")] = None,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(min=1, help="Default: no limit.")
+    ] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(min=1, help="Default: no limit.")] = None,
     queued_jobs: Annotated[
         int | None, typer.Option(help="Unfinished jobs at a time. Default: the service's limit.")
     ] = None,
@@ -84,7 +85,7 @@ def list_keys(
     state: StateOption = None,
 ) -> None:
     """List all keys, without their secrets, the revoked ones too."""
-    opened = _open(store, state)
+    opened = _existing(store, state)
     try:
         keys = opened.keys.list(owner)
     finally:
@@ -92,10 +93,10 @@ def list_keys(
     if not keys:
         Console().print("There are no keys. `hone keys create` makes one.")
         return
-    table = Table("id", "owner", "name", "scopes", "models", "limits", "state", "last used")
+    table = id_table("id", "owner", "name", "scopes", "models", "limits", "state", "last used")
     for key in keys:
         table.add_row(*map(plain, _row(key)))
-    Console().print(table)
+    console().print(table)
 
 
 @app.command("revoke")
@@ -105,7 +106,7 @@ def revoke_key(
     state: StateOption = None,
 ) -> None:
     """End a key for good; running services refuse it within a second."""
-    opened = _open(store, state)
+    opened = _existing(store, state)
     try:
         key = opened.keys.revoke(key_id)
         note(opened.audit, _OPERATOR, "key.revoke", key.id)
@@ -116,6 +117,10 @@ def revoke_key(
 
 def _open(store: Path | None, state: Path | None) -> State:
     return open_state(settings_from(store=store, state_dir=state))
+
+
+def _existing(store: Path | None, state: Path | None) -> State:
+    return open_existing_state(settings_from(store=store, state_dir=state))
 
 
 def _scopes(names: list[str]) -> list[Scope]:

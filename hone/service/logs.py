@@ -35,5 +35,6 @@ def configure_logging(level: str) -> None:
         logger.handlers = [handler]
         logger.propagate = False
     logging.getLogger("hone").setLevel(level.upper())
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # broken forms are answered
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("asyncio").setLevel(logging.WARNING)

@@ -78,7 +78,7 @@ class ModelPool:
             sighting = self._sighting(reference.model)
             version = sighting.listing.resolve(reference)
         except InvalidName:
-            raise ModelNotFound("No model can have that name.") from None
+            raise ModelNotFound(f"There is no model {name[:80]!r}.") from None
         except NotFound:
             raise ModelNotFound(f"There is no model {name[:80]!r}.") from None
         current = self.current.get(reference.model)

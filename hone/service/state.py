@@ -9,6 +9,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from hone.models.errors import NotFound
 from hone.service.jobs.audit import AuditLog
 from hone.service.jobs.checkpoints import Checkpoints
 from hone.service.jobs.database import Database, open_database
@@ -76,3 +77,10 @@ def open_state(settings: Settings) -> State:
         idempotency=Idempotency(database),
         audit=AuditLog(database),
     )
+
+
+def open_existing_state(settings: Settings) -> State:
+    """Open the job store; NotFound where none is, as at a mistyped path."""
+    if settings.database is None and not settings.state_folder.is_dir():
+        raise NotFound(f"there is no job store in {settings.state_folder.resolve()}")
+    return open_state(settings)

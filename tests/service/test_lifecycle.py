@@ -135,6 +135,23 @@ def test_a_corrupt_only_model_means_not_ready(store: Path, tmp_path: Path) -> No
         assert service.logged().count("model not loaded") == 1
 
 
+@pytest.mark.parametrize(("trains", "status"), [("true", 200), ("false", 503)])
+def test_an_empty_store_is_ready_where_the_first_model_can_be_trained(
+    tmp_path: Path, trains: str, status: int
+) -> None:
+    with serving(tmp_path / "store", log_folder=tmp_path, run_jobs=trains) as service:
+        assert service.get("/readyz").status == status
+
+
+def test_health_names_no_model_that_is_one_owners(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    for name in ("shared", f"ftjob-{'a' * 24}"):
+        publish_tiny(Registry(store), name)
+    with serving(store, log_folder=tmp_path) as service:
+        for path in ("/livez", "/startupz", "/readyz"):
+            assert service.get(path).json()["models"] == ["shared@1"]
+
+
 def test_a_corrupt_model_beside_a_good_one_takes_nothing_away(store: Path, tmp_path: Path) -> None:
     publish_tiny(Registry(store), "good")
     flip_a_byte(weights_file(store / "support" / "1"))
@@ -158,7 +175,7 @@ def test_a_broken_manifest_hides_its_model_alone(store: Path, tmp_path: Path) ->
 
 
 def test_an_empty_store_starts_and_waits_for_a_model(tmp_path: Path) -> None:
-    with serving(tmp_path / "store", log_folder=tmp_path) as service:
+    with serving(tmp_path / "store", log_folder=tmp_path, run_jobs="false") as service:
         assert service.get("/readyz").status == 503
         publish_tiny(Registry(tmp_path / "store"))
         wait_until(lambda: service.get("/readyz").status == 200)

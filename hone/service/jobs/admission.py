@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 from hone.models.errors import Conflict, NotFound
 from hone.service.jobs import messages
+from hone.service.jobs.checking import check
 from hone.service.jobs.errors import StoreFailed
 from hone.service.jobs.files import Files
 from hone.service.jobs.pages import Cursor
 from hone.service.jobs.records import Failure, Job, Records
 from hone.service.jobs.translation import file_gone
-from hone.service.jobs.validation import FileField, FileReport, check_file
+from hone.service.jobs.validation import FileField, FileReport
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ class Admission:
     def _report(self, owner: str, id_: str, reports: "OrderedDict[str, FileReport]") -> FileReport:
         file = self.files.get(owner, id_)
         if file.sha256 not in reports:
-            reports[file.sha256] = check_file(self.files.path(owner, id_))
+            reports[file.sha256] = check(self.files.path(owner, id_))
             if len(reports) > _KEPT_REPORTS:
                 reports.popitem(last=False)
         return reports[file.sha256]

@@ -17,7 +17,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from hone.service.jobs import checkpoints as checkpointing
 from hone.service.jobs.checkpoints import NewCheckpoint
 from hone.service.jobs.database import Database
-from hone.service.jobs.errors import LeaseLost, NameTaken
+from hone.service.jobs.errors import CancelWished, LeaseLost, NameTaken
 from hone.service.jobs.events import NewEvent, append
 from hone.service.jobs.ids import Clock, unix_seconds
 from hone.service.jobs.records import JOB_COLUMNS, Failure, Job, Wish, error_columns
@@ -109,10 +109,14 @@ class Claims:
     ) -> Job:
         """End the job with its model, all in one transaction: a second time is LeaseLost.
 
-        NameTaken if another model has the id: nothing was written, try another one.
+        NameTaken if another model has the id: nothing was written, try another one. CancelWished
+        if the owner wishes the job cancelled; a cancel that was accepted before is never lost.
         """
         now = unix_seconds(self._clock)
         with self._database.writing() as connection:
+            wish = select(jobs.c.wish).where(jobs.c.id == claim.job.id).with_for_update()
+            if connection.scalar(wish) == "cancel":
+                raise CancelWished("the job's owner wishes it cancelled")
             job = self._write(connection, claim, {**_told(progress), **_succeeded(model, now)})
             _insert_model(connection, job, model, now)
             if result_files is not None:

@@ -3,6 +3,7 @@
 HoneError
 ├── Conflict
 │   ├── LeaseLost           somebody else works on the job now, or nobody should
+│   ├── CancelWished        the owner wishes the job cancelled: it must not succeed
 │   ├── NameTaken           another fine-tuned model has the id
 │   └── InFlight            409: a request with the same Idempotency-Key is at work
 ├── InvalidRequest
@@ -28,6 +29,12 @@ class LeaseLost(Conflict):
     """The job is no longer this worker's: it must stop at once and write nothing more."""
 
     code = "lease_lost"
+
+
+class CancelWished(Conflict):
+    """The job's owner wishes it cancelled: it must not succeed any more."""
+
+    code = "cancel_wished"
 
 
 class NameTaken(Conflict):

@@ -7,10 +7,12 @@ and not between fork and exec of the parent, where only the simplest calls are s
 with threads. The kernel's parent is the thread that started us: it must live as long as we may.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
 import sys
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _GONE = 75
@@ -24,12 +26,23 @@ def tie_to(parent: int) -> bool:
     return os.getppid() == parent
 
 
+def step_aside(nice: int) -> None:
+    """Be favoured less by the kernel than serving is.
+
+    Where it groups processes by session for its scheduling, as many do, niceness counts only
+    inside a group: the group, which is this program's own, has to be nice too.
+    """
+    os.nice(nice)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(nice), encoding="ascii")
+
+
 def main() -> None:
     """Run the command of the module's description."""
     parent, nice, *program = sys.argv[1:]
     if not tie_to(int(parent)):
         sys.exit(_GONE)
-    os.nice(int(nice))
+    step_aside(int(nice))
     os.execv(program[0], program)  # noqa: S606 - the runner's own command
 
 

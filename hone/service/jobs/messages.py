@@ -38,6 +38,15 @@ def started(job: Job) -> list[NewEvent]:
     return [NewEvent(f"Fine-tune {what}")]
 
 
+def validation_ignored() -> list[NewEvent]:
+    """Return what is said where the validation file has the training file's content."""
+    message = (
+        "The validation file has the content of the training file and is not used: a part of the "
+        "training examples is held out instead"
+    )
+    return [NewEvent(message, level="warn")]
+
+
 def given_up(job: Job) -> list[NewEvent]:
     """Return what is said of a job that its worker gave up, by what it has become."""
     legacy = job.flavour == "legacy"

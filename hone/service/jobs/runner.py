@@ -73,7 +73,7 @@ class Runner:
         self._desk = Desk(self._claims, around.files, store, around.state, on_published)
         self._admission = Admission(self._records, around.files)
         self._reaper = Reaper(around.database, around.settings.lease_s)
-        self._chores = (self._forget_workplaces, *chores)
+        self._chores = (self._forget_workplaces, self._remove_orphans, *chores)
         self._stopping = threading.Event()
         self._bell = around.database.bell
         self._works: list[Work] = []
@@ -211,6 +211,28 @@ class Runner:
             with suppress(HoneError):
                 if not self._is_unfinished(place.folder.name):
                     place.forget()
+
+    def _remove_orphans(self) -> None:
+        """Remove the bundles of jobs that are over and whose model there is not, or no more.
+
+        Such are left by a worker that died with a job which was cancelled then, and where a
+        deleted model's bundle could not be removed. What no job of this store has made is not
+        touched.
+        """
+        registry = self._desk.store.registry
+        over = [name for name in registry.models() if self._is_over(name)]
+        # Only now: a job that has succeeded meanwhile has its model since the same moment.
+        kept = {model.store_model for model in self._desk.store.models.all()}
+        for name in set(over) - kept:
+            for version in registry.listing(name).versions:
+                registry.remove(name, version)
+                logger.info("orphaned bundle removed", extra={"job": name})
+
+    def _is_over(self, job: str) -> bool:
+        try:
+            return self._records.find(job).status not in UNFINISHED
+        except NotFound:
+            return False
 
     def _is_unfinished(self, job: str) -> bool:
         try:

@@ -30,7 +30,8 @@ class RunnerSettings(BaseSettings):
     at_once: int = Field(1, ge=1, le=64)
     """How many jobs train at the same time, on all services of one database together."""
     threads: int | None = Field(None, ge=1, le=1024)
-    """Threads of one training process; by default the cores but one, shared by those at once."""
+    """Threads of one training process; by default the cores but one, shared by those at once,
+    and at least two where there are two: they step aside for serving all the same."""
     nice: int = Field(10, ge=0, le=19)
     """How much less than serving a training process is favoured by the kernel."""
     heartbeat_s: float = Field(1.0, gt=0)
@@ -61,8 +62,9 @@ class RunnerSettings(BaseSettings):
 
     @property
     def trainer_threads(self) -> int:
-        """How many threads one training process may use: a core is left to serving."""
-        return self.threads or max(1, (usable_cores() - 1) // self.at_once)
+        """How many threads one training process may use."""
+        cores = usable_cores()
+        return self.threads or max(min(cores, 2), (cores - 1) // self.at_once)
 
 
 def trainer_environment(threads: int, scratch: Path) -> dict[str, str]:

@@ -107,10 +107,15 @@ def check_start(path: Path) -> str | None:
     Only the first line that is not blank is looked at.
     """
     with disk_errors(), path.open("rb") as file:
-        number, line = next(_lines(file), (1, b""))
+        found = next(_lines(file), None)
+    if found is None:
+        return "The file is empty. Expected JSONL format, where every line is a JSON dictionary."
+    number, line = found
     problem = _parsed(line)
     if not isinstance(problem, str):
         return None
+    if line is None or _is_not_utf8(line):
+        return f"Expected file to have JSONL format. {LineProblem(number, problem)}."
     start = (line or b"").lstrip()[:_HINT_CHARACTERS].decode(errors="replace")
     return (
         "Expected file to have JSONL format, where every line is a JSON dictionary. "

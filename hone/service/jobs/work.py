@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 from hone.models.errors import HoneError, NotFound
 from hone.service.jobs import messages
 from hone.service.jobs.claims import Claim, Claims, NewModel, Progress
-from hone.service.jobs.errors import DiskFull, LeaseLost, NameTaken, StoreFailed
+from hone.service.jobs.errors import CancelWished, DiskFull, LeaseLost, NameTaken, StoreFailed
 from hone.service.jobs.events import NewEvent
 from hone.service.jobs.files import Files, NewFile
 from hone.service.jobs.incoming import Incoming
@@ -81,6 +81,7 @@ class Work:
     trouble: str = ""
     """What the store said when it could not be used, last time; for the log."""
 
+    _warnings: list[NewEvent] = field(default_factory=list)
     _begun: bool = False
     _failure: Failure | None = None
     _wish: Wish | None = None
@@ -125,7 +126,7 @@ class Work:
         name = model_name(self.job, self._origin.name, time.time())
         self._translator = Translator(self.job, name)
         self._translator.feed(self._tail.read(), told_before=True)
-        self._translator.say(messages.started(self.job))
+        self._translator.say([*messages.started(self.job), *self._warnings])
         self._begun = True
 
     def turn(self) -> None:
@@ -175,8 +176,10 @@ class Work:
                 validation = files.path(job.owner, job.validation_file)
         except NotFound:
             raise Refused(file_gone(missing)) from None
-        # A validation file with the very content of the training file could only be empty.
-        self._place.make(training, None if validation == training else validation)
+        if validation == training:  # after the removal of duplicates it could only be empty
+            validation = None
+            self._warnings = messages.validation_ignored()
+        self._place.make(training, validation)
 
     def _beat(self) -> None:
         """Tell what there is to tell, hear what the owner wishes, and stop if the job is lost."""
@@ -247,7 +250,10 @@ class Work:
                     self._put_back()
                 return
             version = self._published()
-            if version is not None:
+            if version is not None and self._wish == "cancel":
+                self._unpublish(version)
+                self._put_back()
+            elif version is not None:
                 self._succeed(version)
             elif self._shall_stop:
                 self._put_back()
@@ -281,6 +287,13 @@ class Work:
         except NotFound:
             return None
 
+    def _unpublish(self, version: int) -> None:
+        """Take back what was published while the wish to cancel was on its way; nobody knows it."""
+        try:
+            self.desk.store.registry.remove(self.job.store_model, version)
+        except OSError as error:
+            raise StoreFailed("the cancelled job's bundle cannot be removed") from error
+
     def _succeed(self, version: int) -> None:
         """Record the model and the result file, and all that is left to say, in one transaction."""
         content = self._results()
@@ -291,6 +304,9 @@ class Work:
                 self._record(version, incoming)
             except LeaseLost:
                 self._lose()
+                return
+            except CancelWished:  # the next turn takes back what was published
+                self._wish = "cancel"
                 return
         self.over = True
         self._place.forget()

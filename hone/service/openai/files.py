@@ -17,10 +17,11 @@ from sqlalchemy import Connection
 from hone.models.errors import HoneError
 from hone.service.access import Caller, caller_of
 from hone.service.errors import InvalidRequest, NoSuchItem
+from hone.service.jobs.checking import check
 from hone.service.jobs.errors import disk_errors
 from hone.service.jobs.files import FileStatus, NewFile, StoredFile
 from hone.service.jobs.incoming import Incoming
-from hone.service.jobs.validation import check_file, check_start
+from hone.service.jobs.validation import check_start
 from hone.service.openai.bodies import allow_time
 from hone.service.openai.forms import Form, read_form
 from hone.service.openai.objects import DeletedObject, FileList, FileObject, file_object
@@ -81,7 +82,7 @@ class FileChecks:
                 logger.info("file not checked", extra={"file": file.id, "reason": str(error)})
 
     def _check_now(self, file: StoredFile) -> None:
-        details = check_file(self._files.path(file.owner, file.id)).details
+        details = check(self._files.path(file.owner, file.id)).details
         self._files.mark(file.id, "processed" if details is None else "error", details)
 
 

@@ -21,6 +21,7 @@ FRAMING_BYTES = 64 * 2**10
 """What a form may have besides its file: fields, headers, boundaries."""
 
 _MOST_FIELDS = 32
+_GATHERED_BYTES = 512 * 2**10
 _LONGEST_FIELD = 8 * 2**10
 _EXTENDED_NAME = re.compile(rb"filename\*\s*=\s*utf-8''([^;\s]+)", re.IGNORECASE)
 
@@ -50,8 +51,13 @@ async def read_form(request: Request, content: Incoming, *, file_field: str, mos
     InvalidRequest for what is no such form, TooLarge for more bytes, NotJson for another type.
     """
     reader = _FormReader(request.headers.get("content-type", ""), content, file_field)
+    gathered = bytearray()
     async for piece in pieces(request, most + FRAMING_BYTES):
-        await asyncio.to_thread(reader.feed, piece)
+        gathered += piece
+        if len(gathered) >= _GATHERED_BYTES:  # a thread for each few kilobytes is dear
+            await asyncio.to_thread(reader.feed, bytes(gathered))
+            gathered.clear()
+    await asyncio.to_thread(reader.feed, bytes(gathered))
     return reader.end()
 
 

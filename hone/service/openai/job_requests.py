@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from hone.service.errors import InvalidRequest
 from hone.service.jobs.records import NewJob
@@ -102,7 +102,7 @@ def _hyperparameters(fields: Fields) -> dict[str, Any]:
     found = {
         "n_epochs": _auto_or(fields, "n_epochs", _whole(MOST_EPOCHS)),
         "batch_size": _auto_or(fields, "batch_size", _whole(MOST_BATCH)),
-        "learning_rate_multiplier": _auto_or(fields, "learning_rate_multiplier", _positive),
+        "learning_rate_multiplier": _auto_or(fields, "learning_rate_multiplier", _POSITIVE),
     }
     fields.end()
     return {name: value for name, value in found.items() if value is not None}
@@ -113,8 +113,8 @@ def _legacy_given(fields: Fields, *, has_validation: bool) -> dict[str, Any]:
     found = {
         "n_epochs": _number_or_none(fields, "n_epochs", _whole(MOST_EPOCHS)),
         "batch_size": _number_or_none(fields, "batch_size", _whole(MOST_BATCH)),
-        "learning_rate_multiplier": _number_or_none(fields, "learning_rate_multiplier", _positive),
-        "prompt_loss_weight": _number_or_none(fields, "prompt_loss_weight", _share),
+        "learning_rate_multiplier": _number_or_none(fields, "learning_rate_multiplier", _POSITIVE),
+        "prompt_loss_weight": _number_or_none(fields, "prompt_loss_weight", _SHARE),
         "compute_classification_metrics": metrics or None,
         "classification_n_classes": _number_or_none(
             fields, "classification_n_classes", _whole(_MOST_CLASSES, low=2)
@@ -147,7 +147,7 @@ def _betas(fields: Fields) -> list[float] | None:
     found = fields.take("classification_betas")
     if found is None:
         return None
-    if type(found) is not list or len(found) > _MOST_BETAS or not all(map(_positive, found)):
+    if type(found) is not list or len(found) > _MOST_BETAS or not all(map(_is_positive, found)):
         raise fields.wrong("classification_betas", f"must be up to {_MOST_BETAS} numbers above 0")
     return [float(beta) for beta in found]
 
@@ -159,30 +159,41 @@ def _object(fields: Fields, name: str) -> dict[str, Any] | None:
     return None if found is None else dict(found)
 
 
-Test = Callable[[object], bool]
+class Bound(NamedTuple):
+    """What a number must be, and how that is said."""
+
+    allows: Callable[[object], bool]
+    words: str
 
 
-def _auto_or(fields: Fields, name: str, test: Test) -> Any:  # noqa: ANN401 - a number or "auto"
+def _auto_or(fields: Fields, name: str, bound: Bound) -> Any:  # noqa: ANN401 - a number or "auto"
     value = fields.take(name)
-    if value is None or value == "auto" or test(value):
+    if value is None or value == "auto" or bound.allows(value):
         return value
-    raise fields.wrong(name, "must be 'auto' or a number within bounds")
+    raise fields.wrong(name, f"must be 'auto' or {bound.words}")
 
 
-def _number_or_none(fields: Fields, name: str, test: Test) -> Any:  # noqa: ANN401 - a number
+def _number_or_none(fields: Fields, name: str, bound: Bound) -> Any:  # noqa: ANN401 - a number
     value = fields.take(name)
-    if value is None or test(value):
+    if value is None or bound.allows(value):
         return value
-    raise fields.wrong(name, "must be a number within bounds")
+    raise fields.wrong(name, f"must be {bound.words}")
 
 
-def _whole(high: int, *, low: int = 1) -> Test:
-    return lambda value: type(value) is int and low <= value <= high
+def _whole(high: int, *, low: int = 1) -> Bound:
+    return Bound(
+        lambda value: type(value) is int and low <= value <= high,
+        f"a whole number from {low} to {high}",
+    )
 
 
-def _positive(value: object) -> bool:
+def _is_positive(value: object) -> bool:
     return type(value) in {int, float} and 0 < value <= MOST_MULTIPLIER  # type: ignore[operator]
 
 
-def _share(value: object) -> bool:
+def _is_share(value: object) -> bool:
     return type(value) in {int, float} and 0 <= value <= 1  # type: ignore[operator]
+
+
+_POSITIVE = Bound(_is_positive, f"a number above 0, at most {MOST_MULTIPLIER:g}")
+_SHARE = Bound(_is_share, "a number from 0 to 1")

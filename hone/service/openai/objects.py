@@ -245,7 +245,7 @@ def job_object(job: Job) -> JobObject:
         training_file=job.training_file,
         validation_file=job.validation_file,
         trained_tokens=job.trained_tokens,
-        estimated_finish=job.estimated_finish,
+        estimated_finish=job.estimated_finish if job.status == "running" else None,
         seed=job.seed,
         error=error and JobError(code=error.code, message=error.message, param=error.param),
         hyperparameters=hyperparameters,

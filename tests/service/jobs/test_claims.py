@@ -7,7 +7,7 @@ import pytest
 from hone.models.errors import Conflict, NotFound
 from hone.service.jobs.claims import Claim, Claims, NewModel, Progress, Reaper
 from hone.service.jobs.database import Database
-from hone.service.jobs.errors import LeaseLost, NameTaken
+from hone.service.jobs.errors import CancelWished, LeaseLost, NameTaken
 from hone.service.jobs.events import Events, NewEvent
 from hone.service.jobs.fine_tuned import FineTunedModels
 from hone.service.jobs.records import Failure, Job, Records
@@ -181,7 +181,7 @@ class TestTheEnd:
         with pytest.raises(Conflict):
             claims.succeed(claim, model_for(job), result_files=break_off, progress=told)
         assert records.find(job.id) == claim.job
-        assert models.all() == []
+        assert FineTunedModels(database).all() == []
         done = claims.succeed(
             claim, model_for(job), result_files=lambda _: ["file-r"], progress=told
         )
@@ -197,14 +197,25 @@ class TestTheEnd:
         assert records.find(job.id) == done
         assert len(models.all()) == 1
 
-    def test_success_outdoes_a_wish_that_came_too_late(
+    def test_success_outdoes_a_wish_to_pause_that_came_too_late(
         self, records: Records, claims: Claims
     ) -> None:
         job = records.create(new_job())
         claim = take(claims)
-        records.cancel("acme", job.id)
+        records.pause("acme", job.id)
         done = claims.succeed(claim, model_for(job))
         assert (done.status, done.wish) == ("succeeded", None)
+
+    def test_a_cancel_that_was_accepted_forbids_success(
+        self, database: Database, records: Records, claims: Claims
+    ) -> None:
+        job = records.create(new_job())
+        claim = take(claims)
+        records.cancel("acme", job.id)
+        with pytest.raises(CancelWished):
+            claims.succeed(claim, model_for(job))
+        assert FineTunedModels(database).all() == []
+        assert claims.put_back(claim).status == "cancelled"
 
     def test_a_models_name_is_given_once(self, records: Records, claims: Claims) -> None:
         first, second = (records.create(new_job(owner)) for owner in ("acme", "other"))

@@ -1,6 +1,5 @@
 """The runner works on jobs in order, hears wishes, survives its processes' deaths and its own."""
 
-import contextlib
 import os
 import shutil
 import time
@@ -13,7 +12,6 @@ import pytest
 from hone.models.errors import Conflict
 from hone.service.jobs.claims import Claims
 from hone.service.jobs.database import open_database
-from hone.service.jobs.files import NewFile
 from hone.service.jobs.fine_tuned import FineTunedModels
 from hone.service.jobs.records import Records
 from hone.service.jobs.trainer import Command, Trainer, folder_lock
@@ -396,15 +394,45 @@ def test_a_published_name_is_not_trained_again(yard: Yard, fake: Fake) -> None:
     assert yard.starts(other) == []
 
 
-def test_a_cancel_that_comes_too_late_leaves_the_model(yard: Yard, fake: Fake) -> None:
+def test_a_cancel_that_was_accepted_ends_the_job_without_a_model(yard: Yard, fake: Fake) -> None:
     fake(step_s=0.05, steps=10)
-    job = yard.job()
+    job, accepted = yard.job(), True
     with yard.running():
         yard.wait_for_step(job, 10)
-        with contextlib.suppress(Conflict):  # it may be over by now: that is too late as well
+        try:
             yard.records.cancel(OWNER, job.id)
+        except Conflict:  # it is over by now
+            accepted = False
         done = yard.wait(job, "succeeded", "cancelled")
-    assert (done.status == "succeeded") == (yard.versions(job) == [1])
+    assert done.status == ("cancelled" if accepted else "succeeded")
+    assert yard.versions(job) == ([] if accepted else [1])
+
+
+def test_what_was_published_before_the_cancel_was_heard_is_taken_back(
+    yard: Yard, fake: Fake
+) -> None:
+    fake(step_s=0.01, steps=2)
+    job = yard.job()
+    publish_tiny(yard.registry, job.store_model)
+    claim = Claims(yard.database, "gone").claim()
+    assert claim is not None
+    yard.records.cancel(OWNER, job.id)
+    Claims(yard.database, "gone").requeue_all_of("gone")
+    assert yard.find(job).status == "cancelled"
+    publish_tiny(yard.registry, "somebody-elses")
+    with yard.running(sweep_s=0.1):
+        wait_until(lambda: yard.versions(job) == [])
+    assert yard.registry.listing("somebody-elses").versions
+
+
+def test_a_validation_file_like_the_training_file_is_said_to_be_unused(
+    yard: Yard, fake: Fake
+) -> None:
+    file = yard.file(examples(20))
+    job = yard.job(training_file=file, validation_file=file)
+    with yard.running():
+        yard.wait(job, "succeeded")
+    assert sum("is not used" in said for said in yard.said(job)) == 1
 
 
 def test_a_worker_that_lost_its_job_stops_and_changes_nothing(yard: Yard, fake: Fake) -> None:
@@ -480,11 +508,8 @@ def test_folders_of_jobs_that_are_over_are_swept(yard: Yard, fake: Fake) -> None
     Records(yard.database).pause(OWNER, job.id)
     for name in (job.id, "ftjob-gone"):
         (yard.state / "work" / name).mkdir(parents=True)
-    expiring = NewFile(OWNER, "fine-tune", "a.jsonl", expires_after_s=0)
-    expired = yard.files.create([b"{}\n"], expiring)
     with yard.running(sweep_s=0.1):
         wait_until(lambda: not (yard.state / "work" / "ftjob-gone").exists())
-        wait_until(lambda: not (yard.files.folder / expired.sha256).exists())
     assert (yard.state / "work" / job.id).exists()
 
 

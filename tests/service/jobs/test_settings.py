@@ -18,9 +18,9 @@ def test_they_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize(
     ("cores", "at_once", "threads", "expected"),
-    [(1, 1, None, 1), (2, 1, None, 1), (8, 1, None, 7), (8, 3, None, 2), (8, 1, 4, 4)],
+    [(1, 1, None, 1), (2, 1, None, 2), (8, 1, None, 7), (8, 3, None, 2), (8, 1, 4, 4)],
 )
-def test_a_core_is_left_to_serving(
+def test_a_core_is_left_to_serving_where_there_are_more_than_two(
     monkeypatch: pytest.MonkeyPatch, cores: int, at_once: int, threads: int | None, expected: int
 ) -> None:
     monkeypatch.setattr(settings, "usable_cores", lambda: cores)

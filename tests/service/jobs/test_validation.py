@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hone.service.jobs.checking import SMALL_BYTES
+from hone.service.jobs.checking import check as check_elsewhere
 from hone.service.jobs.errors import StoreFailed
 from hone.service.jobs.validation import FileReport, check_file, check_start
 
@@ -229,3 +231,23 @@ def test_memory_stays_flat(tmp_path: Path) -> None:
     ).stdout.split()
     assert said[:3] == ["150000", "1", "False"]
     assert int(said[3]) < 40 * 1024, "KiB"
+
+
+def test_a_large_file_is_read_elsewhere_with_the_same_result(tmp_path: Path) -> None:
+    path = tmp_path / "large.jsonl"
+    good = [pair(i, f"label {i % 7}") for i in range(20_000)]
+    lines = [*good, {"prompt": 1}, {"completion": "x"}]
+    path.write_bytes(
+        b"\xef\xbb\xbf" + b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    )
+    assert path.stat().st_size > SMALL_BYTES
+    report = check_elsewhere(path)
+    assert report == check_file(path)
+    assert report.problem_count == 2
+    path.write_bytes(b"".join(json.dumps(line).encode() + b"\n" for line in good))
+    assert check_elsewhere(path).labels == check_file(path).labels != {}
+
+
+def test_a_file_that_is_not_there_is_told_alike(tmp_path: Path) -> None:
+    with pytest.raises(StoreFailed):
+        check_elsewhere(tmp_path / "nowhere")
