@@ -1,5 +1,6 @@
 """The runner works on jobs in order, hears wishes, survives its processes' deaths and its own."""
 
+import contextlib
 import os
 import shutil
 import time
