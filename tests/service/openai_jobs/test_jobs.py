@@ -168,6 +168,8 @@ def test_a_choice_of_the_task_is_kept_and_is_no_hyperparameter(
         assert "task" not in str(made.get("hyperparams") or made["hyperparameters"])
         plain = workbench.made(path, model="ada", training_file=training_file, task="auto")
         assert workbench.state.records.get(OWNER, plain["id"]).given == {}
+        for job in (made, plain):
+            assert workbench.ask("POST", f"{path}/{job['id']}/cancel").status == 200
 
 
 def test_an_unknown_base_is_a_404_that_lists_the_known_ones(

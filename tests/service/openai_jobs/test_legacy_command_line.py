@@ -1,5 +1,6 @@
 """The command line of the client 0.28.1, unchanged: each of its commands for files and jobs."""
 
+import contextlib
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import pytest
 
 from hone.models.registry import Registry
 from hone.service.jobs.claims import Claims, NewModel
+from hone.service.jobs.errors import NameTaken
 from hone.service.jobs.events import NewEvent
 from hone.service.jobs.files import NewFile
 from hone.service.jobs.naming import model_name
@@ -101,8 +103,12 @@ def _work_once(workbench: Workbench) -> None:
     publish_tiny(Registry(workbench.store), job.store_model)
     new = NewFile(job.owner, "fine-tune-results", "compiled_results.csv", "processed")
     results = state.files.create([RESULTS], new)
-    model = NewModel(model_name(job, job.model, job.created_at), job.model, 1)
-    claims.succeed(claim, model, result_files=lambda _: [results.id])
+    for taken in range(9):  # other tests' jobs of the same second have the same name
+        name = model_name(job, job.model, job.created_at, taken=taken)
+        model = NewModel(name, job.model, 1)
+        with contextlib.suppress(NameTaken):
+            claims.succeed(claim, model, result_files=lambda _: [results.id])
+            break
     state.events.add(job.id, [NewEvent("Fine-tune succeeded")])
 
 
