@@ -203,9 +203,8 @@ def _refuse_web_pages(headers: Iterable[tuple[bytes, bytes]]) -> None:
     for name, value in headers:
         if name == b"host" and not _is_near(value):
             raise Forbidden("Without keys, only this machine's own names are answered.")
-        if name == b"origin" and not _is_own(value):
-            raise Forbidden("Without keys, web pages of other sites are not answered.")
-        if name == b"sec-fetch-site" and value in _FOREIGN:
+        is_foreign = name == b"sec-fetch-site" and value in _FOREIGN
+        if is_foreign or (name == b"origin" and not _is_own(value)):
             raise Forbidden("Without keys, web pages of other sites are not answered.")
 
 

@@ -19,7 +19,7 @@ from hone.service.command import settings_from
 from hone.service.jobs import messages
 from hone.service.jobs.events import Event
 from hone.service.jobs.pages import Cursor
-from hone.service.jobs.records import UNFINISHED, Job, Status
+from hone.service.jobs.records import OVER, UNFINISHED, Job, Status
 from hone.service.keys_command import StateOption, StoreOption
 from hone.service.openai.store_calls import note
 from hone.service.state import State, open_existing_state
@@ -31,7 +31,7 @@ JobArgument = Annotated[str, typer.Argument(metavar="ID", help="ftjob-… or ft-
 
 _POLL_S = 0.5
 _OPERATOR = Caller("operator")
-_ALL: tuple[Status, ...] = (*UNFINISHED, "succeeded", "failed", "cancelled")
+_ALL: tuple[Status, ...] = (*UNFINISHED, *OVER)
 _COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
 
 

@@ -31,6 +31,7 @@ Wish = Literal["cancel", "pause"]
 
 WAITING: tuple[Status, ...] = ("validating_files", "queued")
 UNFINISHED: tuple[Status, ...] = (*WAITING, "running", "paused")
+OVER: tuple[Status, ...] = ("succeeded", "failed", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)

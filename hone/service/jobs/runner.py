@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from hone.service.jobs.errors import disk_errors
 from hone.service.jobs.files import Files
 from hone.service.jobs.fine_tuned import FineTunedModels
 from hone.service.jobs.plan import Store
-from hone.service.jobs.records import UNFINISHED, Records
+from hone.service.jobs.records import OVER, UNFINISHED, Records, Status
 from hone.service.jobs.settings import RunnerSettings
 from hone.service.jobs.work import Desk, Work
 from hone.service.jobs.workplace import workplaces
@@ -58,12 +58,8 @@ class Runner:
         around: Surroundings,
         *,
         on_published: Callable[[str, int], None] = lambda _model, _version: None,
-        chores: Sequence[Callable[[], object]] = (),
     ) -> None:
-        """Take `on_published` (a bundle's name and version), and `chores` to do now and then.
-
-        Both are called on the runner's thread.
-        """
+        """Take `on_published`, called on the runner's thread with a bundle's name and version."""
         self.worker = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._around, self._settings = around, around.settings
         self._claims = Claims(around.database, self.worker)
@@ -73,7 +69,6 @@ class Runner:
         self._desk = Desk(self._claims, around.files, store, around.state, on_published)
         self._admission = Admission(self._records, around.files)
         self._reaper = Reaper(around.database, around.settings.lease_s)
-        self._chores = (self._forget_workplaces, self._remove_orphans, *chores)
         self._stopping = threading.Event()
         self._bell = around.database.bell
         self._works: list[Work] = []
@@ -199,7 +194,7 @@ class Runner:
             worker.unlink(missing_ok=True)
 
     def _sweep(self) -> None:
-        for chore in self._chores:
+        for chore in (self._forget_workplaces, self._remove_orphans):
             self._guarded("chore", chore)
 
     def _forget_workplaces(self) -> None:
@@ -209,7 +204,7 @@ class Runner:
             if place.folder.name in mine:
                 continue
             with suppress(HoneError):
-                if not self._is_unfinished(place.folder.name):
+                if self._status_of(place.folder.name) not in UNFINISHED:
                     place.forget()
 
     def _remove_orphans(self) -> None:
@@ -220,7 +215,7 @@ class Runner:
         touched.
         """
         registry = self._desk.store.registry
-        over = [name for name in registry.models() if self._is_over(name)]
+        over = [name for name in registry.models() if self._status_of(name) in OVER]
         # Only now: a job that has succeeded meanwhile has its model since the same moment.
         kept = {model.store_model for model in self._desk.store.models.all()}
         for name in set(over) - kept:
@@ -228,17 +223,12 @@ class Runner:
                 registry.remove(name, version)
                 logger.info("orphaned bundle removed", extra={"job": name})
 
-    def _is_over(self, job: str) -> bool:
+    def _status_of(self, job: str) -> Status | None:
+        """Return a job's status; None if there is no such job."""
         try:
-            return self._records.find(job).status not in UNFINISHED
+            return self._records.find(job).status
         except NotFound:
-            return False
-
-    def _is_unfinished(self, job: str) -> bool:
-        try:
-            return self._records.find(job).status in UNFINISHED
-        except NotFound:
-            return False
+            return None
 
     def _due(self, what: str, every_s: float) -> bool:
         now = time.monotonic()
