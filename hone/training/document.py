@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from hone.models.page import escape, page, visible
 from hone.training.drawing import Png
-from hone.training.page import escape, page, visible
 
 # Underscores within a word are left alone: card\_not\_working is hard to read.
 _MARKUP = re.compile(r"[\\`*\[\]<>|~&$]|(?<![^\W_])_|_(?![^\W_])")

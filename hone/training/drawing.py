@@ -16,7 +16,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from hone.training.page import DARK_SURFACE, LIGHT_SURFACE
+from hone.models.page import DARK_SURFACE, LIGHT_SURFACE
 
 Floats = npt.NDArray[np.float64]
 

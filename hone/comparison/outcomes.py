@@ -1,0 +1,61 @@
+"""What a comparison asks and what it is answered: the records between asking and judging.
+
+The runner writes one `Outcome` for each contender, item and repeat; statistics, costs and the
+report read them, and nothing else. A call that failed, a refusal and an answer that names no label
+are outcomes of their own: they are never a wrong answer that nobody saw.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Kind = Literal["answered", "unparsable", "refused", "failed"]
+
+Counting = Literal["measured", "exact", "estimated", "none"]
+"""How tokens were counted: by the answerer's own `usage`, by the baseline's tokenizer, by a rule,
+or not at all (a contender that costs no tokens)."""
+
+
+class Item(BaseModel):
+    """One test item: the input, the gold label, and the group it belongs to, if any."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    id: str
+    text: str
+    label: str
+    group: str | None = None
+
+
+class Usage(BaseModel):
+    """The tokens of one call. Cached and cache-write tokens are parts of the prompt's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    prompt_tokens: Annotated[int, Field(ge=0)] = 0
+    completion_tokens: Annotated[int, Field(ge=0)] = 0
+    cached_tokens: Annotated[int, Field(ge=0)] = 0
+    cache_write_tokens: Annotated[int, Field(ge=0)] = 0
+    counting: Counting = "none"
+
+
+class Outcome(BaseModel):
+    """What one contender did with one item, once.
+
+    `label` is set exactly if `kind` is "answered". `raw` is the answer as it came, and `error`
+    says why a call failed. `seconds` is the time of the call that answered, retries excluded;
+    `calls` counts every call made and `spent` their tokens together, failed attempts that reported
+    usage included. `confidence` is the probability of `label`, where the contender gives one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    contender: str
+    item: str
+    repeat: Annotated[int, Field(ge=0)] = 0
+    kind: Kind
+    label: str | None = None
+    confidence: Annotated[float, Field(ge=0, le=1)] | None = None
+    raw: str = ""
+    error: str | None = None
+    seconds: Annotated[float, Field(ge=0)] | None = None
+    calls: Annotated[int, Field(ge=0)] = 1
+    usage: Usage = Usage()
+    spent: Usage = Usage()
