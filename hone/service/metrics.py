@@ -74,9 +74,6 @@ class Metrics:
             "Answered requests with a baseline whose price is not known.",
             _MODEL,
         )
-        self.load_failures = counter(
-            "hone_model_load_failures_total", "Versions that could not be loaded.", ("model",)
-        )
         self._durations(self.registry)
         self.batch_texts = Histogram(
             "hone_batch_texts", "Texts in a batch.", _MODEL, buckets=TEXTS, registry=self.registry
@@ -91,13 +88,25 @@ class Metrics:
         self.queue_texts = Gauge(
             "hone_queue_texts", "Texts that wait now.", _MODEL, registry=self.registry
         )
-        self.loaded_models = Gauge(
-            "hone_loaded_models", "Model versions in memory.", registry=self.registry
-        )
+        self._memory(self.registry)
         self._standing_facts()
 
     def _counter(self, name: str, documentation: str, labels: Iterable[str]) -> Counter:
         return Counter(name, documentation, labels, registry=self.registry)
+
+    def _memory(self, registry: CollectorRegistry) -> None:
+        """Make the metrics of what is loaded."""
+        self.loaded_models = Gauge(
+            "hone_loaded_models", "Model versions in memory.", registry=registry
+        )
+        self.load_failures = self._counter(
+            "hone_model_load_failures_total", "Versions that could not be loaded.", ("model",)
+        )
+        self.unloads = Counter(
+            "hone_model_unloads_total",
+            "Models taken out of memory to make room for others.",
+            registry=registry,
+        )
 
     def _durations(self, registry: CollectorRegistry) -> None:
         def seconds(name: str, documentation: str) -> Histogram:

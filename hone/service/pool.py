@@ -4,10 +4,14 @@ The store is looked at once a second. A version that became current is opened (e
 verified), loaded and warmed beside the old one, which answers until the swap, one assignment;
 then the old one finishes its queue and goes. A version that cannot be loaded changes nothing,
 is logged once, and is tried again only when its files change or on SIGHUP.
+
+Only so many models are in memory (`max_loaded_models`). The others rest: the first request for
+one loads it, and the model that was asked for longest ago goes. Models named at the start stay.
 """
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -43,6 +47,12 @@ class _Sighting:
     version: int
     stamps: tuple[FileStamp, ...]
 
+    @property
+    def written_ns(self) -> int:
+        """When the current version's manifest was written."""
+        stamp = manifest_stamp(self.stamps)
+        return stamp[3] if stamp else 0
+
 
 class ModelPool:
     """The models of one service. Its methods belong to the event loop's thread."""
@@ -53,6 +63,8 @@ class ModelPool:
         self.current: dict[str, LoadedModel] = {}
         self.started = False
         self._seen: dict[str, _Sighting] = {}
+        self._resting: set[str] = set()
+        """Models that are not in memory for want of room; a request loads them."""
         self._asked_for: set[str] = set()
         """Fine-tuned models that somebody asked for: followed though others were named."""
         self._pinned: OrderedDict[Key, LoadedModel] = OrderedDict()
@@ -66,12 +78,13 @@ class ModelPool:
     # Finding
 
     async def get(self, name: str) -> LoadedModel:
-        """Return the model that a request names, loading a pinned version if need be.
+        """Return the model that a request names, loading it if it rests or is a pinned version.
 
         ModelNotFound when there is none, NotReady when it is not (yet) to be had.
         """
         found = self.current.get(name)
         if found is not None:
+            found.last_used = time.monotonic()
             return found
         try:
             reference = parse_reference(name)
@@ -83,7 +96,10 @@ class ModelPool:
             raise ModelNotFound(f"There is no model {name[:80]!r}.") from None
         current = self.current.get(reference.model)
         if current is not None and current.facts.version == version:
+            current.last_used = time.monotonic()
             return current
+        if reference.model in self._resting and version == sighting.version:
+            return await self.published(reference.model, version)
         if reference.version is None and reference.alias is None:
             raise NotReady(f"The model {name!r} is not loaded.")
         return await self._pinned_version((reference.model, version))
@@ -102,7 +118,8 @@ class ModelPool:
             except TimeoutError:
                 raise NotReady("The model is being loaded; ask again.") from None
             self._install(loaded)
-            return loaded
+            current = loaded
+        current.last_used = time.monotonic()
         return current
 
     def loaded(self) -> Iterator[LoadedModel]:
@@ -115,8 +132,9 @@ class ModelPool:
         return sorted({*self._seen, *self.current})
 
     def missing(self) -> list[str]:
-        """Return the models of the store (or those named at the start) that are not loaded."""
-        return sorted({*self._seen, *self.host.settings.models} - set(self.current))
+        """Return the models of the store (or those named at the start) that should be loaded."""
+        wanted = {*self._seen, *self.host.settings.models} - self._resting
+        return sorted(wanted - set(self.current))
 
     def listing(self, model: str) -> ModelListing:
         """Return versions and aliases as last seen; NotFound for an unknown model."""
@@ -153,9 +171,12 @@ class ModelPool:
                 self._refused.clear()
             in_memory = {model.facts.name for model in self.loaded()}
             seen, removed = await asyncio.to_thread(self._look, in_memory)
-            self._seen = seen
-            for model in seen:
-                await self._follow(model)
+            before, self._seen = self._seen, seen
+            self._resting &= set(seen)
+            for model in self._in_order(seen):
+                known = before.get(model)
+                changed = known is None or known.version != seen[model].version
+                await self._follow(model, news=self.started and changed)
             for model in removed:
                 logger.info("model removed", extra={"model": model})
                 current = self.current.pop(model, None)
@@ -214,7 +235,16 @@ class ModelPool:
             self._complaints[model] = str(error)
             logger.warning("store unreadable", extra={"model": model, "reason": str(error)})
 
-    async def _follow(self, model: str) -> None:
+    def _in_order(self, seen: Collection[str]) -> list[str]:
+        """Return models as they are to be loaded: those named, then the youngest first."""
+        named = self.host.settings.models
+        return sorted(seen, key=lambda model: (model not in named, -self._seen[model].written_ns))
+
+    async def _follow(self, model: str, *, news: bool) -> None:
+        """Load a model's current version, unless it is or there is no room for it.
+
+        For `news`, what has just been published, room is made.
+        """
         sighting = self._seen[model]
         current = self.current.get(model)
         if (
@@ -222,6 +252,9 @@ class ModelPool:
             and current.facts.version == sighting.version
             and manifest_stamp(current.stamps) == manifest_stamp(sighting.stamps)
         ):
+            return
+        if current is None and not news and not self._has_room_for(model):
+            self._resting.add(model)
             return
         key = (model, sighting.version)
         try:
@@ -237,12 +270,33 @@ class ModelPool:
         if old is model:  # who asked for it and who follows the store have waited for one load
             return
         self.current[name] = model
+        self._resting.discard(name)
         logger.info(
             "model serves", extra={"model": model.id, "instead_of": old.id if old else None}
         )
         if old is not None:
             self._retire(old)
+        self._make_room(newest=name)
         self._count()
+
+    # Room
+
+    def _has_room_for(self, model: str) -> bool:
+        settings = self.host.settings
+        return model in settings.models or len(self.current) < settings.max_loaded_models
+
+    def _make_room(self, newest: str) -> None:
+        """Let models rest until no more are loaded than may be: who was asked longest ago first."""
+        named = {newest, *self.host.settings.models}
+        idle = [one for name, one in self.current.items() if one.stamps and name not in named]
+        idle.sort(key=lambda one: (one.last_used, one.facts.created))
+        excess = len(self.current) - self.host.settings.max_loaded_models
+        for model in idle[: max(0, excess)]:
+            name = model.facts.name
+            self._resting.add(name)
+            logger.info("model rests", extra={"model": model.id, "for": newest})
+            self.host.metrics.unloads.inc()
+            self._retire(self.current.pop(name))
 
     # Pinned versions
 

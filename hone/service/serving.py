@@ -79,6 +79,8 @@ class LoadedModel:
         self.layout = layout
         self.savings = savings
         self.stamps = tuple(stamps)
+        self.last_used = 0.0
+        """When it was last asked for, by the monotonic clock; 0 if nobody did yet."""
         self.prompt_form = facts.prompt_form
         self._sent = SentTokens(savings.count) if savings else None
         self.metrics = _model_metrics(host.metrics, facts, savings)

@@ -66,6 +66,9 @@ class Settings(BaseSettings):
     state folder if not given."""
     pinned_versions: int = Field(2, ge=0)
     """How many versions that are not current may be held in memory because somebody asked."""
+    max_loaded_models: int = Field(16, ge=1)
+    """How many models may be in memory, each in its current version. The others are loaded when
+    asked for, and the one that was asked for longest ago goes; models named at the start stay."""
     reload_interval_s: float = Field(1.0, gt=0)
 
     access: AccessMode = "auto"

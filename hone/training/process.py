@@ -19,6 +19,7 @@ from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, Sign
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from hone.models import leash
 from hone.models.errors import HoneError
 from hone.models.manifest import Manifest
 from hone.training.events import Events, Listener, Screen, writers
@@ -109,15 +110,17 @@ def _launch(
 ) -> int:
     """Run this command again in several processes; return the exit code of the first that failed.
 
-    Signals are passed on to them, and none is left behind.
+    Signals are passed on to them, and none is left behind, however this process ends: the
+    launcher gives each a session of its own, so a kill of the group would not reach it.
     """
     options = [*(["--events", events] if events else []), *(["--fresh"] if fresh else [])]
-    command = ["-m", "hone", "train", str(recipe), *overrides, *options]
+    train = [sys.executable, "-m", "hone", "train", str(recipe), *overrides, *options]
+    program, *command = leash.command(signal.SIGKILL, program=train)
     for module in ("agent.server.api", "multiprocessing.api"):  # what they say is said below
         logging.getLogger(f"torch.distributed.elastic.{module}").setLevel(logging.CRITICAL)
     try:
         with TemporaryDirectory(prefix="hone-") as logs:
-            elastic_launch(_launcher(processes, logs), sys.executable)(*command)
+            elastic_launch(_launcher(processes, logs), program)(*command)
     except SignalException:
         return EXIT_INTERRUPTED
     except ChildFailedError as error:

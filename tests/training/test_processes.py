@@ -1,6 +1,7 @@
 """Several processes train one model, publish it once, and stop together."""
 
 import signal
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -70,6 +71,20 @@ def test_asked_to_end_all_stop_at_one_step_and_none_is_left(
         assert (~np.isnan(losses.fresh)).sum() > 0
     with pytest.raises(BundleCorrupt, match=r"processes 2 \(now 1\).*start anew with --fresh"):
         load_checkpoint(*state, {**origin, "processes": 1})
+
+
+def test_none_is_left_when_the_one_that_started_them_is_killed(
+    still_task: Task, tmp_path: Path
+) -> None:
+    words = [*still_task.overrides(tmp_path, *STILL, "training.epochs=500"), "--processes", "2"]
+    with hone_train(words, tmp_path) as process:
+        process.read_until("evaluated")
+        assert len(process.family()) == 3
+        process.popen.kill()
+        deadline = time.monotonic() + 30
+        while process.family() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert process.family() == []
 
 
 def test_an_error_of_all_is_said_once(still_task: Task, tmp_path: Path) -> None:

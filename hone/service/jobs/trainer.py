@@ -23,6 +23,7 @@ from typing import Any
 
 import orjson
 
+from hone.models import leash
 from hone.service.jobs.errors import disk_errors
 from hone.service.jobs.settings import trainer_environment
 
@@ -152,10 +153,10 @@ def python_module(module: str, *arguments: str) -> list[str]:
 def _spawn(command: Command, lock: int) -> "subprocess.Popen[bytes]":
     scratch = command.folder / "tmp"
     scratch.mkdir(exist_ok=True, mode=0o700)
-    leash = python_module("hone.service.jobs.leash", str(os.getpid()), str(command.nice))
+    leashed = leash.command(signal.SIGTERM, nice=command.nice, program=command.argv)
     with _emptied(command.folder / ERRORS_FILE) as errors:
         return subprocess.Popen(  # noqa: S603 - our own program, no shell
-            [*leash, *command.argv],
+            leashed,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,

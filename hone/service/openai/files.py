@@ -21,9 +21,11 @@ from hone.service.jobs.checking import check
 from hone.service.jobs.errors import disk_errors
 from hone.service.jobs.files import FileStatus, NewFile, StoredFile
 from hone.service.jobs.incoming import Incoming
+from hone.service.jobs.pages import Cursor
 from hone.service.jobs.validation import check_start
 from hone.service.openai.bodies import allow_time
 from hone.service.openai.forms import Form, read_form
+from hone.service.openai.lists import list_answer, list_body
 from hone.service.openai.objects import DeletedObject, FileList, FileObject, file_object
 from hone.service.openai.once import Finish, do_once, keyed
 from hone.service.openai.paging import ends, read_cursor, read_order
@@ -139,13 +141,16 @@ class FileRoutes:
         limit: str | None = None,
         after: str | None = None,
         order: Literal["asc", "desc"] | str | None = None,
-    ) -> FileList:
+    ) -> Response:
         """List files, newest first, a page at a time."""
         cursor = read_cursor(limit, after, default=10_000, oldest_first=read_order(order))
         owner = caller_of(request.scope).owner
-        page = await asked(self._state.files.list, owner, purpose=purpose or None, cursor=cursor)
-        data = [file_object(file) for file in page.items]
-        return FileList(data=data, has_more=page.has_more, **ends(file.id for file in data))
+        return await list_answer(self._listed, owner, purpose or None, cursor)
+
+    def _listed(self, owner: str, purpose: str | None, cursor: Cursor) -> bytes:
+        page = self._state.files.list(owner, purpose=purpose, cursor=cursor)
+        both_ends = ends(file.id for file in page.items)
+        return list_body(map(file_object, page.items), **both_ends, has_more=page.has_more)
 
     async def get(self, request: Request, file_id: str) -> FileObject:
         """Describe a file."""
@@ -184,7 +189,7 @@ def add_file_routes(app: FastAPI, state: State, settings: Settings, checks: File
     routes = RouteList(app, "/v1/files", "files")
     form = (FORM_BODY, _FORM)
     routes.add("POST", "", files.create, name="create_file", answer=FileObject, body=form)
-    routes.add("GET", "", files.list, name="list_files")
+    routes.add("GET", "", files.list, name="list_files", answer=FileList)
     routes.add_raw("/{file_id}/content", files.content, name="get_file_content")
     routes.add("GET", "/{file_id:path}", files.get, name="get_file")
     routes.add("DELETE", "/{file_id:path}", files.delete, name="delete_file")

@@ -6,22 +6,24 @@ who sends that back in `Last-Event-ID` goes on behind it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+import dataclasses
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
-from hone.service.access import Caller, caller_of
+from hone.service.access import caller_of
 from hone.service.errors import InvalidRequest, NotReady, answer_for
 from hone.service.jobs.events import Event
 from hone.service.jobs.files import StoredFile
-from hone.service.jobs.pages import MOST_ITEMS, Cursor
+from hone.service.jobs.pages import Cursor
 from hone.service.jobs.records import Job
 from hone.service.openai.bodies import read_fields, read_json, read_nothing
 from hone.service.openai.fine_tuning import JobSteps
 from hone.service.openai.following import Interrupted, JobFeeds
 from hone.service.openai.job_making import JobMaker
 from hone.service.openai.job_requests import TASKS, read_fine_tune
+from hone.service.openai.lists import list_answer, list_body
 from hone.service.openai.objects import (
     DeletedObject,
     FineTune,
@@ -58,6 +60,7 @@ _NEW = {
 
 _PING = b": ping\n\n"
 _DONE = b"data: [DONE]\n\n"
+_PAGE_ITEMS = 1000
 _TRUE, _FALSE = {"true", "True", "1"}, {None, "", "false", "False", "0"}
 
 
@@ -78,37 +81,53 @@ class FineTuneRoutes:
         answer = await asyncio.to_thread(self._maker.create, new, caller, _render, key)
         return Response(answer, media_type="application/json")
 
-    async def list(self, request: Request) -> FineTuneList:
+    async def list(self, request: Request) -> Response:
         """List all fine-tunes, oldest first."""
-        owner = caller_of(request.scope).owner
-        return await asked(self._all, owner)
+        return await list_answer(self._listed, caller_of(request.scope).owner)
 
-    def _all(self, owner: str) -> FineTuneList:
-        cursor = Cursor(limit=MOST_ITEMS, oldest_first=True)
-        jobs = self._state.records.list(owner, flavour="legacy", cursor=cursor).items
-        files = self._state.files.described(owner, {id_ for job in jobs for id_ in _named(job)})
-        return FineTuneList(data=[fine_tune(job, files) for job in jobs])
+    def _listed(self, owner: str) -> bytes:
+        return list_body(self._all(owner))
 
-    async def get(self, request: Request, fine_tune_id: str) -> FineTune:
+    def _all(self, owner: str) -> Iterator[FineTune]:
+        """Yield all of an owner's jobs: these clients know no pages."""
+        cursor, more = Cursor(limit=_PAGE_ITEMS, oldest_first=True), True
+        while more:
+            page = self._state.records.list(owner, flavour="legacy", cursor=cursor)
+            named = {id_ for job in page.items for id_ in _named(job)}
+            files = self._state.files.described(owner, named)
+            yield from (fine_tune(job, files) for job in page.items)
+            more = page.has_more
+            if more:
+                cursor = dataclasses.replace(cursor, after=page.items[-1].id)
+
+    async def get(self, request: Request, fine_tune_id: str) -> Response:
         """Describe a fine-tune, with all its events."""
-        return await asked(self._described, caller_of(request.scope).owner, fine_tune_id)
+        return await self._described(caller_of(request.scope).owner, fine_tune_id)
 
-    def _described(self, owner: str, id_: str) -> FineTune:
+    async def _described(self, owner: str, id_: str) -> Response:
+        body = await asked(self._body, owner, id_)
+        return Response(body, media_type="application/json")
+
+    def _body(self, owner: str, id_: str) -> bytes:
         job = self._steps.get(owner, id_)
         files = self._state.files.described(owner, _named(job))
-        return fine_tune(job, files, self._events_of(owner, id_))
+        return fine_tune(job, files, list(self._events_of(owner, id_))).model_dump_json().encode()
 
-    def _events_of(self, owner: str, id_: str) -> Sequence[Event]:
-        return self._state.events.after(owner, id_, 0, limit=MOST_ITEMS)
+    def _events_of(self, owner: str, id_: str) -> Iterator[Event]:
+        """Yield all events of a job."""
+        number, more = 0, True
+        while more:
+            found = self._state.events.after(owner, id_, number, limit=_PAGE_ITEMS)
+            yield from found
+            more = len(found) == _PAGE_ITEMS
+            number = found[-1].number if found else number
 
-    async def cancel(self, request: Request, fine_tune_id: str) -> FineTune:
+    async def cancel(self, request: Request, fine_tune_id: str) -> Response:
         """Cancel a fine-tune; one that runs is cancelled within seconds."""
         await read_nothing(request, self._settings.max_body_bytes)
-        return await asked(self._cancelled, caller_of(request.scope), fine_tune_id)
-
-    def _cancelled(self, caller: Caller, id_: str) -> FineTune:
-        self._steps.cancel(caller, id_)
-        return self._described(caller.owner, id_)
+        caller = caller_of(request.scope)
+        await asked(self._steps.cancel, caller, fine_tune_id)
+        return await self._described(caller.owner, fine_tune_id)
 
     async def delete(self, request: Request, fine_tune_id: str) -> DeletedObject:
         """Delete a fine-tune that is over; its model stays."""
@@ -131,9 +150,10 @@ class FineTuneRoutes:
             return StreamingResponse(frames, media_type="text/event-stream", headers=headers)
         if stream not in _FALSE:
             raise InvalidRequest("'stream' must be true or false.", param="stream")
-        events = await asked(self._events_of, owner, fine_tune_id)
-        listed = FineTuneEventList(data=[fine_tune_event(event) for event in events])
-        return Response(listed.model_dump_json(), media_type="application/json")
+        return await list_answer(self._listed_events, owner, fine_tune_id)
+
+    def _listed_events(self, owner: str, id_: str) -> bytes:
+        return list_body(map(fine_tune_event, self._events_of(owner, id_)))
 
     async def _frames(self, owner: str, id_: str, number: int) -> AsyncIterator[bytes]:
         silence_s = self._settings.stream_ping_s
@@ -156,10 +176,11 @@ def add_fine_tune_routes(
     new, item = (JSON_BODY, _NEW), "/{fine_tune_id}"
     events = FineTuneEventList
     routes.add("POST", "", tunes.create, name="create_fine_tune", answer=FineTune, body=new)
-    routes.add("GET", "", tunes.list, name="list_fine_tunes")
-    routes.add("GET", item, tunes.get, name="get_fine_tune")
+    routes.add("GET", "", tunes.list, name="list_fine_tunes", answer=FineTuneList)
+    routes.add("GET", item, tunes.get, name="get_fine_tune", answer=FineTune)
     routes.add("DELETE", item, tunes.delete, name="delete_fine_tune")
-    routes.add("POST", f"{item}/cancel", tunes.cancel, name="cancel_fine_tune")
+    cancel = "cancel_fine_tune"
+    routes.add("POST", f"{item}/cancel", tunes.cancel, name=cancel, answer=FineTune)
     routes.add("GET", f"{item}/events", tunes.events, name="list_fine_tune_events", answer=events)
 
 

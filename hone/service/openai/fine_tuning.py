@@ -11,10 +11,12 @@ from hone.service.errors import NoSuchItem
 from hone.service.jobs import messages
 from hone.service.jobs.events import NewEvent
 from hone.service.jobs.files import StoredFile
+from hone.service.jobs.pages import Cursor
 from hone.service.jobs.records import Flavour, Job
 from hone.service.openai.bodies import read_fields, read_json, read_nothing
 from hone.service.openai.job_making import JobMaker
 from hone.service.openai.job_requests import TASKS, read_job
+from hone.service.openai.lists import list_answer, list_body
 from hone.service.openai.objects import (
     CheckpointList,
     EventList,
@@ -108,17 +110,15 @@ class FineTuningRoutes:
 
     async def list(
         self, request: Request, limit: str | None = None, after: str | None = None
-    ) -> JobList:
+    ) -> Response:
         """List jobs, newest first, a page at a time; `metadata[key]=value` chooses among them."""
         owner, cursor = caller_of(request.scope).owner, read_cursor(limit, after)
-        page = await asked(
-            self._state.records.list,
-            owner,
-            flavour="modern",
-            metadata=_filters(request),
-            cursor=cursor,
-        )
-        return JobList(data=[job_object(job) for job in page.items], has_more=page.has_more)
+        return await list_answer(self._listed, owner, _filters(request), cursor)
+
+    def _listed(self, owner: str, metadata: Mapping[str, str], cursor: Cursor) -> bytes:
+        records = self._state.records
+        page = records.list(owner, flavour="modern", metadata=metadata, cursor=cursor)
+        return list_body(map(job_object, page.items), has_more=page.has_more)
 
     async def get(self, request: Request, job_id: str) -> JobObject:
         """Describe a job."""
@@ -144,22 +144,28 @@ class FineTuningRoutes:
 
     async def events(
         self, request: Request, job_id: str, limit: str | None = None, after: str | None = None
-    ) -> EventList:
+    ) -> Response:
         """List a job's events, newest first, a page at a time."""
         owner, cursor = caller_of(request.scope).owner, read_cursor(limit, after)
-        await asked(self._steps.get, owner, job_id)
-        page = await asked(self._state.events.list, owner, job_id, cursor)
-        return EventList(data=[event_object(event) for event in page.items], has_more=page.has_more)
+        return await list_answer(self._listed_events, owner, job_id, cursor)
+
+    def _listed_events(self, owner: str, job_id: str, cursor: Cursor) -> bytes:
+        self._steps.get(owner, job_id)
+        page = self._state.events.list(owner, job_id, cursor)
+        return list_body(map(event_object, page.items), has_more=page.has_more)
 
     async def checkpoints(
         self, request: Request, job_id: str, limit: str | None = None, after: str | None = None
-    ) -> CheckpointList:
+    ) -> Response:
         """List a job's checkpoints, newest first, a page at a time."""
         owner, cursor = caller_of(request.scope).owner, read_cursor(limit, after, default=10)
-        await asked(self._steps.get, owner, job_id)
-        page = await asked(self._state.checkpoints.list, owner, job_id, cursor)
-        data = [checkpoint_object(checkpoint) for checkpoint in page.items]
-        return CheckpointList(data=data, has_more=page.has_more, **ends(one.id for one in data))
+        return await list_answer(self._listed_checkpoints, owner, job_id, cursor)
+
+    def _listed_checkpoints(self, owner: str, job_id: str, cursor: Cursor) -> bytes:
+        self._steps.get(owner, job_id)
+        page = self._state.checkpoints.list(owner, job_id, cursor)
+        both_ends = ends(one.id for one in page.items)
+        return list_body(map(checkpoint_object, page.items), **both_ends, has_more=page.has_more)
 
 
 def add_fine_tuning_routes(app: FastAPI, state: State, settings: Settings, maker: JobMaker) -> None:
@@ -169,13 +175,15 @@ def add_fine_tuning_routes(app: FastAPI, state: State, settings: Settings, maker
     new, item = (JSON_BODY, _NEW), "/{job_id}"
     create = "create_fine_tuning_job"
     routes.add("POST", "", jobs.create, name=create, answer=JobObject, body=new)
-    routes.add("GET", "", jobs.list, name="list_fine_tuning_jobs")
+    routes.add("GET", "", jobs.list, name="list_fine_tuning_jobs", answer=JobList)
     routes.add("GET", item, jobs.get, name="get_fine_tuning_job")
     routes.add("POST", f"{item}/cancel", jobs.cancel, name="cancel_fine_tuning_job")
     routes.add("POST", f"{item}/pause", jobs.pause, name="pause_fine_tuning_job")
     routes.add("POST", f"{item}/resume", jobs.resume, name="resume_fine_tuning_job")
-    routes.add("GET", f"{item}/events", jobs.events, name="list_fine_tuning_events")
-    routes.add("GET", f"{item}/checkpoints", jobs.checkpoints, name="list_fine_tuning_checkpoints")
+    name = "list_fine_tuning_events"
+    routes.add("GET", f"{item}/events", jobs.events, name=name, answer=EventList)
+    name = "list_fine_tuning_checkpoints"
+    routes.add("GET", f"{item}/checkpoints", jobs.checkpoints, name=name, answer=CheckpointList)
 
 
 def _render(job: Job, _: Mapping[str, StoredFile]) -> bytes:

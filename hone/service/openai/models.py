@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 
 from hone.models.errors import HoneError, NotFound
 from hone.models.names import ModelReference, parse_reference
@@ -18,6 +18,7 @@ from hone.service.access import Caller, caller_of
 from hone.service.directory import ModelDirectory, is_job_name
 from hone.service.errors import ModelNotFound
 from hone.service.jobs.fine_tuned import FineTunedModel
+from hone.service.openai.lists import list_answer, list_body
 from hone.service.openai.objects import DeletedObject
 from hone.service.openai.route_list import RouteList
 from hone.service.openai.store_calls import note
@@ -50,7 +51,7 @@ class ModelRoutes:
         self._directory, self._pool, self._state = directory, pool, state
         self._registry = Registry(pool.host.settings.store)
 
-    async def list(self, request: Request) -> ModelObjectList:
+    async def list(self, request: Request) -> Response:
         """List the models, each at the version that a request without one gets.
 
         One that cannot be described, such as one with a broken manifest, is left out.
@@ -63,7 +64,7 @@ class ModelRoutes:
         for model in self._directory.fine_tuned_of(caller.owner):
             if caller.may_use_model(model.id):
                 data += [body] if (body := await self._if_there(model)) else []
-        return ModelObjectList(data=data)
+        return await list_answer(list_body, data)
 
     async def get(self, request: Request, model_id: str) -> ModelObject:
         """Describe a model (`support`), one version of it (`support@3`), or a fine-tuned one."""
@@ -163,7 +164,7 @@ def add_model_routes(
     """Add the routes of models; an id may have any characters."""
     models = ModelRoutes(directory, pool, state)
     routes = RouteList(app, "/v1/models", "models")
-    routes.add("GET", "", models.list, name="list_models")
+    routes.add("GET", "", models.list, name="list_models", answer=ModelObjectList)
     routes.add("GET", "/{model_id:path}", models.get, name="get_model")
     routes.add("DELETE", "/{model_id:path}", models.delete, name="delete_model")
 

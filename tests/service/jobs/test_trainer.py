@@ -137,7 +137,7 @@ def test_it_is_asked_to_end_when_its_parent_is_killed(tmp_path: Path) -> None:
 def test_one_whose_parent_is_dead_already_does_not_begin(tmp_path: Path) -> None:
     somebody = subprocess.Popen(["true"])
     somebody.wait()
-    argv = python_module("hone.service.jobs.leash", str(somebody.pid), "0")
+    argv = python_module("hone.models.leash", str(somebody.pid), "SIGTERM", "0")
     mark = tmp_path / "ran"
     done = subprocess.run([*argv, "/bin/touch", str(mark)], cwd=ROOT, check=False)
     assert done.returncode == 75
