@@ -17,49 +17,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.jobs.probe import watched
 from benchmarks.jobs.service import service
 from benchmarks.machine import describe_machine, now
 from benchmarks.processes import Server
 
-STALL_MS = 50.0
-_EVERY_S = 0.005
-_REQUEST = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n"
 _BOUNDARY = "a-limit-that-no-example-holds"
 _PIECE = 2**20
-
-
-@dataclass(slots=True)
-class Probe:
-    """Asks a service again and again, and keeps how long each answer took (milliseconds)."""
-
-    port: int
-    took_ms: list[float] = field(default_factory=list)
-    over: threading.Event = field(default_factory=threading.Event)
-
-    def run(self) -> None:
-        """Ask until it is over."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as connection:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            while not self.over.wait(_EVERY_S):
-                started = time.perf_counter()
-                connection.sendall(_REQUEST)
-                if not connection.recv(65536).startswith(b"HTTP/1.1 200"):
-                    raise SystemExit("the service is not alive")
-                self.took_ms.append(1000 * (time.perf_counter() - started))
-
-    def summary(self) -> dict[str, Any]:
-        """Return how many requests there were, how many stalled, and the slowest ones."""
-        ordered = sorted(self.took_ms)
-        return {
-            "requests": len(ordered),
-            "stalls": sum(took > STALL_MS for took in ordered),
-            "slowest_ms": [round(took, 1) for took in ordered[-3:]],
-            "p99_ms": round(ordered[int(0.99 * len(ordered))], 2),
-        }
 
 
 def main() -> None:
@@ -77,27 +44,21 @@ def main() -> None:
 
 def measure(asked: Server, idle: Server, size: int) -> dict[str, Any]:
     """Upload about `size` bytes to one of two services, and return what both probes saw."""
-    probes = {"asked": Probe(asked.port), "idle": Probe(idle.port)}
     before = peak = asked.resident_mib()
-    threads = [threading.Thread(target=probe.run) for probe in probes.values()]
     uploaded: dict[str, Any] = {}
     upload = threading.Thread(target=lambda: uploaded.update(_upload(asked.port, size)))
     started = time.monotonic()
-    for thread in (*threads, upload):
-        thread.start()
-    while upload.is_alive():
-        peak = max(peak, asked.resident_mib())
-        time.sleep(0.05)
-    for probe in probes.values():
-        probe.over.set()
-    for thread in threads:
-        thread.join()
+    with watched(asked=asked.port, idle=idle.port) as seen:
+        upload.start()
+        while upload.is_alive():
+            peak = max(peak, asked.resident_mib())
+            time.sleep(0.05)
     return {
         **uploaded,
         "seconds": round(time.monotonic() - started, 1),
         "resident_mib_before": round(before),
         "resident_mib_peak": round(peak),
-        **{name: probe.summary() for name, probe in probes.items()},
+        **seen,
     }
 
 

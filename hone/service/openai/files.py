@@ -25,7 +25,7 @@ from hone.service.jobs.pages import Cursor
 from hone.service.jobs.validation import check_start
 from hone.service.openai.bodies import allow_time
 from hone.service.openai.forms import Form, read_form
-from hone.service.openai.lists import list_answer, list_body
+from hone.service.openai.lists import Pieces, list_answer, list_body
 from hone.service.openai.objects import DeletedObject, FileList, FileObject, file_object
 from hone.service.openai.once import Finish, do_once, keyed
 from hone.service.openai.paging import ends, read_cursor, read_order
@@ -147,7 +147,7 @@ class FileRoutes:
         owner = caller_of(request.scope).owner
         return await list_answer(self._listed, owner, purpose or None, cursor)
 
-    def _listed(self, owner: str, purpose: str | None, cursor: Cursor) -> bytes:
+    def _listed(self, owner: str, purpose: str | None, cursor: Cursor) -> Pieces:
         page = self._state.files.list(owner, purpose=purpose, cursor=cursor)
         both_ends = ends(file.id for file in page.items)
         return list_body(map(file_object, page.items), **both_ends, has_more=page.has_more)

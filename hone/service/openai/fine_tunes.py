@@ -23,7 +23,7 @@ from hone.service.openai.fine_tuning import JobSteps
 from hone.service.openai.following import Interrupted, JobFeeds
 from hone.service.openai.job_making import JobMaker
 from hone.service.openai.job_requests import TASKS, read_fine_tune
-from hone.service.openai.lists import list_answer, list_body
+from hone.service.openai.lists import Pieces, list_answer, list_body
 from hone.service.openai.objects import (
     DeletedObject,
     FineTune,
@@ -85,7 +85,7 @@ class FineTuneRoutes:
         """List all fine-tunes, oldest first."""
         return await list_answer(self._listed, caller_of(request.scope).owner)
 
-    def _listed(self, owner: str) -> bytes:
+    def _listed(self, owner: str) -> Pieces:
         return list_body(self._all(owner))
 
     def _all(self, owner: str) -> Iterator[FineTune]:
@@ -152,7 +152,7 @@ class FineTuneRoutes:
             raise InvalidRequest("'stream' must be true or false.", param="stream")
         return await list_answer(self._listed_events, owner, fine_tune_id)
 
-    def _listed_events(self, owner: str, id_: str) -> bytes:
+    def _listed_events(self, owner: str, id_: str) -> Pieces:
         return list_body(map(fine_tune_event, self._events_of(owner, id_)))
 
     async def _frames(self, owner: str, id_: str, number: int) -> AsyncIterator[bytes]:

@@ -16,7 +16,7 @@ from hone.service.jobs.records import Flavour, Job
 from hone.service.openai.bodies import read_fields, read_json, read_nothing
 from hone.service.openai.job_making import JobMaker
 from hone.service.openai.job_requests import TASKS, read_job
-from hone.service.openai.lists import list_answer, list_body
+from hone.service.openai.lists import Pieces, list_answer, list_body
 from hone.service.openai.objects import (
     CheckpointList,
     EventList,
@@ -115,7 +115,7 @@ class FineTuningRoutes:
         owner, cursor = caller_of(request.scope).owner, read_cursor(limit, after)
         return await list_answer(self._listed, owner, _filters(request), cursor)
 
-    def _listed(self, owner: str, metadata: Mapping[str, str], cursor: Cursor) -> bytes:
+    def _listed(self, owner: str, metadata: Mapping[str, str], cursor: Cursor) -> Pieces:
         records = self._state.records
         page = records.list(owner, flavour="modern", metadata=metadata, cursor=cursor)
         return list_body(map(job_object, page.items), has_more=page.has_more)
@@ -149,7 +149,7 @@ class FineTuningRoutes:
         owner, cursor = caller_of(request.scope).owner, read_cursor(limit, after)
         return await list_answer(self._listed_events, owner, job_id, cursor)
 
-    def _listed_events(self, owner: str, job_id: str, cursor: Cursor) -> bytes:
+    def _listed_events(self, owner: str, job_id: str, cursor: Cursor) -> Pieces:
         self._steps.get(owner, job_id)
         page = self._state.events.list(owner, job_id, cursor)
         return list_body(map(event_object, page.items), has_more=page.has_more)
@@ -161,7 +161,7 @@ class FineTuningRoutes:
         owner, cursor = caller_of(request.scope).owner, read_cursor(limit, after, default=10)
         return await list_answer(self._listed_checkpoints, owner, job_id, cursor)
 
-    def _listed_checkpoints(self, owner: str, job_id: str, cursor: Cursor) -> bytes:
+    def _listed_checkpoints(self, owner: str, job_id: str, cursor: Cursor) -> Pieces:
         self._steps.get(owner, job_id)
         page = self._state.checkpoints.list(owner, job_id, cursor)
         both_ends = ends(one.id for one in page.items)
