@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from openai import NotFoundError, OpenAI
+from openai import OpenAI
 
 from benchmarks.jobs.service import service
 from benchmarks.machine import describe_machine, now
@@ -72,7 +72,7 @@ def fine_tune(
     if job.fine_tuned_model is None:
         raise SystemExit(f"the job ended as {job.status}: {job.error}")
     ended_s = time.monotonic() - started
-    _ask_until_served(client, job.fine_tuned_model, held_out[0][0])
+    _label(client, job.fine_tuned_model, held_out[0][0])
     served_s = time.monotonic() - started
     right = sum(_label(client, job.fine_tuned_model, text) == label for text, label in held_out)
     return {
@@ -82,17 +82,6 @@ def fine_tune(
         "seconds_to_first_answer": round(served_s, 1),
         "right_of_held_out": f"{right}/{len(held_out)}",
     }
-
-
-def _ask_until_served(client: OpenAI, model: str, text: str) -> None:
-    for _ in range(600):
-        try:
-            _label(client, model, text)
-        except NotFoundError:
-            time.sleep(0.1)
-        else:
-            return
-    raise SystemExit("the model is not served")
 
 
 def _label(client: OpenAI, model: str, text: str) -> str:

@@ -138,7 +138,7 @@ def measure_layout(
     candidates: Sequence[SessionLayout],
     workload: Workload,
     *,
-    budget_s: float = 0.8,
+    budget_s: float = 0.5,
 ) -> tuple[SessionLayout, list[LayoutTrial]]:
     """Try the candidates for about `budget_s` seconds; return the fastest and all results.
 

@@ -214,8 +214,7 @@ def _is_own(origin: bytes) -> bool:
 
     `null`, which sandboxed pages and redirects send, is anybody.
     """
-    host = origin.rpartition(b"//")[2].decode("latin-1").lower()
-    name = host.partition("]")[0].removeprefix("[") if host[:1] == "[" else host.partition(":")[0]
+    name = _name_of(origin.rpartition(b"//")[2])
     return name == "localhost" or name.endswith(".localhost") or is_loopback(name)
 
 
@@ -225,10 +224,7 @@ def _is_near(host: bytes) -> bool:
 
     An IP address is where the client went itself, and a name without a dot is not public.
     """
-    name = host.decode("latin-1").lower()
-    if name.startswith("["):
-        return True
-    name = name.partition(":")[0].rstrip(".")
+    name = _name_of(host).rstrip(".")
     if "." not in name or name.endswith(".localhost"):
         return True
     try:
@@ -236,6 +232,12 @@ def _is_near(host: bytes) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _name_of(host: bytes) -> str:
+    """Return a host without its port, in small letters; an IPv6 address without its brackets."""
+    text = host.decode("latin-1").lower()
+    return text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]
 
 
 class Guarded:

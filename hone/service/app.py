@@ -21,6 +21,7 @@ from hone.service.endpoint import ClassifierEndpoint, ReadQuestion
 from hone.service.errors import ErrorAnswer, answer_for, answer_for_status
 from hone.service.fine_tuning import FineTuning
 from hone.service.health import HealthChecks
+from hone.service.jobs.ids import new_id
 from hone.service.metrics import Metrics
 from hone.service.openai.routes import completion_routes
 from hone.service.plain_route import ERRORS, PlainRoute
@@ -124,6 +125,7 @@ def _add_metrics(app: FastAPI, metrics: Metrics) -> None:
 
 def _response(answer: ErrorAnswer) -> Response:
     headers = {name.decode(): value.decode() for name, value in answer.headers}
+    headers["x-request-id"] = new_id("req_")  # routes that a guard stands before have theirs, too
     return Response(answer.body(), answer.status, headers, media_type="application/json")
 
 

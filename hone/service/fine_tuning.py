@@ -15,7 +15,7 @@ from starlette.types import Scope
 from hone.models.errors import HoneError
 from hone.service.access import Gate, caller_of, guard
 from hone.service.directory import ModelDirectory
-from hone.service.jobs.settings import RunnerSettings
+from hone.service.jobs.settings import load_runner_settings
 from hone.service.limits import RateLimits
 from hone.service.metrics import Metrics
 from hone.service.openai.files import FileChecks, add_file_routes
@@ -54,7 +54,7 @@ class FineTuning:
     def add_routes(self, app: FastAPI) -> None:
         """Add the routes of files, uploads, jobs and models."""
         state, settings = self._state, self._settings
-        maker = JobMaker(state, settings, RunnerSettings())
+        maker = JobMaker(state, settings, load_runner_settings())
         add_file_routes(app, state, settings, self._checks)
         add_upload_routes(app, state, settings, self._checks)
         add_fine_tuning_routes(app, state, settings, maker)
@@ -74,10 +74,11 @@ class FineTuning:
         self._directory.look()
 
     async def follow(self) -> None:
-        """Look again and again, and now and then end what has reached its time.
+        """Clean up, then look again and again, and now and then end what has reached its time.
 
         What cannot be read stays as it was.
         """
+        await asyncio.to_thread(self._clean)
         for looks in itertools.count(1):
             await asyncio.sleep(_LOOK_S)
             try:
@@ -86,6 +87,13 @@ class FineTuning:
                     await asyncio.to_thread(self._state.expire)
             except HoneError as error:
                 logger.warning("job store not read", extra={"reason": str(error)})
+
+    def _clean(self) -> None:
+        """Remove what killed services left; what cannot be removed now waits for the next start."""
+        try:
+            self._state.sweep()
+        except HoneError as error:
+            logger.warning("remains not removed", extra={"reason": str(error)})
 
     @property
     def is_open(self) -> bool:

@@ -143,7 +143,10 @@ def _after(state: State, job: Job, number: int) -> Iterator[Event]:
 def _show(progress: Progress, bar: TaskID, event: Event) -> None:
     data = event.data or {}
     if event.type == "metrics" and "step" in data and "total_steps" in data:
-        progress.update(bar, completed=data["step"], total=data["total_steps"])
+        step, total = int(data["step"]), int(data["total_steps"])
+        progress.update(bar, completed=step, total=total)
+        if not progress.console.is_terminal and 10 * step // total > 10 * (step - 1) // total:
+            _say(progress.console, event)  # where no bar is seen, each tenth is told
     else:
         _say(progress.console, event)
 

@@ -26,15 +26,16 @@ import uvloop
 
 import hone
 from hone.comparison.prices import load_prices
-from hone.models.errors import HoneError, InvalidInput
+from hone.models.errors import InvalidInput
 from hone.models.registry import Registry
 from hone.service.access import Gate
 from hone.service.app import create_app, with_short_cut
+from hone.service.directory import is_job_name
 from hone.service.fake import fake_model
 from hone.service.fine_tuning import FineTuning
 from hone.service.health import HealthChecks
 from hone.service.jobs.runner import Runner, Surroundings
-from hone.service.jobs.settings import RunnerSettings
+from hone.service.jobs.settings import load_runner_settings
 from hone.service.logs import configure_logging
 from hone.service.metrics import Metrics
 from hone.service.pool import ModelPool
@@ -106,7 +107,6 @@ class _Service:
         self._pool = ModelPool(Host(settings, self._metrics, self._prices, loop))
         self._checks = HealthChecks(self._pool, settings)
         self._fine_tuning = FineTuning(self._state, self._pool, self._metrics, self._gate)
-        await asyncio.to_thread(self._clean)
         await asyncio.to_thread(self._fine_tuning.look)
         self._runner = self._start_runner(loop) if settings.run_jobs else None
         self._connections = Connections(settings, self._metrics)
@@ -126,13 +126,6 @@ class _Service:
             if self._runner is not None:
                 await asyncio.to_thread(self._runner.stop)
         logger.info("stopped")
-
-    def _clean(self) -> None:
-        """Remove what killed services left; what cannot be removed now waits for the next start."""
-        try:
-            self._state.sweep()
-        except HoneError as error:
-            logger.warning("remains not removed", extra={"reason": str(error)})
 
     def _server(self) -> _Server:
         settings = self._settings
@@ -156,7 +149,7 @@ class _Service:
 
     def _start_runner(self, loop: asyncio.AbstractEventLoop) -> Runner:
         """Start the runner of jobs; each model that it publishes is looked for at once."""
-        state, settings = self._state, RunnerSettings()
+        state, settings = self._state, load_runner_settings()
         around = Surroundings(
             state.database, state.files, state.folder, self._settings.store.absolute(), settings
         )
@@ -197,7 +190,10 @@ class _Service:
         models = [
             f"{model.id} ({model.variant}, {model.device}, {model.layout})"
             for model in self._pool.current.values()
+            if not is_job_name(model.facts.name)
         ]
+        tuned = len(self._pool.current) - len(models)
+        models += [f"{tuned} of fine-tuning jobs"] if tuned else []
         served = ", ".join(models) or f"no model yet from {Registry(self._settings.store).store}"
         absent = self._pool.missing()
         lacking = f"; NOT LOADED: {', '.join(absent)}" if absent else ""

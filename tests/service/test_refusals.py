@@ -155,6 +155,7 @@ def test_wrong_addresses_and_methods(
     answer = asked.request(method, path)
     assert (answer.status, answer.error()["code"]) == (status, code)
     assert ("allow" in answer.headers) == (status == 405)
+    assert answer.headers["x-request-id"].startswith("req_")
 
 
 @pytest.mark.parametrize(

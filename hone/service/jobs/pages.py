@@ -14,6 +14,12 @@ MOST_ITEMS = 10_000
 Row = TypeVar("Row")
 
 
+class NoSuchCursor(NotFound):
+    """A page that begins after an item that there is not."""
+
+    param = "after"
+
+
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Row]):
     """Some rows of a list; with `has_more`, the next page begins after the last of them."""
@@ -76,5 +82,5 @@ def _start(
 ) -> int:
     found = connection.scalar(select(table.c.number).where(table.c.id == after, *mine))
     if found is None:
-        raise NotFound("there is no item with the id given as `after`")
+        raise NoSuchCursor("there is no item with the id given as `after`")
     return int(found)

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hone.models.catalogue import CATALOGUE, LEGACY_ALIASES
 from hone.models.errors import BundleCorrupt, NotFound
 from hone.models.names import ModelReference
 from hone.models.registry import Registry
@@ -62,15 +61,10 @@ class Store:
     models: FineTunedModels
     settings: RunnerSettings
 
-    def bases(self) -> dict[str, str]:
-        """Return the names that a job's `model` may have, and the recipe's name of each."""
-        known = {name: name for name in (*CATALOGUE, *LEGACY_ALIASES)}
-        return {**known, **self.settings.bases}
-
 
 def find_origin(job: Job, store: Store) -> Origin:
     """Return what the job's model is made from; Refused if there is none of that name."""
-    base = store.bases().get(job.model)
+    base = store.settings.all_bases.get(job.model)
     if base is not None:
         return Origin(job.model, base)
     try:

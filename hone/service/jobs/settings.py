@@ -4,9 +4,11 @@ import os
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from hone.models.catalogue import CATALOGUE, LEGACY_ALIASES
+from hone.models.errors import InvalidInput
 from hone.models.layout import usable_cores
 
 _THREAD_VARIABLES = (
@@ -61,10 +63,27 @@ class RunnerSettings(BaseSettings):
         return self
 
     @property
+    def all_bases(self) -> dict[str, str]:
+        """The names that a job's `model` may have, and the recipe's name of each."""
+        return {**{name: name for name in (*CATALOGUE, *LEGACY_ALIASES)}, **self.bases}
+
+    @property
     def trainer_threads(self) -> int:
         """How many threads one training process may use."""
         cores = usable_cores()
         return self.threads or max(min(cores, 2), (cores - 1) // self.at_once)
+
+
+def load_runner_settings() -> RunnerSettings:
+    """Return the settings as the environment gives them; InvalidInput names each bad one."""
+    try:
+        return RunnerSettings()
+    except ValidationError as error:
+        problems = [
+            f"HONE_JOBS_{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}"
+            for problem in error.errors(include_url=False, include_context=False)
+        ]
+        raise InvalidInput("the settings cannot be used:\n  - " + "\n  - ".join(problems)) from None
 
 
 def trainer_environment(threads: int, scratch: Path) -> dict[str, str]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from hone.models.catalogue import CATALOGUE, LEGACY_ALIASES
 from hone.models.errors import NotFound
 from hone.service.access import Caller
 from hone.service.errors import InvalidRequest, ModelNotFound
@@ -79,11 +78,12 @@ class JobMaker:
 
     def _check_model(self, new: NewJob) -> None:
         """Refuse what is neither a base nor a fine-tuned model of the owner's."""
-        if new.model in {*CATALOGUE, *LEGACY_ALIASES, *self.runner.bases}:
+        bases = self.runner.all_bases
+        if new.model in bases:
             return
         try:
             self.state.models.get(new.owner, new.model)
         except NotFound:
-            known = ", ".join([*CATALOGUE, *LEGACY_ALIASES, *self.runner.bases])
+            known = ", ".join(bases)
             message = f"There is no base {new.model[:80]!r} to fine-tune; there are: {known}."
             raise ModelNotFound(message) from None

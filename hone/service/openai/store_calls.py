@@ -32,7 +32,8 @@ def refusals() -> Iterator[None]:
     try:
         yield
     except NotFound as error:
-        raise NoSuchItem(_sentence(error)) from None
+        param = getattr(error, "param", "id")
+        raise NoSuchItem(_sentence(error), param=param) from None
     except Conflict as error:
         if error.code != Conflict.code:
             raise

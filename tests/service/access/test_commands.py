@@ -98,13 +98,17 @@ def test_following_tells_all_and_ends_as_the_job_does(state: State) -> None:
     claims = Claims(state.database, "a test")
     claim = claims.claim()
     assert claim is not None
-    metrics = NewEvent("Step 1/2", type="metrics", data={"step": 1, "total_steps": 2})
-    state.events.add(good, [metrics, NewEvent("careful", level="warn")])
+    metrics = [
+        NewEvent(f"Step {step}/40:", type="metrics", data={"step": step, "total_steps": 40})
+        for step in range(1, 41)
+    ]
+    state.events.add(good, [*metrics, NewEvent("careful", level="warn")])
     claims.succeed(claim, NewModel("ft:ada:acme::x", "ada", 1))
     text = said(state, "jobs", "follow", good)
     assert "Created [it]" in text
     assert "careful" in text
-    assert "Step 1/2" not in text
+    told = [int(step) for step in re.findall(r"Step (\d+)/40:", text)]
+    assert told == list(range(4, 41, 4)), "where no bar is seen, each tenth is told"
     assert "succeeded: ft:ada:acme::x" in text
     state.records.cancel("acme", bad)
     done = hone(state, "jobs", "follow", bad)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from hone.models.errors import InvalidInput
 from hone.service.jobs import settings
-from hone.service.jobs.settings import RunnerSettings, trainer_environment
+from hone.service.jobs.settings import RunnerSettings, load_runner_settings, trainer_environment
 
 
 def test_they_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -14,6 +15,15 @@ def test_they_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("HONE_JOBS_BASES", json.dumps({"house": "/models/house"}))
     found = RunnerSettings()
     assert (found.at_once, found.bases) == (3, {"house": "/models/house"})
+
+
+def test_each_one_that_cannot_be_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HONE_JOBS_AT_ONCE", "0")
+    monkeypatch.setenv("HONE_JOBS_NICE", "much")
+    with pytest.raises(InvalidInput) as refused:
+        load_runner_settings()
+    assert "HONE_JOBS_AT_ONCE: Input should be greater" in str(refused.value)
+    assert "HONE_JOBS_NICE: Input should be a valid integer" in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,8 @@ def test_a_list_takes_no_strange_limits(workbench: Workbench) -> None:
         assert answer.status in {200, 400}
     assert workbench.ask("GET", "/v1/files?limit=0").error()["param"] == "limit"
     assert workbench.ask("GET", "/v1/files?order=up").error()["param"] == "order"
-    assert workbench.ask("GET", "/v1/files?after=file-nothing").status == 404
+    missed = workbench.ask("GET", "/v1/files?after=file-nothing")
+    assert (missed.status, missed.json()["error"]["param"]) == (404, "after")
 
 
 def test_a_second_request_with_the_key_of_one_at_work_is_a_409_that_clients_repeat(
