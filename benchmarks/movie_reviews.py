@@ -18,7 +18,8 @@ from pathlib import Path, PurePosixPath
 from hone.models.examples import Example, write_examples
 from hone.training.events import Event, Events
 from hone.training.preparation.prepare import PrepareOptions, prepare
-from hone.training.recipe import find_recipe, load_recipe
+from hone.training.recipe import ClassifierRecipe
+from hone.training.recipe_files import find_recipe, load_recipe_of
 from hone.training.run import run_recipe
 
 _LABELS = {"neg", "pos"}
@@ -41,7 +42,9 @@ def main() -> None:
         f"saving.store={options.out / 'store'}",
         f"saving.runs={options.out / 'runs'}",
     ]
-    recipe = load_recipe(find_recipe("long_texts"), [*places, *options.overrides])
+    recipe = load_recipe_of(
+        ClassifierRecipe, find_recipe("long_texts"), [*places, *options.overrides]
+    )
     heard: list[Event] = []
     started = time.monotonic()
     run_recipe(recipe, events=Events(heard.append, _tell), stop_requested=bool)

@@ -31,7 +31,8 @@ from hone.training.classifier import collate
 from hone.training.dataset import EncodedSplit, length_sorted_batches
 from hone.training.events import Event, Events
 from hone.training.loading import load_data
-from hone.training.recipe import Recipe, find_recipe, load_recipe
+from hone.training.recipe import ClassifierRecipe
+from hone.training.recipe_files import find_recipe, load_recipe_of
 from hone.training.run import run_recipe
 
 PLAIN_LEARNING_RATE = 1e-4
@@ -41,7 +42,8 @@ PLAIN_BATCH = 32
 def main() -> None:
     """Run both and report."""
     options = _options()
-    recipe = load_recipe(
+    recipe = load_recipe_of(
+        ClassifierRecipe,
         find_recipe("classifier"),
         [
             f"dataset.path={options.data}",
@@ -60,7 +62,7 @@ def main() -> None:
     draw(result, options.out / "training_curve.svg")
 
 
-def hone_curve(recipe: Recipe) -> dict[str, Any]:
+def hone_curve(recipe: ClassifierRecipe) -> dict[str, Any]:
     """Train with the recipe; return points, scores and the wall time from start to published."""
     heard: list[Event] = []
     started = time.monotonic()
@@ -87,7 +89,7 @@ def hone_curve(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def equal_on_test(recipe: Recipe) -> float:
+def equal_on_test(recipe: ClassifierRecipe) -> float:
     """Return the share of test rows on which int8 and fp32 give the same label."""
     bundle = Registry(Path(recipe.saving.store)).open(ModelReference(recipe.saving.name))
     data, _ = load_data(recipe, obtain_base(recipe.model.base))
@@ -102,7 +104,7 @@ def equal_on_test(recipe: Recipe) -> float:
     return float((answers[0] == answers[1]).mean())
 
 
-def plain_curve(recipe: Recipe, *, seconds: float) -> dict[str, Any]:
+def plain_curve(recipe: ClassifierRecipe, *, seconds: float) -> dict[str, Any]:
     """Train the tutorial's loop for about `seconds` and return its points, one an epoch."""
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()

@@ -19,7 +19,8 @@ from hone.models.catalogue import find_base
 from hone.training.classifier import TextClassifier, build_classifier, collate
 from hone.training.dataset import EncodedSplit, bucketed_batches
 from hone.training.loading import load_data
-from hone.training.recipe import find_recipe, load_recipe
+from hone.training.recipe import ClassifierRecipe
+from hone.training.recipe_files import find_recipe, load_recipe_of
 
 _BATCH = 32
 _WARM_UP = 2
@@ -38,8 +39,10 @@ def main() -> None:
     parser.add_argument("--data", default="build/banking77", help="a folder of hone prepare")
     parser.add_argument("--steps", type=int, default=20)
     options = parser.parse_args()
-    recipe = load_recipe(
-        find_recipe("classifier"), [f"dataset.path={Path(options.data)}", "saving.name=step"]
+    recipe = load_recipe_of(
+        ClassifierRecipe,
+        find_recipe("classifier"),
+        [f"dataset.path={Path(options.data)}", "saving.name=step"],
     )
     base = find_base(recipe.model.base)
     data, _ = load_data(recipe, base)

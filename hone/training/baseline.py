@@ -16,7 +16,7 @@ from hone.models.savings import (
     default_instruction,
     estimate_tokens,
 )
-from hone.training.recipe import BaselineGroup
+from hone.training.recipe_groups import BaselineGroup
 
 BASELINE_TOKENIZER_FILE = "baseline_tokenizer.json"
 

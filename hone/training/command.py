@@ -7,7 +7,7 @@ import typer
 
 from hone.models.errors import InvalidRecipe, MissingDependency
 from hone.training.events import Events, writers
-from hone.training.recipe import find_recipe, load_recipe
+from hone.training.recipe_files import find_recipe, load_recipe
 
 
 def train_command(

@@ -16,13 +16,13 @@ from hone.models.errors import BundleCorrupt, InvalidInput
 from hone.models.names import parse_reference
 from hone.models.registry import Registry
 from hone.training.classifier import TextClassifier
-from hone.training.recipe import Recipe
+from hone.training.recipe import ClassifierRecipe
 
 WEIGHTS_FILE = "weights.safetensors"
 """What a bundle's trained weights are called."""
 
 
-def find_earlier(recipe: Recipe, base: Base) -> Bundle | None:
+def find_earlier(recipe: ClassifierRecipe, base: Base) -> Bundle | None:
     """Return the version that the recipe continues from, every hash of it verified.
 
     NotFound when there is none, InvalidInput when it is of another base or keeps no weights.

@@ -36,7 +36,7 @@ from hone.training.events import Events
 from hone.training.hyperparameters import Hyperparameters
 from hone.training.optimization import learning_rate_at, make_optimizer
 from hone.training.progress import Progress
-from hone.training.recipe import Recipe
+from hone.training.recipe import ClassifierRecipe
 from hone.training.row_schedule import FloatRows, RowLosses
 
 _SECONDS_BETWEEN_STEP_EVENTS = 0.5
@@ -52,7 +52,7 @@ class Run:
     """What the loop needs to know of the run it is part of."""
 
     folder: Path
-    recipe: Recipe
+    recipe: ClassifierRecipe
     settled: Hyperparameters
     pad_id: int
     events: Events

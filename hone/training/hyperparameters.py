@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from hone.models.errors import InvalidInput
-from hone.training.recipe import Recipe
+from hone.training.recipe import ClassifierRecipe
 from hone.training.row_schedule import RowSchedule
 
 _MIN_STEPS = 600
@@ -32,7 +32,9 @@ class Hyperparameters:
         return RowSchedule(rows, self.batch_size, self.epochs, self.easy_share)
 
 
-def settle(recipe: Recipe, *, rows: int, longest: int, token_limit: int) -> Hyperparameters:
+def settle(
+    recipe: ClassifierRecipe, *, rows: int, longest: int, token_limit: int
+) -> Hyperparameters:
     """Replace every `auto` of the recipe by a value that fits the data and this machine.
 
     `rows` counts training examples, `longest` the tokens of the longest.
@@ -68,7 +70,7 @@ def _epochs(steps_per_epoch: int) -> float:
     return float(min(_MAX_AUTO_EPOCHS, max(_MIN_AUTO_EPOCHS, wanted)))
 
 
-def _learning_rate(recipe: Recipe, batch_size: int) -> float:
+def _learning_rate(recipe: ClassifierRecipe, batch_size: int) -> float:
     """LoRA's few matrices want a rate some five times that of all weights; both grow as √batch."""
     rate, multiplier = recipe.optimizer.learning_rate, recipe.optimizer.learning_rate_multiplier
     if rate != "auto":
@@ -77,7 +79,7 @@ def _learning_rate(recipe: Recipe, batch_size: int) -> float:
     return reference * math.sqrt(batch_size / 32) * multiplier
 
 
-def _max_tokens(recipe: Recipe, longest: int, token_limit: int) -> int:
+def _max_tokens(recipe: ClassifierRecipe, longest: int, token_limit: int) -> int:
     """Take the longest text rounded up to 32, at least 128, within what the base can read.
 
     Batches are padded to their own longest text, so a high limit costs nothing for short ones.

@@ -15,7 +15,7 @@ from hone.training.classifier import token_limit
 from hone.training.dataset import EncodedSplit, encode_split, label_order
 from hone.training.hyperparameters import Hyperparameters, settle
 from hone.training.preparation.report import REPORT_NAME
-from hone.training.recipe import Recipe
+from hone.training.recipe import ClassifierRecipe
 
 _TEXTS_MEASURED_TOGETHER = 4096
 
@@ -35,7 +35,7 @@ class Data:
     prompt_form: PromptForm | None = None
 
 
-def load_data(recipe: Recipe, base: Base) -> tuple[Data, Hyperparameters]:
+def load_data(recipe: ClassifierRecipe, base: Base) -> tuple[Data, Hyperparameters]:
     """Read and tokenize the splits, and settle what the recipe leaves to `auto`."""
     files = {split: recipe.dataset.file(split) for split in SPLITS}
     examples = {split: read_examples(file) for split, file in files.items() if file is not None}

@@ -26,8 +26,9 @@ from hone.training.events import Events, Listener, Screen, writers
 from hone.training.failures import failure_code, told_by_status
 from hone.training.finetune import Interrupted
 from hone.training.hyperparameters import choose_device
-from hone.training.recipe import Recipe
-from hone.training.run import join_processes, run_recipe
+from hone.training.recipe_groups import Recipe
+from hone.training.run import run_recipe
+from hone.training.run_context import join_processes
 
 EXIT_INTERRUPTED = 75
 """sysexits' EX_TEMPFAIL: nothing is wrong, run the same command again."""

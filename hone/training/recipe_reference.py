@@ -8,7 +8,8 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from hone.training.recipe import RECIPES_FOLDER, Recipe
+from hone.training.recipe import ClassifierRecipe
+from hone.training.recipe_files import RECIPES_FOLDER
 
 _INTRODUCTION = """# Recipes
 
@@ -27,7 +28,7 @@ def reference() -> str:
         f"- `{path.stem}`: `{_command(path.read_text(encoding='utf-8'))}`"
         for path in sorted(RECIPES_FOLDER.glob("*.toml"))
     )
-    groups = "\n".join(_group(name, field) for name, field in Recipe.model_fields.items())
+    groups = "\n".join(_group(name, field) for name, field in ClassifierRecipe.model_fields.items())
     return f"{_INTRODUCTION}\n{shipped}\n\n{groups}"
 
 

@@ -21,8 +21,8 @@ from hone.training.finetune import Run, fine_tune
 from hone.training.loading import Data, load_data
 from hone.training.optimization import make_optimizer
 from hone.training.progress import Progress
-from hone.training.recipe import Recipe
-from hone.training.run import run_folder
+from hone.training.recipe import ClassifierRecipe
+from hone.training.run_context import run_folder
 from tests.training.tiny import Task
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +34,7 @@ ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "f
 class Trained:
     """A finished run of `hone train`."""
 
-    recipe: Recipe
+    recipe: ClassifierRecipe
     store: Path
     events: list[Event]
 
@@ -109,7 +109,7 @@ def make_loop(
     recipe = task.recipe(folder, *overrides)
     base = find_base(recipe.model.base)
     data, settled = load_data(recipe, base)
-    place = run_folder(recipe, data)
+    place = run_folder(recipe, data.records)
     place.mkdir(parents=True, exist_ok=True)
     set_seed(recipe.training.seed)
     model = build_classifier(

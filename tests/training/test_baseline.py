@@ -13,7 +13,7 @@ from hone.models.prompt_form import PromptForm, Turn
 from hone.models.registry import Registry
 from hone.models.savings import ESTIMATED, estimate_tokens
 from hone.training.baseline import build_baseline
-from hone.training.recipe import BaselineGroup
+from hone.training.recipe_groups import BaselineGroup
 from tests.training.runs import Sabotage, Trained
 from tests.training.tiny import LABELS, make_examples, word_tokenizer
 

@@ -8,17 +8,17 @@ from hone.models.catalogue import find_base
 from hone.models.errors import BundleCorrupt, InvalidInput, NotFound
 from hone.training.classifier import TextClassifier, build_classifier, merge_lora
 from hone.training.continuing import WEIGHTS_FILE, begin_from, find_earlier
-from hone.training.recipe import Recipe
+from hone.training.recipe import ClassifierRecipe
 from tests.training.runs import Trained
 from tests.training.tiny import LABELS, Task
 
 
-def continuing(task: Task, trained: Trained, *more: str) -> Recipe:
+def continuing(task: Task, trained: Trained, *more: str) -> ClassifierRecipe:
     folder = trained.store.parent
     return task.recipe(folder, "model.continue_from=tiny@1", *more)
 
 
-def fresh(recipe: Recipe, labels: int = len(LABELS)) -> TextClassifier:
+def fresh(recipe: ClassifierRecipe, labels: int = len(LABELS)) -> TextClassifier:
     torch.manual_seed(1)
     return build_classifier(
         find_base(recipe.model.base), recipe.model, labels=labels, train_embeddings=False

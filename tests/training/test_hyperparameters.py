@@ -11,13 +11,13 @@ from hone.training.hyperparameters import (
     choose_precision,
     settle,
 )
-from hone.training.recipe import Recipe
+from hone.training.recipe import ClassifierRecipe
 
 AUTO = {"dataset": {"path": "data"}, "saving": {"name": "a"}}
 
 
 def settled(rows: int, longest: int = 20, limit: int = 512, **groups: object) -> Hyperparameters:
-    recipe = Recipe.model_validate({**AUTO, "training": {"device": "cpu"}, **groups})
+    recipe = ClassifierRecipe.model_validate({**AUTO, "training": {"device": "cpu"}, **groups})
     return settle(recipe, rows=rows, longest=longest, token_limit=limit)
 
 

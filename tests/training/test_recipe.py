@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hone.models.errors import InvalidRecipe, NotFound
-from hone.training.recipe import RECIPES_FOLDER, Recipe, find_recipe, load_recipe
+from hone.training.recipe import ClassifierRecipe
+from hone.training.recipe_files import RECIPES_FOLDER, find_recipe, load_recipe_of
 from tests.training.runs import ROOT
 
 SHIPPED = sorted(RECIPES_FOLDER.glob("*.toml"))
 LEAST = '[dataset]\npath = "data"\n[saving]\nname = "support"\n'
 
-Loader = Callable[..., Recipe]
+Loader = Callable[..., ClassifierRecipe]
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +25,9 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Loader:
     """Return what loads a recipe from its text."""
     path = tmp_path_factory.mktemp("recipe") / "recipe.toml"
 
-    def load(content: str | bytes, *overrides: str) -> Recipe:
+    def load(content: str | bytes, *overrides: str) -> ClassifierRecipe:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return load_recipe(path, overrides)
+        return load_recipe_of(ClassifierRecipe, path, overrides)
 
     return load
 
@@ -90,7 +91,7 @@ def test_the_first_line_of_a_shipped_recipe_is_a_command_that_loads_it(path: Pat
     hone, train, name, *overrides = shlex.split(first.removeprefix("# "))
     assert (hone, train, name) == ("hone", "train", path.stem)
     assert find_recipe(name) == path
-    recipe = load_recipe(path, overrides)
+    recipe = load_recipe_of(ClassifierRecipe, path, overrides)
     assert recipe.dataset.path is not None
 
 
@@ -231,7 +232,7 @@ def test_the_hash_changes_with_what_makes_another_model(load: Loader, override: 
 
 def test_a_hash_survives_being_written_down_and_read_again(load: Loader) -> None:
     recipe = load(LEAST, "optimizer.learning_rate=3e-5", "training.epochs=2.5")
-    again = Recipe.model_validate_json(recipe.model_dump_json())
+    again = ClassifierRecipe.model_validate_json(recipe.model_dump_json())
     assert again.sha256() == recipe.sha256()
 
 
@@ -247,7 +248,7 @@ def test_a_file_of_ones_own_is_found_by_its_path(tmp_path: Path) -> None:
 
 
 KEYS = st.sampled_from(
-    [f"{group}.{key}" for group, field in Recipe.model_fields.items()
+    [f"{group}.{key}" for group, field in ClassifierRecipe.model_fields.items()
      for key in getattr(field.annotation, "model_fields", {})]
 )  # fmt: skip
 VALUES = st.one_of(
@@ -258,7 +259,9 @@ VALUES = st.one_of(
 )
 LINES = st.one_of(
     st.builds("{} = {}".format, KEYS, VALUES),
-    st.builds("[{}]".format, st.sampled_from([*Recipe.model_fields, "other", "[saving]"])),
+    st.builds(
+        "[{}]".format, st.sampled_from([*ClassifierRecipe.model_fields, "other", "[saving]"])
+    ),
     st.text(max_size=30),
 )
 
@@ -272,7 +275,7 @@ def test_no_garbage_raises_anything_but_invalid_recipe(load: Loader, content: st
 
 def try_to_load(
     load: Loader, content: str | bytes, overrides: list[str]
-) -> tuple[Recipe | None, tuple[str, ...]]:
+) -> tuple[ClassifierRecipe | None, tuple[str, ...]]:
     """Return the recipe, or the problems of it; any other error is the test's failure."""
     try:
         return load(content, *overrides), ()
@@ -287,7 +290,7 @@ def test_no_near_recipe_raises_anything_but_invalid_recipe(
     content = "\n".join([LEAST, *lines]).encode("utf-8", "surrogatepass")
     recipe, found = try_to_load(load, content, overrides)
     assert (recipe is None) == bool(found)
-    assert recipe is None or Recipe.model_validate(recipe.model_dump()) == recipe
+    assert recipe is None or ClassifierRecipe.model_validate(recipe.model_dump()) == recipe
 
 
 @given(overrides=st.lists(st.builds("{}={}".format, KEYS, VALUES), max_size=4))

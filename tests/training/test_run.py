@@ -23,7 +23,8 @@ from hone.training.events import Events
 from hone.training.finetune import Interrupted, Run
 from hone.training.loading import load_data
 from hone.training.progress import Progress
-from hone.training.run import run_folder, run_recipe
+from hone.training.run import run_recipe
+from hone.training.run_context import run_folder
 from tests.training.runs import (
     Outcome,
     Sabotage,
@@ -114,7 +115,7 @@ def test_a_run_finds_its_folder_by_its_recipe_and_its_data(
 ) -> None:
     def folder(*overrides: str) -> Path:
         recipe = task.recipe(tmp_path, f"dataset.path={own_data}", *overrides)
-        return run_folder(recipe, load_data(recipe, find_base(recipe.model.base))[0])
+        return run_folder(recipe, load_data(recipe, find_base(recipe.model.base))[0].records)
 
     first = folder()
     assert first == folder("saving.promote=true")

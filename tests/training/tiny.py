@@ -14,7 +14,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertConfig, BertModel
 
 from hone.models.examples import Example, read_examples, write_examples
-from hone.training.recipe import RECIPES_FOLDER, Recipe, load_recipe
+from hone.training.recipe import ClassifierRecipe
+from hone.training.recipe_files import RECIPES_FOLDER, load_recipe_of
 
 LABELS = ("card", "fee", "refund", "transfer")
 ROWS = {"train": 96, "validation": 60, "test": 40}
@@ -51,9 +52,11 @@ class Task:
             *more,
         ]
 
-    def recipe(self, folder: Path, *more: str) -> Recipe:
+    def recipe(self, folder: Path, *more: str) -> ClassifierRecipe:
         """Return the default recipe for this task."""
-        return load_recipe(RECIPES_FOLDER / "classifier.toml", self.overrides(folder, *more))
+        return load_recipe_of(
+            ClassifierRecipe, RECIPES_FOLDER / "classifier.toml", self.overrides(folder, *more)
+        )
 
 
 def make_task(folder: Path, *, dropout: float = 0.1) -> Task:

@@ -26,7 +26,7 @@ from hone.service.jobs.plan import (
 from hone.service.jobs.records import Job, Records
 from hone.service.jobs.settings import RunnerSettings
 from hone.service.jobs.workplace import Workplace
-from hone.training.recipe import find_recipe, load_recipe
+from hone.training.recipe_files import find_recipe, load_recipe
 from tests.service.jobs.jobs import claim_only, model_for, new_job
 from tests.tiny_bundle import publish_tiny
 
