@@ -113,7 +113,7 @@ def ready(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> dict[Variant, Sa
         source: Variant = "fp32" if variant in spoilt else variant
         spoil(trained.bundle.variant_file(source), file, spoilt.get(variant, as_it_is))
 
-    monkeypatch.setattr("hone.training.run.fine_tune", fine_tune)
+    monkeypatch.setattr("hone.training.classification.fine_tune", fine_tune)
     monkeypatch.setattr("hone.training.publishing.write_variant", write_variant)
     return spoilt
 

@@ -132,7 +132,7 @@ def unpublished(monkeypatch: pytest.MonkeyPatch) -> None:
     def publish(*_: object) -> None:
         raise Interrupted
 
-    monkeypatch.setattr("hone.training.run.publish", publish)
+    monkeypatch.setattr("hone.training.classification.publish", publish)
 
 
 @pytest.mark.usefixtures("unpublished")
@@ -174,7 +174,7 @@ def test_a_signal_is_kept_for_the_next_step_and_its_handler_taken_back(
         asked.append(run.stop_requested())
         raise Interrupted
 
-    monkeypatch.setattr("hone.training.run.fine_tune", fine_tune)
+    monkeypatch.setattr("hone.training.classification.fine_tune", fine_tune)
     before = signal.getsignal(number)
     found = train()
     assert (found.status, asked) == (75, [False, True])
