@@ -178,6 +178,8 @@ class SavingGroup(_Group):
     def _fp32_is_the_reference(self) -> Self:
         if "fp32" not in self.variants:
             raise ValueError("variants must hold 'fp32': the others are made from it")
+        if "int4" in self.variants:
+            raise ValueError("'int4' is for causal models: a classifier is not faster with it")
         return self
 
 
