@@ -17,6 +17,7 @@ from hone.service.access import Gate, caller_of, guard
 from hone.service.directory import ModelDirectory
 from hone.service.jobs.settings import load_runner_settings
 from hone.service.limits import RateLimits
+from hone.service.loading import ServedModel
 from hone.service.metrics import Metrics
 from hone.service.openai.files import FileChecks, add_file_routes
 from hone.service.openai.fine_tunes import add_fine_tune_routes
@@ -26,7 +27,6 @@ from hone.service.openai.job_making import JobMaker
 from hone.service.openai.models import add_model_routes
 from hone.service.openai.uploads import add_upload_routes
 from hone.service.pool import ModelPool
-from hone.service.serving import LoadedModel
 from hone.service.settings import Settings
 from hone.service.state import State
 
@@ -47,7 +47,7 @@ class FineTuning:
         self._checks = FileChecks(state)
         self._feeds = JobFeeds(state)
 
-    async def find(self, name: str, scope: Scope) -> LoadedModel:
+    async def find(self, name: str, scope: Scope) -> ServedModel:
         """Return the model that a request names, for the one who makes it."""
         return await self._directory.find(caller_of(scope), name)
 

@@ -20,13 +20,12 @@ from hone.models.errors import HoneError, InvalidName, NotFound
 from hone.models.names import ModelReference, parse_reference
 from hone.models.registry import STATE_FILE, ModelListing, Registry
 from hone.service.errors import ModelNotFound, NotReady
+from hone.service.loading import ServedModel, load_model
 from hone.service.serving import (
     FileStamp,
     Host,
-    LoadedModel,
     ModelFacts,
     facts_of,
-    load_model,
     manifest_stamp,
     stamps_of,
 )
@@ -60,15 +59,15 @@ class ModelPool:
     def __init__(self, host: Host) -> None:
         self.host = host
         self._registry = Registry(host.settings.store)
-        self.current: dict[str, LoadedModel] = {}
+        self.current: dict[str, ServedModel] = {}
         self.started = False
         self._seen: dict[str, _Sighting] = {}
         self._resting: set[str] = set()
         """Models that are not in memory for want of room; a request loads them."""
         self._asked_for: set[str] = set()
         """Fine-tuned models that somebody asked for: followed though others were named."""
-        self._pinned: OrderedDict[Key, LoadedModel] = OrderedDict()
-        self._loading: dict[Key, asyncio.Task[LoadedModel]] = {}
+        self._pinned: OrderedDict[Key, ServedModel] = OrderedDict()
+        self._loading: dict[Key, asyncio.Task[ServedModel]] = {}
         self._refused: dict[Key, tuple[FileStamp, ...]] = {}
         self._one_refresh = asyncio.Lock()
         self._one_load = asyncio.Lock()
@@ -77,7 +76,7 @@ class ModelPool:
 
     # Finding
 
-    async def get(self, name: str) -> LoadedModel:
+    async def get(self, name: str) -> ServedModel:
         """Return the model that a request names, loading it if it rests or is a pinned version.
 
         ModelNotFound when there is none, NotReady when it is not (yet) to be had.
@@ -104,7 +103,7 @@ class ModelPool:
             raise NotReady(f"The model {name!r} is not loaded.")
         return await self._pinned_version((reference.model, version))
 
-    async def published(self, model: str, version: int) -> LoadedModel:
+    async def published(self, model: str, version: int) -> ServedModel:
         """Return a version that is known to be published, however new, and follow its model.
 
         Waits for its load, up to `LOADING_S`; NotReady if it is not loaded then, or cannot be.
@@ -122,7 +121,7 @@ class ModelPool:
         current.last_used = time.monotonic()
         return current
 
-    def loaded(self) -> Iterator[LoadedModel]:
+    def loaded(self) -> Iterator[ServedModel]:
         """Yield every version in memory."""
         yield from self.current.values()
         yield from self._pinned.values()
@@ -160,7 +159,7 @@ class ModelPool:
 
     # Following the store
 
-    def add(self, model: LoadedModel) -> None:
+    def add(self, model: ServedModel) -> None:
         """Serve a model that is in no store."""
         self._install(model)
 
@@ -263,7 +262,7 @@ class ModelPool:
             return
         self._install(loaded)
 
-    def _install(self, model: LoadedModel) -> None:
+    def _install(self, model: ServedModel) -> None:
         name, version = model.facts.name, model.facts.version
         self._pinned.pop((name, version), None)
         old = self.current.get(name)
@@ -300,7 +299,7 @@ class ModelPool:
 
     # Pinned versions
 
-    async def _pinned_version(self, key: Key) -> LoadedModel:
+    async def _pinned_version(self, key: Key) -> ServedModel:
         if key in self._pinned:
             self._pinned.move_to_end(key)
             return self._pinned[key]
@@ -326,7 +325,7 @@ class ModelPool:
 
     # Loading and retiring
 
-    async def _load(self, key: Key) -> LoadedModel:
+    async def _load(self, key: Key) -> ServedModel:
         """Load a version in a thread; all who ask meanwhile wait for the same load."""
         task = self._loading.get(key)
         if task is None:
@@ -335,7 +334,7 @@ class ModelPool:
             task.add_done_callback(lambda _: self._loading.pop(key, None))
         return await asyncio.shield(task)
 
-    async def _load_in_thread(self, key: Key) -> LoadedModel:
+    async def _load_in_thread(self, key: Key) -> ServedModel:
         model, version = key
         async with self._one_load:
             stamps = await asyncio.to_thread(stamps_of, self._registry.folder(model, version))
@@ -355,11 +354,11 @@ class ModelPool:
                 )
                 raise NotReady(_cannot_load(key)) from error
 
-    def _open_and_load(self, key: Key, stamps: tuple[FileStamp, ...]) -> LoadedModel:
+    def _open_and_load(self, key: Key, stamps: tuple[FileStamp, ...]) -> ServedModel:
         bundle = self._registry.open(ModelReference(key[0], version=key[1]))
         return load_model(bundle, self.host, stamps)
 
-    def _retire(self, model: LoadedModel, timeout_s: float | None = None) -> None:
+    def _retire(self, model: ServedModel, timeout_s: float | None = None) -> None:
         task = asyncio.create_task(asyncio.to_thread(model.close, timeout_s))
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)

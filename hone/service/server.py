@@ -31,7 +31,7 @@ from hone.models.registry import Registry
 from hone.service.access import Gate
 from hone.service.app import create_app, with_short_cut
 from hone.service.directory import is_job_name
-from hone.service.fake import fake_model
+from hone.service.fake import fake_model, fake_text_model
 from hone.service.fine_tuning import FineTuning
 from hone.service.health import HealthChecks
 from hone.service.jobs.runner import Runner, Surroundings
@@ -165,6 +165,7 @@ class _Service:
     async def _follow_store(self) -> None:
         if self._settings.fake:
             self._pool.add(fake_model(self._pool.host))
+            self._pool.add(fake_text_model(self._pool.host))
         await self._refresh()
         # What was loaded lives as long as the process: the collector need not look at it again.
         gc.collect()
