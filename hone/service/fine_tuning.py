@@ -74,25 +74,24 @@ class FineTuning:
         self._directory.look()
 
     async def follow(self) -> None:
-        """Clean up, then look again and again, and now and then end what has reached its time.
+        """Look again and again, and now and then end what has reached its time.
 
         What cannot be read stays as it was.
         """
-        await asyncio.to_thread(self._clean)
         for looks in itertools.count(1):
             await asyncio.sleep(_LOOK_S)
             try:
                 await asyncio.to_thread(self.look)
                 if looks % _LOOKS_BETWEEN_EXPIRIES == 0:
                     await asyncio.to_thread(self._state.expire)
-            except HoneError as error:
+            except (HoneError, OSError) as error:
                 logger.warning("job store not read", extra={"reason": str(error)})
 
-    def _clean(self) -> None:
+    async def clean(self) -> None:
         """Remove what killed services left; what cannot be removed now waits for the next start."""
         try:
-            self._state.sweep()
-        except HoneError as error:
+            await asyncio.to_thread(self._state.sweep)
+        except (HoneError, OSError) as error:
             logger.warning("remains not removed", extra={"reason": str(error)})
 
     @property

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Sequence
@@ -86,13 +87,12 @@ class GeneratingModel:
         self.vocabulary_size = engine.vocabulary_size
         self.constraints = _constraints(tokenizer, engine)
         self.layout = f"{engine.slots} slots of {engine.longest} tokens"
-        self._loop = host.loop
         settings = host.settings
         prefixes = PrefixStore(settings.prefix_cache_bytes) if settings.prefix_cache_bytes else None
         self.scheduler = Scheduler(
             engine,
             tokenizer,
-            deliver=self._deliver,
+            deliver=functools.partial(_deliver, host.loop),  # no way back to this model
             prefixes=prefixes,
             constraints=self.constraints,
             most_waiting_tokens=settings.max_waiting_tokens,
@@ -148,9 +148,10 @@ class GeneratingModel:
         self.metrics.retire()
         self.sequences.retire()
 
-    def _deliver(self, updates: list[Update]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(_hand_out, updates)
+
+def _deliver(loop: asyncio.AbstractEventLoop, updates: list[Update]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(_hand_out, updates)
 
 
 def _hand_out(updates: list[Update]) -> None:

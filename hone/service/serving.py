@@ -1,6 +1,7 @@
 """A loaded model: what it takes to answer for one version, and how it comes into memory."""
 
 import asyncio
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,7 @@ class LoadedModel:
             loop=host.loop,
             max_queue_items=host.settings.max_queue_items,
             count_baseline=savings.count if savings else None,
-            on_batch=self._on_batch,
+            on_batch=functools.partial(_count_batch, self.metrics),  # no way back to this model
             name=self.id,
         )
         self.metrics.watch_queue(self.batcher.waiting)
@@ -120,9 +121,10 @@ class LoadedModel:
         self.batcher.close(timeout_s=timeout_s)
         self.metrics.retire()
 
-    def _on_batch(self, texts: int, padding: float) -> None:
-        self.metrics.batch_texts.observe(texts)
-        self.metrics.batch_padding.observe(padding)
+
+def _count_batch(metrics: ModelMetrics, texts: int, padding: float) -> None:
+    metrics.batch_texts.observe(texts)
+    metrics.batch_padding.observe(padding)
 
 
 def _model_metrics(

@@ -1,4 +1,4 @@
-"""Settings of the service: the only place in this room that reads the environment.
+"""Settings of the service. The environment is read here, and in `jobs.settings`, alone.
 
 Each field can be given as `HONE_<NAME>` (for example `HONE_PORT=9000`); the command line goes
 before the environment, and the environment before the defaults.
