@@ -56,8 +56,7 @@ def workers() -> list[str]:
 
 async def settled(pool: ModelPool) -> None:
     """Wait until what was retired has ended."""
-    while pool._retiring:
-        await asyncio.sleep(0.01)
+    await asyncio.gather(*pool._retiring)
 
 
 def test_a_retired_model_is_freed_at_once(registry: Registry) -> None:
@@ -83,8 +82,7 @@ def test_what_was_loaded_is_kept_although_nobody_waits_any_more(
             resting = next(name for name in "abc" if name not in pool.current)
             with pytest.raises(NotReady, match="being loaded"):
                 await pool.get(resting)
-            while resting not in pool.current:
-                await asyncio.sleep(0.01)
+            await asyncio.gather(*pool._loading.values())
             assert len(pool.current) == 2
 
     run(test)
