@@ -56,7 +56,8 @@ class SchedulerClosed(HoneError):
 class Scheduler:
     """Decodes on a thread of its own. `submit`, `cancel` and the counts may be called from any.
 
-    `deliver` hears of what is new, once in a turn, on the scheduler's thread; it must be quick.
+    `deliver` hears of what is new, once or twice in a turn, on the scheduler's thread; it must be
+    quick.
     """
 
     def __init__(
@@ -202,6 +203,7 @@ class Scheduler:
         self._drop_cancelled()
         self._admit()
         read = self._read_prompts()
+        self._tell()  # first tokens need not wait for the step
         rows = len(self._running)
         if rows:
             self._step()

@@ -117,7 +117,8 @@ class GenerationAnswer:
     def body(self) -> bytes:
         """Return the answer in one piece."""
         choices = [self._whole(choice) for choice in self._choices.values()]
-        return orjson.dumps(self._head | {"choices": choices, "usage": self.usage()})
+        last = {"usage": self.usage(), "savings": None}  # counted for classifiers alone
+        return orjson.dumps(self._head | {"choices": choices} | last)
 
     def usage(self) -> Json:
         """Return `usage`: a prompt counts once, whatever the number of its choices."""

@@ -1,4 +1,4 @@
-"""The routes of a classifier behind OpenAI's completion and decision APIs."""
+"""The routes of OpenAI's completion APIs, for both kinds of model, and of its decision API."""
 
 from typing import Protocol
 
@@ -55,12 +55,12 @@ def completion_routes(make: MakeEndpoint) -> list[PlainRoute]:
 
 
 def create_chat_completion(request: ChatRequest) -> ChatResponse:
-    """Answer a chat with the most probable label; with `stream`, as server-sent events."""
+    """Go on with a chat, or say its most probable label; `stream` for a stream of events."""
     raise NotImplementedError  # the ASGI endpoint answers
 
 
 def create_completion(request: CompletionRequest) -> CompletionResponse:
-    """Complete prompts with their most probable labels; with `stream`, as server-sent events."""
+    """Complete prompts, with text or the most probable label; `stream` for a stream of events."""
     raise NotImplementedError
 
 

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
-from hone.models.manifest import TOKENIZER_FILE, ManifestBody
+from hone.models.manifest import ManifestBody
 from hone.models.registry import Registry
-from hone.training.causal.export import export_decoder
+from hone.training.causal.staging import stage_decoder
 from tests.bases import base_folder
 from tests.service.running import Service, serving
+from tests.training.causal import reference
 
 SLOW_S = 0.02
 TEMPLATE = "{% for m in messages %}{{ m.content }}{% endfor %}"
@@ -53,36 +54,33 @@ def client(fake: Service) -> Iterator[OpenAI]:
         yield client
 
 
-def publish_stories(registry: Registry) -> None:
-    """Publish stories260K as `stories`, fp32, with a plain chat template."""
-    folder = base_folder("stories260K")
-    body: dict[str, Any] = {
-        "task": "text-generation",
-        "limits": {"max_tokens": 512},
-        "base": {"id": "stories260K", "licence": "MIT", "revision": "0" * 64},
-        "recipe": {"sha256": "1" * 64, "content": {}},
-        "data": {"train": {"rows": 0, "sha256": "2" * 64}},
-        "scores": {},
-        "variants": {"fp32": "model.fp32.onnx"},
-        "token_lengths": {"p50": 5, "p90": 9, "p99": 12, "longest": 13},
-        "generation": {
-            "context_tokens": 512,
-            "eos_ids": [2],
-            "chat_template": "chat_template.txt",
-            "template_tokens": {"bos_token": "<s>"},
-        },
-    }
+def publish_stories(registry: Registry, scratch: Path) -> None:
+    """Publish stories260K as `stories`, fp32, with a plain chat template, through the gate."""
+    folder = scratch / "base"
+    folder.mkdir()
+    for path in base_folder("stories260K").iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "chat_template.jinja").write_text("{{ bos_token }}" + TEMPLATE)
     with registry.staging() as staged:
-        export_decoder(folder, "fp32", staged / "model.fp32.onnx")
-        (staged / TOKENIZER_FILE).write_bytes((folder / "tokenizer.json").read_bytes())
-        (staged / "chat_template.txt").write_text("{{ bos_token }}" + TEMPLATE)
+        made = stage_decoder(folder, staged, reference.prompts(folder, 3), ["fp32"])
+        body: dict[str, Any] = {
+            "task": "text-generation",
+            "limits": {"max_tokens": 512},
+            "base": {"id": "stories260K", "licence": "MIT", "revision": "0" * 64},
+            "recipe": {"sha256": "1" * 64, "content": {}},
+            "data": {"train": {"rows": 0, "sha256": "2" * 64}},
+            "scores": {},
+            "variants": made.variants,
+            "token_lengths": {"p50": 5, "p90": 9, "p99": 12, "longest": 13},
+            "generation": made.record.model_dump(),
+        }
         registry.publish("stories", staged, ManifestBody.model_validate(body))
 
 
 @pytest.fixture(scope="session")
 def stories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("stories")
-    publish_stories(Registry(folder / "store"))
+    publish_stories(Registry(folder / "store"), folder)
     with serving(folder / "store", log_folder=folder, threads=1, run_jobs=False) as service:
         yield service
 

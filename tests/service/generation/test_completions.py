@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from openai import BadRequestError, OpenAI
 
+from hone.service.openai.schemas import ChatResponse, CompletionResponse
 from tests.service.running import Service
 
 MODEL = "fake-text"
@@ -60,6 +61,16 @@ def test_a_stream_says_the_same_in_pieces(client: OpenAI, ask: Any) -> None:
     assert events[-1].choices == []
     assert events[-1].usage.completion_tokens == whole.usage.completion_tokens
     assert len({event.id for event in events}) == 1
+
+
+def test_answers_are_as_the_document_says(fake: Service) -> None:
+    plain = {"model": MODEL, "prompt": ["a", "b"], "n": 2, "logprobs": 2, "echo": True}
+    answer = fake.post(plain, "/v1/completions")
+    assert len(CompletionResponse.model_validate_json(answer.body, strict=True).choices) == 4
+    turns = [{"role": "user", "content": "a"}]
+    asked = {"model": MODEL, "messages": turns, "logprobs": True, "top_logprobs": 1}
+    answer = fake.post(asked | {"max_tokens": 3}, "/v1/chat/completions")
+    assert ChatResponse.model_validate_json(answer.body, strict=True).choices[0].logprobs
 
 
 def test_a_chat_begins_with_its_role(client: OpenAI) -> None:

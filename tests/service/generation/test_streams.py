@@ -1,15 +1,17 @@
 """Streams that are slow, that nobody reads any more, that fail, and that are too many."""
 
 import json
+import os
 import socket
 import time
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 
 from tests.service.generation.conftest import client_of
-from tests.service.running import Service, wait_until
+from tests.service.running import Service, serving, wait_until
 
 MODEL = "fake-text"
 LABELS = (("model", MODEL), ("version", "1"))
@@ -124,3 +126,30 @@ def test_an_idle_service_burns_nothing(slow: Service) -> None:
     before = slow.cpu_seconds()
     time.sleep(1)
     assert slow.cpu_seconds() - before < 0.3
+
+
+def test_five_hundred_vanished_clients_leave_memory_where_it_was(tmp_path: Path) -> None:
+    with serving(
+        tmp_path / "store",
+        "0.005",
+        program=("-m", "tests.service.generation.slow_driver"),
+        log_folder=tmp_path,
+        decoder_slots=50,
+        prefix_cache_bytes=2**20,
+        run_jobs=False,
+    ) as service:
+        memory: list[int] = []
+        for _ in range(10):
+            connections = [begin(service, body(stream=True)) for _ in range(50)]
+            for connection in connections:
+                assert connection.recv(10)
+                connection.close()
+            wait_until(lambda: busy(service) == 0)
+            memory.append(resident_bytes(service))
+        assert memory[-1] - memory[1] < 8 * 2**20
+        assert service.post(json.loads(body(max_tokens=2)), "/v1/completions").status == 200
+
+
+def resident_bytes(service: Service) -> int:
+    pages = Path(f"/proc/{service.process.pid}/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
