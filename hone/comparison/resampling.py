@@ -5,7 +5,7 @@ the sample: of 77 classes with 13 items each, a nominal 95 % interval held the t
 hundred. So the intervals are BCa (Efron 1987), whose acceleration is the jackknife's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -126,14 +126,15 @@ def _rarest(counts: ClassCounts) -> float:
     return float(of_class[of_class > 0].min()) if (of_class > 0).any() else 0.0
 
 
-def _weights(units: int, seed: int) -> list[Floats]:
-    """Return how often each unit is drawn in each resample, a few resamples at once."""
+def _weights(units: int, seed: int) -> Iterator[Floats]:
+    """Yield how often each unit is drawn in each resample, a few resamples at once."""
     generator = np.random.default_rng(seed)
-    even = np.full(units, 1 / units)
-    return [
-        generator.multinomial(units, even, size=min(_AT_ONCE, RESAMPLES - done)).astype(np.float64)
-        for done in range(0, RESAMPLES, _AT_ONCE)
-    ]
+    for done in range(0, RESAMPLES, _AT_ONCE):
+        count = min(_AT_ONCE, RESAMPLES - done)
+        drawn = generator.integers(0, units, (count, units))
+        drawn += units * np.arange(count)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=count * units)
+        yield times.reshape(count, units).astype(np.float64)
 
 
 def bca(value: float, drawn: Floats, left_out: Floats) -> tuple[float, float]:

@@ -20,6 +20,7 @@ from hone.comparison.fallback import Fallback
 from hone.comparison.figures import Reading
 from hone.comparison.question import Question
 from hone.comparison.statistics import sample_size
+from hone.comparison.wording import amount, dollars, points, size_in_points, volume, words
 
 Word = Literal["REPLACE", "REPLACE WITH FALLBACK", "KEEP THE PROMPT", "NOT ENOUGH DATA"]
 Rule = Literal[
@@ -79,8 +80,8 @@ def decide(evidence: Evidence, question: Question) -> Verdict:
         return Verdict("REPLACE WITH FALLBACK", "fallback", _cascade(evidence, question), reasons)
     if evidence.strict.noninferior.refuted or _answered(evidence).noninferior.refuted:
         sentence = (
-            f"{question.candidate} is worse than {question.baseline} by more than the "
-            f"{_points(question.margin)} that were allowed."
+            f"{question.candidate} {words(question).worse} {question.baseline} by more than the "
+            f"{size_in_points(question.margin)} that were allowed."
         )
         return Verdict("KEEP THE PROMPT", "worse", sentence, reasons)
     return _undecided(evidence, question, reasons)
@@ -134,10 +135,10 @@ def _replace(evidence: Evidence, question: Question) -> str:
     reading = _weaker(evidence)
     better = min(evidence.strict.difference.low or -1, _answered(evidence).difference.low or -1) > 0
     said = (
-        f"{question.candidate} is better than {question.baseline}"
+        f"{question.candidate} {words(question).better} {question.baseline}"
         if better
-        else f"{question.candidate} is not worse than {question.baseline} by as much as "
-        f"{_points(question.margin)}"
+        else f"{question.candidate} {words(question).not_worse} {question.baseline} by as much as "
+        f"{size_in_points(question.margin)}"
     )
     saving = evidence.saving
     tail = "; what it saves is unknown"
@@ -145,7 +146,7 @@ def _replace(evidence: Evidence, question: Question) -> str:
         tail = f", and saves {dollars(saving.saved_month)} a month"
     elif saving.break_even is not None:
         tail = f", and pays from {math.ceil(saving.break_even):,} requests a month on"
-    return f"{said} ({_percent(reading.difference.value)} measured){tail}."
+    return f"{said} ({points(reading.difference.value)} measured){tail}."
 
 
 def _dearer(saving: Saving) -> str:
@@ -230,7 +231,11 @@ def _quality(evidence: Evidence, question: Question) -> list[str]:
     if evidence.answered is not None:
         said.append(_reading("Of the items that both answered", evidence.answered, question))
     said.append(
-        _reading("Counting calls without an answer as not right", evidence.strict, question)
+        _reading(
+            f"Counting calls without an answer as not {words(question).right}",
+            evidence.strict,
+            question,
+        )
     )
     return said
 
@@ -245,10 +250,11 @@ def _reading(start: str, reading: Reading, question: Question) -> str:
         else "below it: not shown"
     )
     return (
-        f"{start} (n = {counts.n:,}), {question.candidate} alone is right on {counts.gained:,.4g} "
-        f"and {question.baseline} alone on {counts.lost:,.4g}: a difference of "
-        f"{_percent(counts.difference)}. Its one-sided {1 - question.alpha:.0%} lower bound is "
-        f"{_percent(test.lower)}; the margin is {_percent(-question.margin)}, {found} "
+        f"{start} (n = {counts.n:,}), {question.candidate} alone is {words(question).right} on "
+        f"{amount(counts.gained)} and {question.baseline} alone on {amount(counts.lost)}: "
+        f"a difference of {points(counts.difference)}. Its one-sided {1 - question.alpha:.0%} "
+        "lower bound is "
+        f"{points(test.lower)}; the margin is {points(-question.margin)}, {found} "
         f"(p = {test.p_value:.2g})."
     )
 
@@ -278,38 +284,10 @@ def _fallback_reasons(evidence: Evidence, question: Question) -> list[str]:
     said = (
         f"With a fallback below a confidence of {found.choice.threshold:.3f}, "
         f"{cascade.kept.value:.1%} of the requests are kept, and the lower bound of the cascade's "
-        f"difference is {_percent(weaker)}."
+        f"difference is {points(weaker)}."
     )
     if saved is not None and saved.saved_month is not None:
         said += f" It saves {dollars(saved.saved_month)} a month."
     if cascade.kept.value < question.least_kept:
         said += f" That keeps less than the {question.least_kept:.0%} that are worth it."
     return [said]
-
-
-def dollars(amount: float) -> str:
-    """Return an amount of US dollars, with its sign in front: `-$3.20`."""
-    size = abs(amount)
-    if not size:
-        return "$0.00"
-    digits = 2 if size >= 1 else min(8, 2 - math.floor(math.log10(size)))
-    return f"{'-' if amount < 0 else ''}${size:,.{digits}f}"
-
-
-def volume(requests: float | None) -> str:
-    """Return a break-even volume in words."""
-    if requests is None:
-        return "at an unknown volume"
-    if requests == math.inf:
-        return "at no volume"
-    if requests <= 1:
-        return "at any volume"
-    return f"from {math.ceil(requests):,} requests a month on"
-
-
-def _percent(difference: float) -> str:
-    return f"{100 * difference:+.2f} points"
-
-
-def _points(margin: float) -> str:
-    return f"{100 * margin:g} points"
