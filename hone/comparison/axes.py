@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hone.models.page import escape
 
 WIDTH, HEIGHT = 360, 270
-_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 14, 42
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 20, 24, 42
 _TICKS = 5
 
 
@@ -107,6 +107,15 @@ class Axes:
         return (
             f'<text class="ink" x="{across + moved:.1f}" y="{max(down - above, _TOP + 8):.1f}" '
             f'text-anchor="{anchor}">{escape(text)}</text>'
+        )
+
+    def key(self, row: int, text: str, colour: str) -> str:
+        """Return a line of the key, at the upper left."""
+        down = _TOP + 14 + 15 * row
+        return (
+            f'<line x1="{_LEFT + 8}" x2="{_LEFT + 24}" y1="{down - 4}" y2="{down - 4}" '
+            f'stroke="var(--{colour})" stroke-width="3"/>'
+            f'<text class="ink" x="{_LEFT + 30}" y="{down}">{escape(text)}</text>'
         )
 
     def svg(self, marks: Iterable[str]) -> str:

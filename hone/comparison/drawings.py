@@ -8,11 +8,12 @@ from hone.comparison.economics import Part, month
 from hone.comparison.fallback import Fallback
 from hone.comparison.figures import ArmFigures, Calibration, Versus
 from hone.comparison.question import Question
-from hone.comparison.wording import count, dollars, percent, seconds, words
+from hone.comparison.wording import count, dollar_tick, percent, seconds, words
 from hone.models.document import Drawing
 from hone.models.page import escape
 
 _MOST_LABELS = 120
+_FAR_BELOW = 0.2
 
 
 def trade(
@@ -25,8 +26,10 @@ def trade(
     dollars_across: bool,
 ) -> Drawing:
     """Draw the arms' share of right answers against what they take, on a logarithmic scale."""
-    shown = [arm for arm in arms if across.get(arm.name, 0) > 0 and arm.right_of_all.n]
-    reads = dollars if dollars_across else seconds
+    base = next(arm.right_of_all.value for arm in arms if arm.name == question.baseline)
+    placed = [arm for arm in arms if across.get(arm.name, 0) > 0 and arm.right_of_all.n]
+    shown = [arm for arm in placed if arm.right_of_all.value > base - _FAR_BELOW]
+    reads = dollar_tick if dollars_across else seconds
     ends = [
         end
         for arm in shown
@@ -46,10 +49,13 @@ def trade(
             axes.dot(x, right.value, colour),
             axes.words(x, right.value, str(numbers[arm.name])),
         ]
-    left = [arm.name for arm in arms if arm not in shown]
+    left = [arm.name for arm in arms if arm not in placed]
+    far = [arm.name for arm in placed if arm not in shown]
     caption = f"Share {words(question).right}, of all, against {name}; with 95 % intervals."
     if left:
         caption += f" Zero or unknown, and so not drawn: {', '.join(left)}."
+    if far:
+        caption += f" Far below: {', '.join(far)}."
     return Drawing(f"{words(question).measure} against {name}", caption, axes.svg(marks))
 
 
@@ -62,7 +68,8 @@ def _colour(name: str, question: Question) -> str:
 def forest(pairs: Sequence[Versus], question: Question) -> Drawing:
     """Draw each contender's difference from the baseline, with the margin."""
     rows = [(pair.name, (pair.answered or pair.strict).difference) for pair in pairs]
-    ends = [end for _, found in rows for end in (found.low, found.high) if end is not None]
+    near = [found for _, found in rows if abs(found.value) < _FAR_BELOW / 2]
+    ends = [end for found in near for end in (found.low, found.high) if end is not None]
     scale = linear("", [*ends, -2 * question.margin, question.margin], percent)
     left, right, step, top = 14, 346, 40, 12
     height = top + step * len(rows) + 34
@@ -74,7 +81,15 @@ def forest(pairs: Sequence[Versus], question: Question) -> Drawing:
     pieces.append(_upright(at(-question.margin), top, height - 30, "warn", dashed=True))
     for index, (name, found) in enumerate(rows):
         down, colour = top + step * index + 28, _colour(name, question)
-        pieces.append(f'<text class="ink" x="{left}" y="{down - 12}">{escape(_short(name))}</text>')
+        outside = (
+            ""
+            if scale.low <= found.value <= scale.high
+            else f" ({100 * found.value:+.1f}, off the scale)"
+        )
+        named = escape(_short(name) + outside)
+        pieces.append(f'<text class="ink" x="{left}" y="{down - 12}">{named}</text>')
+        if outside:
+            continue
         if found.low is not None and found.high is not None:
             pieces.append(
                 f'<line x1="{at(found.low):.1f}" x2="{at(found.high):.1f}" y1="{down}" y2="{down}" '
@@ -86,13 +101,17 @@ def forest(pairs: Sequence[Versus], question: Question) -> Drawing:
     for value in scale.ticks():
         pieces.append(
             f'<text x="{at(value):.1f}" y="{height - 14}" text-anchor="middle">'
-            f"{100 * value:+.3g}</text>"
+            f"{_signed(value)}</text>"
         )
     caption = (
         f"Points of difference from {question.baseline}, with 95 % intervals. The dashed line is "
         f"the margin, {-100 * question.margin:g} points."
     )
     return Drawing("Differences from the baseline", caption, svg(360, height, pieces))
+
+
+def _signed(value: float) -> str:
+    return f"{100 * value:+.3g}" if round(value, 9) else "0"
 
 
 def _short(name: str, length: int = 44) -> str:
@@ -176,13 +195,12 @@ def monthly_costs(
     every = [cost for _, _, curve in curves for _, cost in curve]
     axes = Axes(
         Scale("requests a month", low, high, logarithmic=True, reads=count),
-        logarithmic("dollars a month", every, dollars),
+        logarithmic("dollars a month", every, dollar_tick),
     )
-    marks = []
-    for index, (name, colour, curve) in enumerate(curves):
-        if curve:
-            place = curve[int(len(curve) * (0.2 + 0.25 * index))]
-            marks += [axes.line(curve, colour), axes.words(*place, _short(name, 20))]
+    marks = [axes.line(curve, colour) for _, colour, curve in curves if curve]
+    marks += [
+        axes.key(row, _short(name, 26), colour) for row, (name, colour, _) in enumerate(curves)
+    ]
     caption = (
         "What a month costs by the number of requests, machines included. Where lines cross, it "
         "breaks even."

@@ -12,8 +12,17 @@ from pydantic import BaseModel
 import hone
 from hone.comparison import report_answers, report_contenders, report_money
 from hone.comparison.judgement import Judgement
-from hone.comparison.wording import difference, dollars, percent, seconds, share, words
-from hone.models.document import Banner, Block, Bullets, Document, Fact, Section, Tone
+from hone.comparison.wording import (
+    counted,
+    difference,
+    dollars,
+    percent,
+    seconds,
+    share,
+    spelt,
+    words,
+)
+from hone.models.document import Banner, Block, Bullets, Document, Fact, Ranged, Section, Tone
 
 _TONES: dict[str, Tone] = {
     "REPLACE": "good",
@@ -56,11 +65,9 @@ def _facts(judgement: Judgement) -> Iterator[Fact]:
     pair, measure = judgement.pair, words(judgement.question).measure
     found = (pair.answered or pair.strict).difference
     for arm in (judgement.candidate, judgement.baseline):
-        value, _, interval = share(arm.accuracy).partition(" (")
-        yield Fact(f"{measure} of {arm.name}", value, interval.rstrip(")"))
-    value, _, interval = difference(found).partition(" (")
+        yield _fact(f"{measure} of {arm.name}", share(arm.accuracy))
     margin = f"margin {-100 * judgement.question.margin:g}"
-    yield Fact("Difference in points", value, f"{interval.rstrip(')')}; {margin}")
+    yield _fact("Difference in points", difference(found), note=margin)
     ours, theirs = judgement.candidate.latency["p50"], judgement.baseline.latency["p50"]
     if ours.n and theirs.n:
         yield Fact("Median delay", seconds(ours.value), f"baseline {seconds(theirs.value)}")
@@ -74,6 +81,12 @@ def _facts(judgement: Judgement) -> Iterator[Fact]:
         yield Fact("Saved a month", "unknown", saving.unknown)
 
 
+def _fact(name: str, cell: Ranged | str, *, note: str = "") -> Fact:
+    if isinstance(cell, str):
+        return Fact(name, cell, note)
+    return Fact(name, cell.value, f"{cell.range}; {note}" if note else cell.range)
+
+
 def _reasons(judgement: Judgement) -> Iterator[Block]:
     yield Bullets([*judgement.verdict.reasons, *_warnings(judgement)])
 
@@ -85,9 +98,10 @@ def _warnings(judgement: Judgement) -> Iterator[str]:
             "not accuracy: where it errs, a contender that errs likewise gains."
         )
     for reason, items in judgement.set_aside.items():
-        yield f"{len(items):,} items stand in the {_where(reason)} too, and are left out."
+        stand = "stands" if len(items) == 1 else "stand"
+        yield f"{counted(len(items), 'item')} {stand} in the {_where(reason)} too: left out."
     if judgement.with_set_aside is not None:
-        found = difference(judgement.with_set_aside)
+        found = spelt(difference(judgement.with_set_aside))
         yield f"With the items left out, the difference would be {found} points."
     if not judgement.record.complete:
         yield "The run ended before every contender was asked every item."

@@ -8,7 +8,7 @@ from hone.comparison.fallback import Cascade, Choice, Point
 from hone.comparison.figures import ClassFigures, Flip
 from hone.comparison.judgement import Judgement
 from hone.comparison.statistics import paired_difference
-from hone.comparison.wording import difference, dollars, points, seconds, share, words
+from hone.comparison.wording import difference, dollars, points, seconds, share, spelt, words
 from hone.models.document import Block, Bullets, Cell, Drawing, Folded, Heading, Side, Table, Text
 
 _FLIPS_SHOWN = 60
@@ -70,13 +70,15 @@ def _chosen(judgement: Judgement, choice: Choice, cascade: Cascade, bound: str) 
         f"{100 * (choice.upper or 0):.2f} %."
     )
     yield (
-        f"On the other half {share(cascade.kept)} are kept, {share(cascade.error_kept)} of them "
-        f"wrong. Together with the fallback {share(cascade.right)} of all are "
+        f"On the other half {spelt(share(cascade.kept))} are kept, "
+        f"{spelt(share(cascade.error_kept))} of them "
+        f"wrong. Together with the fallback {spelt(share(cascade.right))} of all are "
         f"{words(question).right}."
     )
     yield (
         f"Against the baseline alone that is a difference of "
-        f"{difference(paired_difference(cascade.answered))} points where both answered, with a "
+        f"{spelt(difference(paired_difference(cascade.answered)))} points where both answered, "
+        "with a "
         "one-sided lower "
         f"bound of {points(cascade.noninferior.lower)}; of all, the bound is "
         f"{points(cascade.noninferior_strict.lower)}."
@@ -121,7 +123,7 @@ def confidence(judgement: Judgement) -> Iterator[Block]:
         f"Of {found.n:,} answers of {arm.name}: the expected calibration error over ten bins is "
         f"{found.ece:.3f}, Brier's score {found.brier:.3f}, and the area under the curve of risk "
         "and "
-        f"coverage {found.area:.4f}. These have no interval: resampling overstates them."
+        f"coverage {found.area:.4f}. No interval is given for these."
     )
     yield Side(
         [

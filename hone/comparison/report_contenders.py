@@ -12,7 +12,6 @@ from hone.comparison.wording import (
     dollars,
     p_value,
     percent,
-    points,
     share,
     words,
 )
@@ -27,7 +26,7 @@ def contenders(judgement: Judgement) -> Iterator[Block]:
         f"{said.measure} and macro F1 are of the answers that were given. "
         f"“{said.right.capitalize()} of "
         "all” counts every call, one without an answer as not "
-        f"{said.right}. In brackets are 95 % intervals."
+        f"{said.right}. Beneath the figures are 95 % intervals."
     )
     yield Table(
         (
@@ -125,17 +124,18 @@ def beside(judgement: Judgement) -> Iterator[Block]:
             f"Alone {said.right}",
             "Baseline alone",
             "Difference",
-            f"Lower bound, one-sided {1 - question.alpha:.0%}",
+            "Lower bound",
             "p, non-inferior",
             "p, equal",
             "Difference of all",
             "Difference in macro F1",
         ),
         [_pair_row(pair) for pair in judgement.pairs],
-        "lrrrllrrll",
+        "lrrrlrrrll",
     )
     yield Text(
-        "“p, non-inferior” tests that a contender is less than the margin worse, “p, equal” is "
+        f"The lower bound is one-sided, at {1 - question.alpha:.0%}. “p, non-inferior” tests that "
+        "a contender is less than the margin worse, “p, equal” is "
         "McNemar's test that both are equally often "
         f"{said.right}; both are adjusted for all contenders (Holm). “Difference of all” counts "
         f"calls without an answer as not {said.right}."
@@ -158,12 +158,16 @@ def _pair_row(pair: Versus) -> list[Cell]:
         amount(found.counts.gained),
         amount(found.counts.lost),
         difference(found.difference),
-        points(found.noninferior.lower),
-        p_value(pair.adjusted_noninferiority),
-        p_value(pair.adjusted_mcnemar),
+        f"{100 * found.noninferior.lower:+.2f}",
+        _p(pair.adjusted_noninferiority),
+        _p(pair.adjusted_mcnemar),
         difference(pair.strict.difference),
         "–" if pair.macro_f1 is None else difference(pair.macro_f1),
     ]
+
+
+def _p(value: float | None) -> str:
+    return p_value(value).removeprefix("= ")
 
 
 def without_answer(judgement: Judgement) -> Iterator[Block]:

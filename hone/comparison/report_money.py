@@ -8,7 +8,7 @@ from hone.comparison.economics import Part, Saving, ServedBy, part
 from hone.comparison.figures import ArmFigures
 from hone.comparison.judgement import Judgement
 from hone.comparison.report_contenders import cost_cell
-from hone.comparison.wording import dollars, months, volume
+from hone.comparison.wording import counted, dollars, months, volume_cell
 from hone.models.document import Block, Cell, Heading, Side, Table, Text
 
 _COUNTED = {
@@ -83,7 +83,8 @@ def _counting_notes(judgement: Judgement) -> Iterator[Block]:
         tokens = arm.cost.tokens
         if arm.cost.price is not None and tokens.uncounted:
             yield Text(
-                f"{tokens.uncounted:,} calls of {arm.name} reported no tokens. They are in no sum, "
+                f"{counted(tokens.uncounted, 'call')} of {arm.name} reported no tokens. They are "
+                "in no sum, "
                 "so what it spent is at least what stands here."
             )
         if len(tokens.counting) > 1:
@@ -96,7 +97,8 @@ def _assumptions(judgement: Judgement) -> str:
     costs = question.arms[question.candidate].costs
     sentences = [
         (
-            f"Against {question.baseline}; less than zero is a loss. Training "
+            f"Against {question.baseline}; less than zero is a loss, and it breaks even at so "
+            "many requests a month. Training "
             f"({dollars(costs.training_usd)}) and "
             f"labelling ({dollars(costs.labelling_usd)}) are paid once; “break-even with one-off "
             "costs” "
@@ -123,29 +125,29 @@ def _savings_table(savings: Sequence[Saving]) -> Table:
         (
             "If",
             "1,000 requests save",
-            "Baseline a month",
-            "Replaced a month",
+            "Baseline",
+            "Replaced",
             "Saved a month",
-            "Breaks even",
+            "Breaks even at",
             "with one-off costs",
-            "One-off costs are back after",
+            "Paid back after",
         ),
         [_saving_row(saving) for saving in savings],
-        "lrrrrlll",
+        "lrrrrrrr",
     )
 
 
 def _saving_row(saving: Saving) -> list[Cell]:
     if saving.per_1000 is None:
-        return [saving.name, "unknown", "–", "–", "–", f"unknown: {saving.unknown}", "–", "–"]
+        return [saving.name, "unknown", "–", "–", "–", "unknown", "–", "–"]
     return [
         saving.name,
         dollars(saving.per_1000),
         dollars(saving.baseline_month),
         dollars(saving.replacement_month),
         dollars(saving.saved_month),
-        volume(saving.break_even),
-        volume(saving.break_even_with_once),
+        volume_cell(saving.break_even),
+        volume_cell(saving.break_even_with_once),
         months(saving.payback_months),
     ]
 

@@ -15,6 +15,7 @@ from hone.comparison.statistics import LEVEL, Estimate, Floats, Groups, normal_c
 
 RESAMPLES = 2000
 LEAST_OF_CLASS = 8
+LEAST_VARIED = 10
 LEAST_GROUPS = 30
 _AT_ONCE = 250
 
@@ -81,17 +82,30 @@ def class_counts(truth: Groups, answers: Floats) -> ClassCounts:
     return ClassCounts(gold, answers, gold * answers)
 
 
-def macro_f1(counts: ClassCounts, *, seed: int, groups: Groups | None = None) -> Estimate:
+def macro_f1(
+    counts: ClassCounts, *, seed: int, groups: Groups | None = None, resamples: int = RESAMPLES
+) -> Estimate:
     """Return macro F1 with its BCa bootstrap interval, if each class has enough items for one."""
-    return _estimate([counts], lambda values: values[0], seed=seed, groups=groups)
+    return _estimate(
+        [counts], lambda values: values[0], seed=seed, groups=groups, resamples=resamples
+    )
 
 
 def macro_f1_difference(
-    candidate: ClassCounts, baseline: ClassCounts, *, seed: int, groups: Groups | None = None
+    candidate: ClassCounts,
+    baseline: ClassCounts,
+    *,
+    seed: int,
+    groups: Groups | None = None,
+    resamples: int = RESAMPLES,
 ) -> Estimate:
     """Return the candidate's macro F1 less the baseline's, both resampled with the same items."""
     return _estimate(
-        [candidate, baseline], lambda values: values[0] - values[1], seed=seed, groups=groups
+        [candidate, baseline],
+        lambda values: values[0] - values[1],
+        seed=seed,
+        groups=groups,
+        resamples=resamples,
     )
 
 
@@ -101,18 +115,25 @@ def _estimate(
     *,
     seed: int,
     groups: Groups | None,
+    resamples: int,
 ) -> Estimate:
     n, rare = len(systems[0].truth), _rarest(systems[0])
+    varied, what = _varied(systems)
     if groups is not None:
         systems = [system.grouped(groups) for system in systems]
     value = float(combine([np.array(system.macro_f1()) for system in systems]))
     units = len(systems[0].truth)
+    if varied < LEAST_VARIED:
+        return Estimate(value, None, None, n, f"fewer than {LEAST_VARIED} items {what}")
     if rare < LEAST_OF_CLASS:
         return Estimate(value, None, None, n, f"a class has fewer than {LEAST_OF_CLASS} items")
     if groups is not None and units < LEAST_GROUPS:
         return Estimate(value, None, None, n, f"fewer than {LEAST_GROUPS} groups")
     drawn = np.concatenate(
-        [combine([s.resampled(weights) for s in systems]) for weights in _weights(units, seed)]
+        [
+            combine([s.resampled(weights) for s in systems])
+            for weights in _weights(units, seed, resamples)
+        ]
     )
     left_out = combine([system.without_each() for system in systems])
     low, high = bca(value, drawn, left_out)
@@ -121,16 +142,24 @@ def _estimate(
     )
 
 
+def _varied(systems: list[ClassCounts]) -> tuple[int, str]:
+    """Return on how many items the figure rests: errors of one system, differences of two."""
+    first = systems[0]
+    if len(systems) == 1:
+        return int((first.hits.sum(axis=1) < 1).sum()), "are wrong"
+    return int((first.answered != systems[1].answered).any(axis=1).sum()), "differ"
+
+
 def _rarest(counts: ClassCounts) -> float:
     of_class = counts.truth.sum(axis=0)
     return float(of_class[of_class > 0].min()) if (of_class > 0).any() else 0.0
 
 
-def _weights(units: int, seed: int) -> Iterator[Floats]:
+def _weights(units: int, seed: int, resamples: int) -> Iterator[Floats]:
     """Yield how often each unit is drawn in each resample, a few resamples at once."""
     generator = np.random.default_rng(seed)
-    for done in range(0, RESAMPLES, _AT_ONCE):
-        count = min(_AT_ONCE, RESAMPLES - done)
+    for done in range(0, resamples, _AT_ONCE):
+        count = min(_AT_ONCE, resamples - done)
         drawn = generator.integers(0, units, (count, units))
         drawn += units * np.arange(count)[:, None]
         times = np.bincount(drawn.ravel(), minlength=count * units)

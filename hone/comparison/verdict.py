@@ -20,7 +20,7 @@ from hone.comparison.fallback import Fallback
 from hone.comparison.figures import Reading
 from hone.comparison.question import Question
 from hone.comparison.statistics import sample_size
-from hone.comparison.wording import amount, dollars, points, size_in_points, volume, words
+from hone.comparison.wording import amount, dollars, p_value, points, size_in_points, volume, words
 
 Word = Literal["REPLACE", "REPLACE WITH FALLBACK", "KEEP THE PROMPT", "NOT ENOUGH DATA"]
 Rule = Literal[
@@ -255,7 +255,7 @@ def _reading(start: str, reading: Reading, question: Question) -> str:
         f"a difference of {points(counts.difference)}. Its one-sided {1 - question.alpha:.0%} "
         "lower bound is "
         f"{points(test.lower)}; the margin is {points(-question.margin)}, {found} "
-        f"(p = {test.p_value:.2g})."
+        f"(p {p_value(test.p_value)})."
     )
 
 

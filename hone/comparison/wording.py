@@ -1,10 +1,12 @@
 """How the report words its figures."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from hone.comparison.question import Question
 from hone.comparison.statistics import Estimate
+from hone.models.document import Ranged
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,36 +49,44 @@ def dollars(value: float | None) -> str:
     return f"{'-' if value < 0 else ''}${size:,.{max(digits, 2)}f}"
 
 
+def dollar_tick(value: float) -> str:
+    """Return dollars as a tick reads: `$0.003`, `$30`, `$20k`."""
+    return f"${count(value)}" if value >= 1 else f"${value:.10f}".rstrip("0")
+
+
 def percent(value: float) -> str:
     """Return a share in percent, to three figures."""
     return f"{100 * value:.3g}%"
 
 
-def share(found: Estimate) -> str:
-    """Return a share in percent with its interval: `93.1 % (92.0 to 94.1)`."""
-    if not found.n:
-        return "–"
-    value = f"{100 * found.value:.1f} %"
-    if found.low is None or found.high is None:
-        return f"{value} (no interval: {found.method})"
-    return f"{value} ({100 * found.low:.1f} to {100 * found.high:.1f})"
+def share(found: Estimate) -> Ranged | str:
+    """Return a share in percent with its interval."""
+    return _ranged(found, lambda value: f"{100 * value:.1f} %", lambda end: f"{100 * end:.1f}")
 
 
-def difference(found: Estimate) -> str:
+def difference(found: Estimate) -> Ranged | str:
     """Return a difference of shares in points with its interval."""
-    value = f"{100 * found.value:+.2f}"
-    if found.low is None or found.high is None:
-        return f"{value} (no interval: {found.method})"
-    return f"{value} ({100 * found.low:+.2f} to {100 * found.high:+.2f})"
+    return _ranged(found, lambda value: f"{100 * value:+.2f}", lambda end: f"{100 * end:+.2f}")
 
 
-def delay(found: Estimate) -> str:
+def delay(found: Estimate) -> Ranged | str:
     """Return a time with its interval."""
+    return _ranged(found, seconds, seconds)
+
+
+def _ranged(
+    found: Estimate, reads: Callable[[float], str], ends: Callable[[float], str]
+) -> Ranged | str:
     if not found.n:
         return "–"
     if found.low is None or found.high is None:
-        return f"{seconds(found.value)} (no interval: {found.method})"
-    return f"{seconds(found.value)} ({seconds(found.low)} to {seconds(found.high)})"
+        return Ranged(reads(found.value), f"no interval: {found.method}")
+    return Ranged(reads(found.value), f"{ends(found.low)} to {ends(found.high)}")
+
+
+def spelt(cell: Ranged | str) -> str:
+    """Return a figure and its interval in one line: `93.1 % (92.0 to 94.1)`."""
+    return cell if isinstance(cell, str) else f"{cell.value} ({cell.range})"
 
 
 def seconds(value: float) -> str:
@@ -100,10 +110,10 @@ def amount(value: float) -> str:
 
 
 def p_value(value: float | None) -> str:
-    """Return a p-value to two figures."""
+    """Return a p-value to two figures: `= 0.012`, or `< 0.0001`."""
     if value is None:
         return "–"
-    return "< 0.0001" if value < 0.0001 else f"{value:.2g}"
+    return "< 0.0001" if value < 0.0001 else f"= {value:.2g}"
 
 
 def points(value: float) -> str:
@@ -127,8 +137,22 @@ def volume(requests: float | None) -> str:
     return f"from {math.ceil(requests):,} requests a month on"
 
 
+def volume_cell(requests: float | None) -> str:
+    """Return a break-even volume as a number, where one exists."""
+    if requests is None:
+        return "unknown"
+    if requests == math.inf:
+        return "never"
+    return "any" if requests <= 1 else f"{math.ceil(requests):,}"
+
+
 def months(value: float | None) -> str:
     """Return a payback time in words."""
     if value is None:
         return "unknown"
     return "never" if value == math.inf else f"{value:,.1f} months"
+
+
+def counted(number: int, thing: str) -> str:
+    """Return a number and what it counts: `1 item`, `2,000 items`."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"

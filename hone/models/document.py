@@ -48,7 +48,15 @@ class Interval:
         return f"{self.low:.3f} to {self.high:.3f}{counted}"
 
 
-Cell = str | int | Interval
+@dataclass(frozen=True, slots=True)
+class Ranged:
+    """A figure of a table in words, with its interval in words under it."""
+
+    value: str
+    range: str
+
+
+Cell = str | int | Interval | Ranged
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +260,8 @@ def _markdown_cell(cell: Cell) -> str:
     match cell:
         case Interval():
             return f"{cell.value:.3f} ({cell.range()})"
+        case Ranged(value, range_):
+            return inline(f"{value} ({range_})")
         case int():
             return f"{cell:,}"
         case _:
@@ -332,6 +342,8 @@ def _html_cell(cell: Cell) -> str:
         case Interval():
             gauge = _gauge(cell) if cell.gauge else ""
             return f"{gauge}{cell.value:.3f} <small>({cell.range()})</small>"
+        case Ranged(value, range_):
+            return f'{escape(value)}<br><small class="range">{escape(range_)}</small>'
         case int():
             return f"{cell:,}"
         case _:

@@ -67,9 +67,12 @@ th, td {
 th:last-child, td:last-child { padding-right: 0; }
 th { color: var(--muted); font-weight: 600; font-size: .85rem; vertical-align: bottom; }
 td { min-width: 2.5rem; max-width: 38rem; overflow-wrap: anywhere; }
+td:not(.number) { min-width: 6.5rem; }
+th.number { white-space: normal; }
 .number { text-align: right; white-space: nowrap; }
 tbody tr:last-child td { border-bottom: 0; }
 small { color: var(--muted); font-size: .85rem; }
+small.range { white-space: nowrap; }
 .gauge { width: 6rem; height: .7rem; margin-right: .6rem; vertical-align: -.05rem; }
 .gauge .track { fill: var(--sunken); }
 .gauge .range { fill: var(--range); }
@@ -94,7 +97,9 @@ figcaption { color: var(--muted); font-size: .9rem; max-width: 46rem; margin-top
 }
 .drawing svg { display: block; width: 100%; max-width: 34rem; height: auto; }
 .drawing text { fill: var(--muted); font-size: 11px; }
-.drawing text.ink { fill: var(--ink); }
+.drawing text.ink {
+  fill: var(--ink); paint-order: stroke; stroke: var(--surface); stroke-width: 3px;
+}
 details { margin: .75rem 0; }
 summary { cursor: pointer; color: var(--accent); }
 pre {
