@@ -251,7 +251,7 @@ def break_even(old: Sequence[Part], new: Sequence[Part], *, fixed: float = 0.0) 
     for high in _jumps([*old, *new]):
         inside = (low + high) / 2 if high < math.inf else low + 1
         owed = fixed + _machine_total(new, inside) - _machine_total(old, inside)
-        if slope * low >= owed:
+        if slope * low > owed or (slope * low == owed and slope >= 0):
             return low
         if slope > 0 and owed / slope <= high:
             return owed / slope

@@ -155,6 +155,8 @@ def design_effect(
     single answers, `single_variance` being one answer's (Rao and Scott 1992). Never below
     1 / repeats: a smaller one is luck.
     """
+    if groups is None and repeats <= 1:
+        return 1.0, None
     n, least = len(values), 1 / max(repeats, 1)
     away = values - values.mean()
     if groups is None:

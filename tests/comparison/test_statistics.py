@@ -94,6 +94,14 @@ def test_mcnemars_test_is_the_exact_binomial_one(gained: int, lost: int) -> None
     assert statistics.mcnemar(counts(200, gained, lost)) == pytest.approx(expected, abs=1e-9)
 
 
+def test_mcnemars_test_of_paired_answers_is_exact_too() -> None:
+    generator = np.random.default_rng(3)
+    ours, theirs = (generator.random((2, 700)) < [[0.9], [0.86]]).astype(np.float64)
+    found = statistics.pair(ours, theirs)
+    expected = stats.binomtest(round(found.gained), round(found.gained + found.lost)).pvalue
+    assert statistics.mcnemar(found) == pytest.approx(expected, abs=1e-12)
+
+
 def test_six_flips_one_way_are_the_fewest_that_tell() -> None:
     assert statistics.mcnemar(counts(100, 5, 0)) == pytest.approx(0.0625)
     assert statistics.mcnemar(counts(100, 6, 0)) == pytest.approx(0.03125)
@@ -114,7 +122,8 @@ def test_holm_rejects_no_more_than_unadjusted_and_no_less_than_bonferroni(
 
 def test_single_answers_of_independent_items_count_whole() -> None:
     ours, theirs = np.array([1.0, 1, 0, 0, 1]), np.array([1.0, 0, 1, 0, 0])
-    assert statistics.pair(ours, theirs) == PairedCounts(5, 2, 1, pytest.approx(1.0), None)
+    found = statistics.pair(ours, theirs)
+    assert found == PairedCounts(5, 2, 1, 1.0, None)
 
 
 def test_items_that_are_copies_of_each_other_count_as_one() -> None:
