@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hone.comparison import statistics
-from hone.comparison.economics import ArmCost, cost_of
+from hone.comparison.economics import ArmCost
 from hone.comparison.outcomes import Kind
 from hone.comparison.question import Arm, Question
 from hone.comparison.resampling import macro_f1, macro_f1_difference
@@ -117,8 +117,8 @@ class Versus:
     adjusted_mcnemar: float | None = None
 
 
-def arm_figures(sheet: Sheet, exam: Exam, question: Question) -> ArmFigures:
-    """Compute one contender's figures."""
+def arm_figures(sheet: Sheet, exam: Exam, question: Question, cost: ArmCost) -> ArmFigures:
+    """Compute one contender's figures; its cost is of the whole run, items set aside included."""
     answered, asked = sheet.answered, sheet.asked
     arm = question.arms[sheet.name]
 
@@ -140,7 +140,7 @@ def arm_figures(sheet: Sheet, exam: Exam, question: Question) -> ArmFigures:
         flip_rate=sheet.flip_rate,
         calibration=_calibration(sheet),
         confusion=_confusion(sheet, exam),
-        cost=cost_of(sheet.outcomes, arm.costs),
+        cost=cost,
     )
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hone.comparison.economics import net_tokens, savings
+from hone.comparison.economics import cost_of, net_tokens, savings
 from hone.comparison.fallback import seek
 from hone.comparison.figures import (
     ArmFigures,
@@ -28,7 +28,8 @@ def weigh(run: Run, question: Question) -> Judgement:
     """
     exam = lay_out_exam(run.items, run.outcomes)
     sheets = {name: lay_out(name, found, exam) for name, found in run.outcomes.items() if found}
-    arms = {name: arm_figures(sheet, exam, question) for name, sheet in sheets.items()}
+    spent = {name: cost_of(run.every_outcome[name], question.arms[name].costs) for name in sheets}
+    arms = {name: arm_figures(sheet, exam, question, spent[name]) for name, sheet in sheets.items()}
     baseline, candidate = sheets[question.baseline], sheets[question.candidate]
     pairs = adjusted(
         versus(sheet, baseline, exam, question)
@@ -36,7 +37,7 @@ def weigh(run: Run, question: Question) -> Judgement:
         if name == question.candidate
         or (name != question.baseline and (sheet.asked & baseline.asked).any())
     )
-    costs = arms[question.baseline].cost, arms[question.candidate].cost
+    costs = spent[question.baseline], spent[question.candidate]
     fallback = None
     if question.max_error is not None:
         fallback = seek(candidate, baseline, exam, question, max_error=question.max_error)
