@@ -1,14 +1,18 @@
 """Each rule of the verdict, by evidence that only it decides."""
 
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from hone.comparison.economics import Saving
-from hone.comparison.fallback import Cascade, Choice, Fallback
+from hone.comparison.fallback import Cascade, Choice, Fallback, least_items
 from hone.comparison.figures import Reading
 from hone.comparison.question import Arm, Question
+from hone.comparison.resampling import LEAST_OF_CLASS, LEAST_VARIED, RESAMPLES
 from hone.comparison.statistics import (
     Estimate,
     PairedCounts,
@@ -16,7 +20,15 @@ from hone.comparison.statistics import (
     noninferiority,
     paired_difference,
 )
-from hone.comparison.verdict import Evidence, decide, more_items
+from hone.comparison.verdict import (
+    LEAST_GROUPS,
+    LEAST_ITEMS,
+    Evidence,
+    Rule,
+    Word,
+    decide,
+    more_items,
+)
 
 QUESTION = Question(
     baseline="prompt",
@@ -199,3 +211,15 @@ def test_labels_of_a_model_are_agreed_with_and_never_accurate() -> None:
         assert "agree" in said
         assert "accura" not in said
         assert "right" not in said
+
+
+def test_the_documentation_has_every_rule_in_the_order_in_which_it_is_tried() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "verdict.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| `([a-z-]+)` \|.*\| ([A-Z ]+)", text, flags=re.MULTILINE)
+    assert [rule for rule, _ in table] == list(get_args(Rule))
+    assert {word.strip() for _, word in table} == set(get_args(Word))
+    few = f"fewer than {LEAST_ITEMS} items that both answered, or fewer than {LEAST_GROUPS} groups"
+    assert few in text
+    assert f"{LEAST_OF_CLASS} items, with fewer than {LEAST_VARIED} errors" in text
+    assert f"{least_items(0.01, 0.95)} kept answers" in text
+    assert f"{RESAMPLES:,} resamples" in text
