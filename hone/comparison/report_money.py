@@ -29,7 +29,7 @@ def money(judgement: Judgement) -> Iterator[Block]:
             "Tokens out",
             "Counted",
             "This run",
-            "1,000 requests",
+            "Tokens of 1,000 requests",
             "A machine",
         ),
         [_cost_row(arm) for arm in judgement.arms],

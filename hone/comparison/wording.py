@@ -81,12 +81,15 @@ def _ranged(
         return "–"
     if found.low is None or found.high is None:
         return Ranged(reads(found.value), f"no interval: {found.method}")
-    return Ranged(reads(found.value), f"{ends(found.low)} to {ends(found.high)}")
+    between = f"{ends(found.low)} to {ends(found.high)}"
+    return Ranged(reads(found.value), between.replace(" ", "\N{NO-BREAK SPACE}"))
 
 
 def spelt(cell: Ranged | str) -> str:
     """Return a figure and its interval in one line: `93.1 % (92.0 to 94.1)`."""
-    return cell if isinstance(cell, str) else f"{cell.value} ({cell.range})"
+    if isinstance(cell, str):
+        return cell
+    return f"{cell.value} ({cell.range})".replace("\N{NO-BREAK SPACE}", " ")
 
 
 def seconds(value: float) -> str:

@@ -343,7 +343,7 @@ def _html_cell(cell: Cell) -> str:
             gauge = _gauge(cell) if cell.gauge else ""
             return f"{gauge}{cell.value:.3f} <small>({cell.range()})</small>"
         case Ranged(value, range_):
-            return f'{escape(value)}<br><small class="range">{escape(range_)}</small>'
+            return f"{escape(value)}<br><small>{escape(range_)}</small>"
         case int():
             return f"{cell:,}"
         case _:

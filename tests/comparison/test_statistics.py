@@ -1,6 +1,8 @@
 """Intervals, paired tests, families and sample sizes, against SciPy and published figures."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +13,12 @@ from scipy import stats
 from hone.comparison import statistics
 from hone.comparison.statistics import PairedCounts
 from hone.models.errors import InvalidInput
+
+
+def test_serving_may_use_the_statistics_without_scipy() -> None:
+    code = "import sys, hone.comparison.statistics; print({'scipy', 'sklearn'} & set(sys.modules))"
+    run = [sys.executable, "-c", code]
+    assert subprocess.run(run, capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
 def counts(n: int, gained: float, lost: float) -> PairedCounts:
