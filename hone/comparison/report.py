@@ -112,7 +112,11 @@ def _warnings(judgement: Judgement) -> Iterator[str]:
             yield f"{arm.name} was asked {arm.asked:,} of the {judgement.items:,} items."
     if judgement.groups is not None and judgement.groups < 30:
         yield f"With {judgement.groups:,} groups only, all intervals are rough."
-    yield from judgement.record.notes
+    yield from (_sentence(note) for note in judgement.record.notes if note)
+
+
+def _sentence(note: str) -> str:
+    return f"{note[0].upper()}{note[1:]}{'' if note.endswith('.') else '.'}"
 
 
 def _where(reason: str) -> str:

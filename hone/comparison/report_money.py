@@ -97,12 +97,11 @@ def _assumptions(judgement: Judgement) -> str:
     costs = question.arms[question.candidate].costs
     sentences = [
         (
-            f"Against {question.baseline}; less than zero is a loss, and it breaks even at so "
-            "many requests a month. Training "
-            f"({dollars(costs.training_usd)}) and "
-            f"labelling ({dollars(costs.labelling_usd)}) are paid once; “break-even with one-off "
-            "costs” "
-            f"spreads them over {question.months:g} months."
+            f"Against {question.baseline}; less than zero is a loss, and it breaks even at so many "
+            "requests a month. “Baseline” and “Replaced” are what a month costs. Training "
+            f"({dollars(costs.training_usd)}) and labelling ({dollars(costs.labelling_usd)}) are "
+            "paid once; “with one-off costs” spreads them over "
+            f"{question.months:g} months."
         )
     ]
     if question.shadow_share:
