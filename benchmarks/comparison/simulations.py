@@ -177,6 +177,32 @@ def macro_f1_coverage(
     return single / max(given, 1), both / max(given, 1), given / trials
 
 
+def percentile_coverage(n: int, people: Population, *, trials: int, seed: int = 0) -> float:
+    """Return how often the plain percentile bootstrap of macro F1 holds: what is not used."""
+    generator = np.random.default_rng(seed)
+    truth, steps = people.macro_f1(0.0), people.system(0.0).cumsum(axis=1)
+    held = 0
+    for _ in range(trials):
+        gold = generator.choice(people.classes, size=n, p=people.frequencies)
+        counts = class_counts(
+            gold, _one_hot(_answers(gold, steps, generator.random(n)), people.classes)
+        )
+        weights = generator.multinomial(n, np.full(n, 1 / n), size=_RESAMPLES // 2)
+        low, high = np.quantile(counts.resampled(weights.astype(np.float64)), [0.025, 0.975])
+        held += bool(low <= truth <= high)
+    return held / trials
+
+
+def wilson_coverage(n: int) -> float:
+    """Return the lowest coverage of Wilson's interval alone over true shares: what is not used."""
+    found = [stats.binomtest(k, n).proportion_ci(method="wilson") for k in range(n + 1)]
+    low, high = np.array(found).T
+    return min(
+        float(stats.binom.pmf(np.arange(n + 1), n, p)[(low <= p) & (p <= high)].sum())
+        for p in np.linspace(0.002, 0.998, 499)
+    )
+
+
 _OWN = math.sqrt(1 - 0.7**2)
 
 
@@ -292,6 +318,7 @@ def scenes(trials: int) -> Iterator[Finding]:
         ):
             yield Finding(f"{name}, {n} items asked {repeats} times", held, ">= 0.94", trials)
     yield from _resampled_scenes(trials // 2)
+    yield from _dropped(trials // 8)
     for n, q in ((100, 0.5), (200, 0.95), (1000, 0.99)):
         held = quantile_coverage(n, q, trials=trials)
         yield Finding(f"p{100 * q:g} of {n} delays", held, ">= 0.94", trials)
@@ -306,6 +333,13 @@ def scenes(trials: int) -> Iterator[Finding]:
         name = f"fallback, {n} items to choose, error <= {bound}, accuracy {accuracy} "
         name += f"(infeasible {infeasible:.3f})"
         yield Finding(name, broken, "<= 0.05", 1000)
+
+
+def _dropped(trials: int) -> Iterator[Finding]:
+    yield Finding("not used: Wilson alone, n = 100, lowest", wilson_coverage(100), "0.95", 0)
+    people = Population(77, 0.9, 0.0)
+    held = percentile_coverage(1000, people, trials=trials)
+    yield Finding("not used: percentile bootstrap, 77 classes, n = 1000", held, "0.95", trials)
 
 
 def _resampled_scenes(trials: int) -> Iterator[Finding]:

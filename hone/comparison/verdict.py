@@ -73,7 +73,8 @@ def decide(evidence: Evidence, question: Question) -> Verdict:
     if shown and worth_it(evidence.saving, question):
         return Verdict("REPLACE", "as-good", _replace(evidence, question), reasons)
     if shown:
-        sentence = f"{question.candidate} is good enough, but {_dearer(evidence.saving)}."
+        enough = "is good enough" if not _better(evidence) else words(question).better_alone
+        sentence = f"{question.candidate} {enough}, but {_dearer(evidence.saving)}."
         return Verdict("KEEP THE PROMPT", "dearer", sentence, reasons)
     reasons += _fallback_reasons(evidence, question)
     if _falls_back(evidence, question):
@@ -133,10 +134,9 @@ def _not_judged(evidence: Evidence, question: Question) -> Verdict | None:
 
 def _replace(evidence: Evidence, question: Question) -> str:
     reading = _weaker(evidence)
-    better = min(evidence.strict.difference.low or -1, _answered(evidence).difference.low or -1) > 0
     said = (
         f"{question.candidate} {words(question).better} {question.baseline}"
-        if better
+        if _better(evidence)
         else f"{question.candidate} {words(question).not_worse} {question.baseline} by as much as "
         f"{size_in_points(question.margin)}"
     )
@@ -147,6 +147,12 @@ def _replace(evidence: Evidence, question: Question) -> str:
     elif saving.break_even is not None:
         tail = f", and pays from {math.ceil(saving.break_even):,} requests a month on"
     return f"{said} ({points(reading.difference.value)} measured){tail}."
+
+
+def _better(evidence: Evidence) -> bool:
+    """Whether both readings have the candidate above the baseline, by their 95 % intervals."""
+    lows = (evidence.strict.difference.low, _answered(evidence).difference.low)
+    return all(low is not None and low > 0 for low in lows)
 
 
 def _dearer(saving: Saving) -> str:

@@ -19,15 +19,19 @@ class Words:
     measure: str
     right: str
     better: str
+    better_alone: str
     worse: str
     not_worse: str
 
 
-_PEOPLE = Words("Accuracy", "right", "is better than", "is worse than", "is not worse than")
+_PEOPLE = Words(
+    "Accuracy", "right", "is better than", "is better", "is worse than", "is not worse than"
+)
 _MODEL = Words(
     "Agreement",
     "in agreement",
     "agrees more with the labels than",
+    "agrees more with the labels",
     "agrees less with the labels than",
     "does not agree less with the labels than",
 )

@@ -96,7 +96,11 @@ def test_both_readings_have_to_pass() -> None:
 def test_as_good_but_dearer_keeps_the_prompt() -> None:
     found = decide(evidence(AS_GOOD, saving=LOSES), QUESTION)
     assert (found.word, found.rule) == ("KEEP THE PROMPT", "dearer")
+    assert "good enough" in found.sentence
     assert "$5.00 more" in found.sentence
+    better = decide(evidence(reading(3000, 150, 50), saving=LOSES), QUESTION)
+    assert better.rule == "dearer"
+    assert "is better, but" in better.sentence
 
 
 def test_as_good_but_dearer_replaces_where_no_saving_is_asked_for() -> None:
