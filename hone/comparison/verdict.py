@@ -143,9 +143,12 @@ def _replace(evidence: Evidence, question: Question) -> str:
     saving = evidence.saving
     tail = "; what it saves is unknown"
     if saving.saved_month is not None:
-        tail = f", and saves {dollars(saving.saved_month)} a month"
+        loses = saving.saved_month < 0
+        word = "though it costs" if loses else "and saves"
+        tail = f", {word} {dollars(abs(saving.saved_month))} {'more ' if loses else ''}a month"
     elif saving.break_even is not None:
-        tail = f", and pays from {math.ceil(saving.break_even):,} requests a month on"
+        pays = "though it pays" if saving.break_even == math.inf else "and pays"
+        tail = f", {pays} {volume(saving.break_even)}"
     return f"{said} ({points(reading.difference.value)} measured){tail}."
 
 

@@ -108,6 +108,18 @@ def test_as_good_but_dearer_replaces_where_no_saving_is_asked_for() -> None:
     assert decide(evidence(AS_GOOD, saving=LOSES), asked).word == "REPLACE"
 
 
+@pytest.mark.parametrize(
+    ("volume", "said"),
+    [(math.inf, "though it pays at no volume"), (0.0, "and pays at any volume")],
+)
+def test_a_replacement_without_a_volume_says_where_it_pays(volume: float, said: str) -> None:
+    asked = QUESTION.model_copy(update={"must_save": False})
+    saving = replace(SAVES, saved_month=None, break_even=volume)
+    found = decide(evidence(AS_GOOD, saving=saving), asked)
+    assert found.word == "REPLACE"
+    assert said in found.sentence
+
+
 def test_unknown_costs_do_not_speak_against_and_are_named() -> None:
     found = decide(evidence(AS_GOOD, saving=UNKNOWN), QUESTION)
     assert found.word == "REPLACE"
