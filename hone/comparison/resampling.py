@@ -15,7 +15,8 @@ from hone.comparison.statistics import LEVEL, Estimate, Floats, Groups, normal_c
 
 RESAMPLES = 2000
 LEAST_OF_CLASS = 8
-LEAST_VARIED = 10
+LEAST_WRONG = 10
+LEAST_DIFFERENT = 30
 LEAST_GROUPS = 30
 _AT_ONCE = 250
 
@@ -118,13 +119,13 @@ def _estimate(
     resamples: int,
 ) -> Estimate:
     n, rare = len(systems[0].truth), _rarest(systems[0])
-    varied, what = _varied(systems)
+    varied, least, what = _varied(systems)
     if groups is not None:
         systems = [system.grouped(groups) for system in systems]
     value = float(combine([np.array(system.macro_f1()) for system in systems]))
     units = len(systems[0].truth)
-    if varied < LEAST_VARIED:
-        return Estimate(value, None, None, n, f"fewer than {LEAST_VARIED} items {what}")
+    if varied < least:
+        return Estimate(value, None, None, n, f"fewer than {least} items {what}")
     if rare < LEAST_OF_CLASS:
         return Estimate(value, None, None, n, f"a class has fewer than {LEAST_OF_CLASS} items")
     if groups is not None and units < LEAST_GROUPS:
@@ -142,12 +143,16 @@ def _estimate(
     )
 
 
-def _varied(systems: list[ClassCounts]) -> tuple[int, str]:
-    """Return on how many items the figure rests: errors of one system, differences of two."""
+def _varied(systems: list[ClassCounts]) -> tuple[int, int, str]:
+    """Return on how many items the figure rests, and how many it takes for an interval.
+
+    Those are the wrong ones of one system, and of two those on which their answers differ.
+    """
     first = systems[0]
     if len(systems) == 1:
-        return int((first.hits.sum(axis=1) < 1).sum()), "are wrong"
-    return int((first.answered != systems[1].answered).any(axis=1).sum()), "differ"
+        return int((first.hits.sum(axis=1) < 1).sum()), LEAST_WRONG, "are wrong"
+    different = (first.answered != systems[1].answered).any(axis=1)
+    return int(different.sum()), LEAST_DIFFERENT, "differ"
 
 
 def _rarest(counts: ClassCounts) -> float:

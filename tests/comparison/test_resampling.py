@@ -74,9 +74,9 @@ def test_systems_that_hardly_differ_have_no_interval_of_their_difference() -> No
 
 
 def test_pairing_makes_a_difference_narrower_than_two_intervals() -> None:
-    truth, answers = drawn(600, 4)
+    truth, answers = drawn(1500, 4)
     better = answers.copy()
-    wrong = np.flatnonzero(better != truth)[:12]
+    wrong = np.flatnonzero(better != truth)[:30]
     better[wrong] = truth[wrong]
     one, other = counted(truth, better, 4), counted(truth, answers, 4)
     change, alone = macro_f1_difference(one, other, seed=0), macro_f1(one, seed=0)

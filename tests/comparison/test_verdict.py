@@ -12,7 +12,7 @@ from hone.comparison.economics import Saving
 from hone.comparison.fallback import Cascade, Choice, Fallback, least_items
 from hone.comparison.figures import Reading
 from hone.comparison.question import Arm, Question
-from hone.comparison.resampling import LEAST_OF_CLASS, LEAST_VARIED, RESAMPLES
+from hone.comparison.resampling import LEAST_DIFFERENT, LEAST_OF_CLASS, LEAST_WRONG, RESAMPLES
 from hone.comparison.statistics import (
     Estimate,
     PairedCounts,
@@ -236,6 +236,7 @@ def test_the_documentation_has_every_rule_in_the_order_in_which_it_is_tried() ->
     assert {word.strip() for _, word in table} == set(get_args(Word))
     few = f"fewer than {LEAST_ITEMS} items that both answered, or fewer than {LEAST_GROUPS} groups"
     assert few in text
-    assert f"{LEAST_OF_CLASS} items, with fewer than {LEAST_VARIED} errors" in text
+    assert f"{LEAST_OF_CLASS} items, with fewer than {LEAST_WRONG} errors" in text
+    assert f"fewer than {LEAST_DIFFERENT} items on which the answers differ" in text
     assert f"{least_items(0.01, 0.95)} kept answers" in text
     assert f"{RESAMPLES:,} resamples" in text
