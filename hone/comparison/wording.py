@@ -84,16 +84,13 @@ def _ranged(
     if not found.n:
         return "–"
     if found.low is None or found.high is None:
-        return Ranged(reads(found.value), f"no interval: {found.method}")
-    between = f"{ends(found.low)} to {ends(found.high)}"
-    return Ranged(reads(found.value), between.replace(" ", "\N{NO-BREAK SPACE}"))
+        return Ranged(reads(found.value), f"no interval: {found.method}", wraps=True)
+    return Ranged(reads(found.value), f"{ends(found.low)} to {ends(found.high)}")
 
 
 def spelt(cell: Ranged | str) -> str:
     """Return a figure and its interval in one line: `93.1 % (92.0 to 94.1)`."""
-    if isinstance(cell, str):
-        return cell
-    return f"{cell.value} ({cell.range})".replace("\N{NO-BREAK SPACE}", " ")
+    return cell if isinstance(cell, str) else f"{cell.value} ({cell.range})"
 
 
 def seconds(value: float) -> str:

@@ -50,10 +50,14 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Ranged:
-    """A figure of a table in words, with its interval in words under it."""
+    """A figure of a table in words, with its interval in words under it.
+
+    `wraps` is for a sentence in the interval's place, which may run over several lines.
+    """
 
     value: str
     range: str
+    wraps: bool = False
 
 
 Cell = str | int | Interval | Ranged
@@ -342,8 +346,9 @@ def _html_cell(cell: Cell) -> str:
         case Interval():
             gauge = _gauge(cell) if cell.gauge else ""
             return f"{gauge}{cell.value:.3f} <small>({cell.range()})</small>"
-        case Ranged(value, range_):
-            return f"{escape(value)}<br><small>{escape(range_)}</small>"
+        case Ranged(value, range_, wraps):
+            kind = "" if wraps else ' class="range"'
+            return f"{escape(value)}<br><small{kind}>{escape(range_)}</small>"
         case int():
             return f"{cell:,}"
         case _:

@@ -72,6 +72,7 @@ th.number { white-space: normal; }
 .number { text-align: right; white-space: nowrap; }
 tbody tr:last-child td { border-bottom: 0; }
 small { color: var(--muted); font-size: .85rem; }
+small.range { white-space: nowrap; }
 .gauge { width: 6rem; height: .7rem; margin-right: .6rem; vertical-align: -.05rem; }
 .gauge .track { fill: var(--sunken); }
 .gauge .range { fill: var(--range); }

@@ -49,6 +49,8 @@ def test_folded_blocks_open_without_a_script() -> None:
 
 
 def test_a_figure_has_its_interval_beneath_it() -> None:
-    html, markdown = written(Table(("F",), [[Ranged("93 %", "92 to <94>")]], "l"))
-    assert "93 %<br><small>92 to &lt;94&gt;</small>" in html
+    rows = [[Ranged("93 %", "92 to <94>")], [Ranged("1", "too few", wraps=True)]]
+    html, markdown = written(Table(("F",), rows, "l"))
+    assert '93 %<br><small class="range">92 to &lt;94&gt;</small>' in html
+    assert "1<br><small>too few</small>" in html
     assert r"93 % (92 to \<94\>)" in markdown
