@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import optimize, stats
 
 from hone.comparison import statistics
 from hone.comparison.statistics import PairedCounts
@@ -59,11 +59,41 @@ def test_no_items_have_no_share() -> None:
     assert found.low is None
 
 
-def test_tangos_interval_is_the_published_one() -> None:
-    # Tango 1998: 44 pairs, of which 0 and 1 discordant: -0.0227 (-0.1179, 0.0587) at 95 %.
-    found = statistics.paired_difference(counts(44, 0, 1))
-    assert found.value == pytest.approx(-0.0227, abs=1e-4)
-    assert (found.low, found.high) == pytest.approx((-0.1179, 0.0591), abs=5e-4)
+@pytest.mark.parametrize(
+    ("n", "gained", "lost", "difference"),
+    [(44, 0, 1, -0.1), (100, 12, 5, 0.0), (100, 12, 5, -0.05), (3000, 90, 130, 0.02)],
+)
+def test_the_score_statistic_is_that_of_a_likelihood_maximised_numerically(
+    n: int, gained: int, lost: int, difference: float
+) -> None:
+    def loss(losing: float) -> float:
+        gaining = losing + difference
+        same = max(1 - gaining - losing, 1e-300)
+        return -(
+            gained * math.log(max(gaining, 1e-300))
+            + lost * math.log(max(losing, 1e-300))
+            + (n - gained - lost) * math.log(same)
+        )
+
+    bounds = (max(0.0, -difference), (1 - difference) / 2)
+    losing = optimize.minimize_scalar(
+        loss, bounds=bounds, method="bounded", options={"xatol": 1e-12}
+    ).x
+    variance = 2 * losing + difference - difference**2
+    expected = (gained - lost - n * difference) / math.sqrt(n * variance)
+    found = statistics.score_statistic(n, gained, lost, difference)
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("n", "gained", "lost"), [(44, 0, 1), (100, 12, 5), (3000, 90, 130)])
+def test_the_ends_of_tangos_interval_are_where_the_statistic_is_the_normals_quantile(
+    n: int, gained: int, lost: int
+) -> None:
+    found = statistics.paired_difference(counts(n, gained, lost))
+    for end, z in ((found.low, 1.959964), (found.high, -1.959964)):
+        assert end is not None
+        at_end = statistics.score_statistic(n, gained, lost, end)
+        assert at_end == pytest.approx(z, abs=1e-5)
 
 
 @given(st.integers(10, 500), st.integers(0, 100), st.integers(0, 100))
