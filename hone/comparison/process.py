@@ -1,0 +1,47 @@
+"""One run of `hone compare`: plan, ask, show, and hand over to the judge."""
+
+from importlib import import_module
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from hone.comparison.experiment_file import ExperimentFile
+from hone.comparison.plan import Plan, estimates, make_plan
+from hone.comparison.run import Finished, Interrupted, compare
+from hone.comparison.screen import ProgressBars, show_estimates, show_outcomes
+
+EXIT_INTERRUPTED = 75
+"""sysexits' EX_TEMPFAIL, as `hone train` has it: nothing is wrong, run the same command again."""
+
+_JUDGE = "hone.comparison.judging"
+
+
+def ask(
+    file: ExperimentFile, folder: Path, *, dry_run: bool, decision_changed: bool, gate: bool
+) -> int:
+    """Carry an experiment out in a run folder, and return the command's exit status.
+
+    Raises as `make_plan` and `compare` do.
+    """
+    console = Console(stderr=True)
+    for warning in file.warnings:
+        console.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True, highlight=False)
+    plan = make_plan(file)
+    if dry_run:
+        show_estimates(Console(), list(estimates(plan)), file.experiment.limits.dollars)
+        return 0
+    try:
+        with ProgressBars(console).shown() as bars:
+            finished = compare(plan, folder, bars, decision_changed=decision_changed)
+    except Interrupted:
+        console.print(f"stopped; run the same command again to go on in {escape(str(folder))}")
+        return EXIT_INTERRUPTED
+    return _judged(finished, plan, gate=gate)
+
+
+def _judged(finished: Finished, plan: Plan, *, gate: bool) -> int:
+    show_outcomes(Console(), finished.outcomes, plan.material.items, finished.sums)
+    judging = import_module(_JUDGE)
+    status: int = judging.judge(finished.folder, finished.question, gate=gate)
+    return status
