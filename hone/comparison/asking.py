@@ -20,7 +20,6 @@ from hone.comparison.tokens import TokenRule
 from hone.comparison.wire import PATHS, MalformedAnswer, Reply, read_reply, request_body
 from hone.models.errors import HoneError
 
-FIRST_WAIT_S = 0.5
 _MOST_RAW = 20_000
 _CANNOT_ASK = frozenset({0, 401, 403, 404})
 """No connection, a wrong key, no such address or model: as long as nothing was answered, it is
@@ -120,7 +119,6 @@ class Asker:
     reader: LabelReader
     labels: Sequence[str]
     descriptions: Mapping[str, str]
-    first_wait_s: float = FIRST_WAIT_S
     _locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     _pace: _Pace = field(default_factory=_Pace)
 
@@ -168,7 +166,7 @@ class Asker:
         if self.stop.asked:
             raise Stopped
         if attempt and (failed is None or failed.after_s is None):
-            longest = min(self.limits.longest_wait_s, self.first_wait_s * 2 ** (attempt - 1))
+            longest = min(self.limits.longest_wait_s, self.limits.first_wait_s * 2 ** (attempt - 1))
             await self.stop.sleep(longest * random.uniform(0.5, 1))  # noqa: S311 - no secret
         while (held := self._pace.remaining()) > 0:
             await self.stop.sleep(held)

@@ -155,6 +155,8 @@ class LimitsGroup(Group):
     """How often a call that failed is made again."""
     timeout_s: float = Field(60.0, gt=0, le=3600)
     """How long one call may take."""
+    first_wait_s: float = Field(0.5, gt=0, le=3600)
+    """How long to wait before the first retry; each further one waits twice as long."""
     longest_wait_s: float = Field(60.0, gt=0, le=3600)
     """How long to wait before a retry at most; an answerer that asks for more has failed."""
 

@@ -69,7 +69,7 @@ def experiment_text(data: Path, *contenders: Mapping[str, Any], **groups: Any) -
         "experiment": {"name": "trial", "path": str(data)},
         "decision": {"candidate": contenders[0]["name"], "baseline": "majority", "margin": 0.05},
         "costs": {"prices": str(data / "prices.json")},
-        "limits": {"retries": 3, "timeout_s": 10, "longest_wait_s": 1.0},
+        "limits": {"retries": 3, "timeout_s": 10, "first_wait_s": 0.01, "longest_wait_s": 1.0},
     }
     for name, keys in groups.items():
         found[name] = {k: v for k, v in (found[name] | keys).items() if v is not None}
@@ -77,7 +77,8 @@ def experiment_text(data: Path, *contenders: Mapping[str, Any], **groups: Any) -
     for name, keys in found.items():
         lines += [f"[{name}]", *(f"{key} = {toml_value(value)}" for key, value in keys.items())]
     for contender in (*contenders, {"name": "majority", "kind": "majority"}):
-        lines += ["[[contenders]]", *(f"{k} = {toml_value(v)}" for k, v in contender.items())]
+        given = {key: value for key, value in contender.items() if value is not None}
+        lines += ["[[contenders]]", *(f"{k} = {toml_value(v)}" for k, v in given.items())]
     return "\n".join(lines) + "\n"
 
 

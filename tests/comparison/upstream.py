@@ -263,13 +263,13 @@ class _Handler(BaseHTTPRequestHandler):
         finish = "stop"
         if self.path.endswith("/chat/completions"):
             tokens = [{"token": text, "logprob": -0.25, "top_logprobs": []}]
-            logprobs = {"content": tokens} if body.get("logprobs") else None
             message = {"role": "assistant", "content": text, "refusal": None}
-            choice = {"index": 0, "message": message, "finish_reason": finish}
-            return {"choices": [choice | {"logprobs": logprobs}], **told}
+            told_of = {"content": tokens} if body.get("logprobs") else None
+            choice = {"index": 0, "message": message, "finish_reason": finish, "logprobs": told_of}
+            return {"choices": [choice], **told}
         logprobs = {"token_logprobs": [-0.25], "tokens": [text]} if body.get("logprobs") else None
-        choice = {"index": 0, "text": f" {text}", "finish_reason": finish, "logprobs": logprobs}
-        return {"choices": [choice], **told}
+        plain = {"index": 0, "text": f" {text}", "finish_reason": finish, "logprobs": logprobs}
+        return {"choices": [plain], **told}
 
     def _key(self) -> str | None:
         given = self.headers.get("Authorization")
