@@ -24,6 +24,9 @@ PATHS: dict[Api, str] = {
 _LEAST_LOGPROB = -9000.0
 """The API says -9999 for a token that it gives no probability."""
 
+_MOST_TOKENS = 2**40
+"""More than any call has: what tells of more tells nothing."""
+
 
 class MalformedAnswer(ValueError):
     """A body that is no answer of its API; `usage` is what it told of its tokens, if it did."""
@@ -99,7 +102,7 @@ def read_reply(api: Api, body: bytes) -> Reply:
     usage = read_usage(content.get("usage"))
     try:
         return _READERS[api](content, usage)
-    except (KeyError, IndexError, TypeError):
+    except (KeyError, IndexError, TypeError, AttributeError):
         raise MalformedAnswer(f"the body is no answer of the {api} API", usage) from None
 
 
@@ -182,7 +185,7 @@ def read_usage(usage: object) -> Usage | None:
 def _count(table: Mapping[str, Any], *names: str) -> int | None:
     for name in names:
         value = table.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS:
             return value
     return None
 
@@ -192,7 +195,7 @@ def _probability(logprobs: Sequence[object]) -> float | None:
     known = [float(value) for value in logprobs if isinstance(value, int | float)]
     if not known or len(known) < len(logprobs) or min(known) < _LEAST_LOGPROB:
         return None
-    return min(1.0, math.exp(math.fsum(known)))
+    return math.exp(min(0.0, math.fsum(known)))
 
 
 def _share(value: object) -> float | None:
