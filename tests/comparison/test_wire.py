@@ -181,8 +181,14 @@ JSON = st.recursive(
 
 @given(st.sampled_from(APIS), JSON)
 def test_any_body_is_an_answer_or_malformed(api: Api, content: Any) -> None:
-    shapes = [content, {"choices": [content]}, {"choices": [{"message": content, "text": content,
-              "logprobs": content}], "usage": content}, {"answers": [content]}, {"data": [content]}]  # fmt: skip
+    choice = {"message": content, "text": content, "logprobs": content}
+    shapes = [
+        content,
+        {"choices": [content]},
+        {"choices": [choice], "usage": content},
+        {"answers": [content]},
+        {"data": [content]},
+    ]
     for shape in shapes:
         try:
             reply = read_reply(api, json.dumps(shape).encode())
