@@ -10,6 +10,7 @@ from hone.comparison.experiment_file import ExperimentFile
 from hone.comparison.plan import Plan, estimates, make_plan
 from hone.comparison.run import Finished, Interrupted, compare
 from hone.comparison.screen import ProgressBars, show_estimates, show_outcomes
+from hone.models.errors import InvalidInput
 
 EXIT_INTERRUPTED = 75
 """sysexits' EX_TEMPFAIL, as `hone train` has it: nothing is wrong, run the same command again."""
@@ -41,7 +42,24 @@ def ask(
 
 
 def _judged(finished: Finished, plan: Plan, *, gate: bool) -> int:
-    show_outcomes(Console(), finished.outcomes, plan.material.items, finished.sums)
-    judging = import_module(_JUDGE)
-    status: int = judging.judge(finished.folder, finished.question, gate=gate)
-    return status
+    """Show the outcomes and judge them; return the exit status.
+
+    The judge is looked up by its name, so that this half stands without it.
+    """
+    console = Console()
+    show_outcomes(console, finished.outcomes, plan.material.items, finished.sums)
+    try:
+        judging = import_module(_JUDGE)
+    except ModuleNotFoundError as error:
+        if error.name != _JUDGE:
+            raise
+        if gate:
+            raise InvalidInput(
+                "there is no judge here, so that --gate has nothing to say"
+            ) from None
+        console.print(f"the answers are in {escape(str(finished.folder))}", highlight=False)
+        return 0
+    judgement = judging.judge(finished.folder, finished.question)
+    console.print(f"\n[bold]{judgement.verdict.word}[/]: {escape(judgement.verdict.sentence)}")
+    console.print(f"the report: {escape(str(finished.folder / 'report.html'))}", highlight=False)
+    return 0

@@ -63,7 +63,7 @@ def compare(plan: Plan, out: Path, listener: Listener, *, decision_changed: bool
                 folder.write_outcomes(found.outcomes)
                 question = question_of(plan, found.static_tokens)
                 folder.write_question(question)
-            folder.write_record(record | _ending(plan, found, sums, state))
+            folder.write_record(record | _ending(plan, found, sums, state, changes))
     return Finished(out, question, found.outcomes, sums)
 
 
@@ -168,7 +168,9 @@ def _contender(plan: Plan, number: int) -> dict[str, Any]:
     return said
 
 
-def _ending(plan: Plan, found: Found, sums: Sums, state: str) -> dict[str, Any]:
+def _ending(
+    plan: Plan, found: Found, sums: Sums, state: str, changes: list[dict[str, str]]
+) -> dict[str, Any]:
     """Return what the record says when a run has ended."""
     complete = state == "complete"
     leaked = {one for ids in found.prompt_leaks.values() for one in ids}
@@ -185,8 +187,13 @@ def _ending(plan: Plan, found: Found, sums: Sums, state: str) -> dict[str, Any]:
         "possibly_billed_usd": sums.unclear_usd,
         "calls": sums.calls,
         "unpriced_calls": sums.unpriced_calls,
-        "notes": [*plan.file.warnings, *found.notes, *_notes(plan, sums)],
+        "notes": [*plan.file.warnings, *_changed(changes), *found.notes, *_notes(plan, sums)],
     }
+
+
+def _changed(changes: list[dict[str, str]]) -> Iterator[str]:
+    for change in changes:
+        yield f"[decision] was changed on {change['at']}, after answers were known"
 
 
 def _notes(plan: Plan, sums: Sums) -> Iterator[str]:

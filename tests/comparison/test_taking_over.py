@@ -14,7 +14,14 @@ from hone.comparison.taking_over import read_fine_tuning, read_promptfoo, take_o
 from hone.models.errors import Conflict, InvalidExamples
 from tests.comparison.experiments import run, write_lines
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "openai_cookbook"
+SHARED = (
+    Path(__file__).resolve().parents[3]
+    / "shared"
+    / "data"
+    / "openai_cookbook"
+    / "examples"
+    / "data"
+)
 
 CHATS: list[dict[str, Any]] = [
     {"messages": [{"role": "system", "content": "Say which {x}."},
