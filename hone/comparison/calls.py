@@ -80,10 +80,10 @@ class Line:
                 if response.status != 200:
                     raise failure(response.status, response.headers, answered)
                 return Answer(self._without_key(answered), seconds)
+        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError):
+            raise CallFailed("cannot connect", again=True, status=0) from None
         except TimeoutError:
             raise CallFailed("no answer in time", again=True, may_be_billed=True) from None
-        except aiohttp.ClientConnectorError:
-            raise CallFailed("cannot connect", again=True, status=0) from None
         except (aiohttp.ClientError, OSError):
             reason = "the connection broke before the answer was whole"
             raise CallFailed(reason, again=True, may_be_billed=True) from None

@@ -50,7 +50,7 @@ def compare_command(
         ),
     ] = None,
 ) -> None:
-    """Ask every contender of an experiment about the same items, and judge the answers.
+    """Ask all contenders about the same items, and judge their answers.
 
     A run that was stopped goes on where it was: no answer that arrived is paid for twice.
     """

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
@@ -69,7 +70,8 @@ def read_experiment(content: bytes, name: str) -> ExperimentFile:
         else:
             continue
         problems += [f"{place}.{text}" for text in found.errors]
-        warnings += [f"{contender.name}: {text}" for text in found.warnings]
+        said = [*found.warnings, *_unencrypted(contender)]
+        warnings += [f"{contender.name}: {text}" for text in said]
     problems += _missing_training(experiment)
     if problems:
         raise InvalidExperiment(problems)
@@ -86,6 +88,15 @@ def _table(content: bytes, name: str) -> dict[str, Any]:
         raise InvalidExperiment([f"{name} is not TOML: {error}"]) from None
     except (ValueError, RecursionError):  # a number of thousands of digits; as many brackets
         raise InvalidExperiment([f"{name} is not TOML that can be read"]) from None
+
+
+def _unencrypted(contender: PromptContender | ServedContender) -> list[str]:
+    """Warn of a key that would cross a network in the open."""
+    parts = urlsplit(contender.address)
+    at_home = parts.hostname in {"localhost", "127.0.0.1", "::1"}
+    if contender.api_key_env is None or parts.scheme == "https" or at_home:
+        return []
+    return ["the key goes over the network unencrypted: use https"]
 
 
 def _missing_training(experiment: Experiment) -> list[str]:

@@ -78,7 +78,9 @@ def show_outcomes(
 ) -> None:
     """Print a plain table of what came of each contender's items."""
     gold = {item.id: item.label for item in items}
-    table = Table("contender", "right", "wrong", *_KINDS[1:], "calls", "prompt tokens")
+    table = Table(
+        "contender", "right", "wrong", "no label", "refused", "failed", "calls", "prompt tokens"
+    )
     for name in dict.fromkeys(outcome.contender for outcome in outcomes):
         own = [outcome for outcome in outcomes if outcome.contender == name]
         kinds = Counter(outcome.kind for outcome in own)

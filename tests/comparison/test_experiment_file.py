@@ -123,6 +123,18 @@ def test_an_address_holds_no_key(tmp_path: Path, address: str) -> None:
     )))  # fmt: skip
 
 
+def test_a_key_that_would_travel_in_the_open_is_warned_of(tmp_path: Path) -> None:
+    for address, warned in (
+        ("http://vllm.internal:8000/v1", True),
+        ("https://vllm.internal/v1", False),
+        ("http://127.0.0.1:8000/v1", False),
+    ):
+        text = experiment_text(tmp_path, prompt(address, api_key_env="SOME_KEY"))
+        assert bool(read_experiment(text.encode(), "e").warnings) == warned
+    text = experiment_text(tmp_path, prompt("http://vllm.internal:8000/v1"))
+    assert read_experiment(text.encode(), "e").warnings == ()
+
+
 def test_examples_are_needed_where_a_contender_learns_from_them(tmp_path: Path) -> None:
     text = experiment_text(
         tmp_path, prompt(ADDRESS), experiment={"path": None, "test": "items.jsonl"}
