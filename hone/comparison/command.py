@@ -39,7 +39,11 @@ def compare_command(
     ] = False,
     gate: Annotated[
         bool,
-        typer.Option("--gate", help="End with a status that says the verdict, for CI."),
+        typer.Option(
+            "--gate",
+            help="For CI: write junit.xml, and end with 0 to replace, 1 to keep the prompt, 3 where "
+            "the data do not decide.",
+        ),
     ] = False,
     from_: Annotated[
         Source | None,

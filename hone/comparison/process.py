@@ -10,12 +10,14 @@ from hone.comparison.experiment_file import ExperimentFile
 from hone.comparison.plan import Plan, estimates, make_plan
 from hone.comparison.run import Finished, Interrupted, compare
 from hone.comparison.screen import ProgressBars, show_estimates, show_outcomes
+from hone.models.durable import write_atomically
 from hone.models.errors import InvalidInput
 
 EXIT_INTERRUPTED = 75
 """sysexits' EX_TEMPFAIL, as `hone train` has it: nothing is wrong, run the same command again."""
 
-_JUDGE = "hone.comparison.judging"
+JUNIT_FILE = "junit.xml"
+_JUDGE, _GATE = "hone.comparison.judging", "hone.comparison.gate"
 
 
 def ask(
@@ -44,22 +46,25 @@ def ask(
 def _judged(finished: Finished, plan: Plan, *, gate: bool) -> int:
     """Show the outcomes and judge them; return the exit status.
 
-    The judge is looked up by its name, so that this half stands without it.
+    Judge and gate are looked up by their names, so that the asking stands without them.
     """
     console = Console()
     show_outcomes(console, finished.outcomes, plan.material.items, finished.sums)
+    folder = finished.folder
     try:
-        judging = import_module(_JUDGE)
+        judging, gating = import_module(_JUDGE), import_module(_GATE)
     except ModuleNotFoundError as error:
-        if error.name != _JUDGE:
+        if error.name not in {_JUDGE, _GATE}:
             raise
         if gate:
-            raise InvalidInput(
-                "there is no judge here, so that --gate has nothing to say"
-            ) from None
-        console.print(f"the answers are in {escape(str(finished.folder))}", highlight=False)
+            raise InvalidInput("no judge is installed, so that --gate has nothing to say") from None
+        console.print(f"the answers are in {escape(str(folder))}", highlight=False)
         return 0
-    judgement = judging.judge(finished.folder, finished.question)
-    console.print(f"\n[bold]{judgement.verdict.word}[/]: {escape(judgement.verdict.sentence)}")
-    console.print(f"the report: {escape(str(finished.folder / 'report.html'))}", highlight=False)
-    return 0
+    judgement = judging.judge(folder, finished.question)
+    verdict = judgement.verdict
+    console.print(f"\n[bold]{escape(verdict.word)}[/]: {escape(verdict.sentence)}")
+    console.print(f"the report: {escape(str(folder / 'report.html'))}", highlight=False)
+    if not gate:
+        return 0
+    write_atomically(folder / JUNIT_FILE, gating.junit(judgement))
+    return int(gating.exit_code(judgement))

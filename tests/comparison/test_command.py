@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.comparison.experiments import experiment_text, prompt, rows, write_data, write_lines
 from tests.comparison.upstream import Behaviour, upstream
 
@@ -110,3 +112,25 @@ def test_another_tools_file_becomes_an_experiment(tmp_path: Path) -> None:
     assert (status, err) == (0, "")
     assert out.splitlines()[0] == "8 items in taken/items.jsonl"
     assert (tmp_path / "taken" / "experiment.toml").is_file()
+
+
+def test_the_answers_are_judged_and_the_gate_says_the_verdict(tmp_path: Path) -> None:
+    pytest.importorskip("hone.comparison.judging")
+    data = write_data(tmp_path / "data", train=80, test=80)
+    with upstream(Behaviour(wrong=0.3)) as server:
+        few = prompt(server.address)
+        good = prompt(server.address, "other", model="big", temperature=1.0)
+        for candidate, baseline, wanted in (("majority", "few", 1), ("few", "majority", 0)):
+            text = experiment_text(
+                data,
+                few,
+                good,
+                decision={"candidate": candidate, "baseline": baseline, "must_save": False},
+            )
+            (tmp_path / "e.toml").write_text(text)
+            words = ("e.toml", "--gate", "--out", f"run-{wanted}")
+            status, out, err = hone(*words, folder=tmp_path)
+            assert status == wanted, err
+            assert ("REPLACE:" if wanted == 0 else "KEEP THE PROMPT:") in out
+            assert (tmp_path / f"run-{wanted}" / "report.html").is_file()
+            assert (tmp_path / f"run-{wanted}" / "junit.xml").is_file()
