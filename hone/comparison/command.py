@@ -41,7 +41,7 @@ def compare_command(
         bool,
         typer.Option(
             "--gate",
-            help="For CI: write junit.xml, and end with 0 to replace, 1 to keep the prompt, 3 where "
+            help="For CI: write junit.xml, and end with 0 to replace, 1 to keep the prompt, 3 if "
             "the data do not decide.",
         ),
     ] = False,
