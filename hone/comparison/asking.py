@@ -180,14 +180,14 @@ class Asker:
         await self.budget.reserve(most)
         actual = most  # what it may have cost, should anything below be cut off
         try:
-            call = await asyncio.to_thread(
-                self.cache.begin,
+            begun = self.cache.begin(
                 question.key,
                 contender=self.contender.name,
                 item=question.item.id,
                 repeat=question.repeat,
                 most_usd=most,
             )
+            call = await asyncio.wrap_future(begun)
             actual, failed = await self._made(call, question, most)
         finally:
             await self.budget.settle(most, actual)
@@ -210,9 +210,8 @@ class Asker:
             return await self._note_answer(call, question, answer, reply), None
         usd = None if usage is None else self.tariff.dollars(usage)
         unclear = failed.may_be_billed
-        await asyncio.to_thread(
-            self.cache.failed, call, failed.reason, unclear=unclear, usage=usage, usd=usd
-        )
+        noted = self.cache.failed(call, failed.reason, unclear=unclear, usage=usage, usd=usd)
+        await asyncio.wrap_future(noted)
         return (most if unclear else usd or 0.0), failed
 
     async def _note_answer(
@@ -224,9 +223,8 @@ class Asker:
             chat = self.contender.api == "chat"
             usage = self.tokens.usage(question.prompt, reply.text, chat=chat)
         usd = self.tariff.dollars(usage)
-        await asyncio.to_thread(
-            self.cache.answered, call, answer.body, seconds=answer.seconds, usage=usage, usd=usd
-        )
+        noted = self.cache.answered(call, answer.body, seconds=answer.seconds, usage=usage, usd=usd)
+        await asyncio.wrap_future(noted)
         return usd or 0.0
 
     def _outcome(self, item: Item, repeat: int, known: Known, failed: CallFailed | None) -> Outcome:

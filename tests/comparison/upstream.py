@@ -322,15 +322,19 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 256  # more than connect at once: else the kernel lets them wait a second
+
+
 @contextmanager
 def upstream(behaviour: Behaviour | None = None, script: Sequence[str] = ()) -> Iterator[Upstream]:
     """Run a stand-in on a free port until the block ends."""
     running = Upstream(behaviour or Behaviour())
     running.behaviour.script += script
     handler = type("Handler", (_Handler,), {"upstream": running})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    server.block_on_close = False
+    server = _Server(("127.0.0.1", 0), handler)
     running.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
