@@ -21,6 +21,7 @@ from hone.models.errors import Conflict, InvalidExamples
 from hone.models.prompt_form import INSTRUCTING_ROLES, Turn, joined
 
 _MOST_SHOWN = 100
+_LONGEST_NAME = 32
 _ASSERTED = {"equals", "iequals", "contains", "icontains", "is-label", "starts-with"}
 _TEXT_VARIABLES = ("text", "input", "message", "question", "query", "prompt", "body")
 _LABEL_VARIABLES = ("label", "expected", "category", "intent", "class", "answer", "__expected")
@@ -208,8 +209,7 @@ def _result(row: object) -> tuple[str, str, str, dict[str, Any]]:
     text, label = _case({**case, "vars": {**_table(case, "vars"), **_table(row, "vars")}})
     provider = row.get("provider")
     named = provider.get("label") or provider.get("id") if isinstance(provider, dict) else provider
-    prompt = _table(row, "prompt").get("label")
-    contender = " ".join(part for part in (named, prompt) if isinstance(part, str) and part)
+    contender = " ".join(part for part in (named, _prompt_name(row)) if isinstance(part, str))
     response = _table(row, "response")
     output = response.get("output")
     answer: dict[str, Any] = {}
@@ -224,6 +224,14 @@ def _result(row: object) -> tuple[str, str, str, dict[str, Any]]:
     if latency and not response.get("cached"):
         answer["seconds"] = latency / 1000
     return text, label, contender or "recorded", answer | _tokens(_table(response, "tokenUsage"))
+
+
+def _prompt_name(row: Mapping[str, Any]) -> str | None:
+    """Return what a prompt is called; promptfoo calls one without a name by its whole text."""
+    label, number = _table(row, "prompt").get("label"), row.get("promptIdx")
+    if isinstance(label, str) and 0 < len(label) <= _LONGEST_NAME and "\n" not in label:
+        return label
+    return f"prompt {number + 1}" if isinstance(number, int) else None
 
 
 def _tokens(usage: Mapping[str, Any]) -> dict[str, int]:

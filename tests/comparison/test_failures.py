@@ -92,7 +92,7 @@ def test_an_answer_that_names_no_label_is_not_a_wrong_one(tmp_path: Path) -> Non
     assert outcome.usage.completion_tokens > 0  # and was paid for
 
 
-def test_the_wait_that_is_asked_for_is_waited_by_all(tmp_path: Path) -> None:
+def test_the_wait_that_is_asked_for_is_waited(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data", test=8)
     with upstream(script=["status:429:1"]) as server:
         text = experiment_text(
@@ -129,6 +129,19 @@ def test_who_asks_for_a_longer_wait_than_allowed_is_not_asked_sooner(tmp_path: P
 )
 def test_the_wait_is_read_in_all_its_forms(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after_s(headers, datetime(2026, 11, 27, 12, tzinfo=UTC)) == seconds
+
+
+def test_what_failed_is_asked_again_by_the_next_run(tmp_path: Path) -> None:
+    data, out = write_data(tmp_path / "data", test=6), tmp_path / "out"
+    with upstream(script=["status:400"]) as server:
+        text = experiment_text(data, prompt(server.address))
+        first = run(text, out).outcomes
+        again = run(text, out).outcomes
+        assert len(server.served) == 7
+    assert sum(outcome.kind == "failed" for outcome in first) == 1
+    assert {outcome.kind for outcome in again} == {"answered"}
+    (late,) = (outcome for outcome in again if outcome.calls == 2)
+    assert late.item == next(outcome.item for outcome in first if outcome.kind == "failed")
 
 
 # A contender that cannot be asked at all

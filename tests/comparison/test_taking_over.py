@@ -161,6 +161,16 @@ def test_results_of_promptfoo_are_recorded_contenders_that_can_be_judged(tmp_pat
     assert found["openai-small short", "test-2"].error == "timeout"
 
 
+def test_prompts_without_a_name_are_told_apart_by_their_number() -> None:
+    rows = [
+        result("where", "card", "openai:big", output="card")
+        | {"prompt": {"label": f"Classify this text, please: {number} " * 3}, "promptIdx": number}
+        for number in range(2)
+    ]
+    taken = read_promptfoo(json.dumps({"results": {"results": rows}}).encode(), "r.json")
+    assert list(taken.answers) == ["openai:big prompt 1", "openai:big prompt 2"]
+
+
 @pytest.mark.parametrize(
     "content", [b"a: [", b"7", b"\xff\xfe", b"tests: x", b"!!python/object:os.x"]
 )
