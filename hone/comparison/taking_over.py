@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from hone.comparison.outcomes import Item
 from hone.models.durable import make_folder
