@@ -118,15 +118,11 @@ def test_the_answers_are_judged_and_the_gate_says_the_verdict(tmp_path: Path) ->
     pytest.importorskip("hone.comparison.judging")
     data = write_data(tmp_path / "data", train=80, test=80)
     with upstream(Behaviour(wrong=0.3)) as server:
-        few = prompt(server.address)
-        good = prompt(server.address, "other", model="big", temperature=1.0)
-        for candidate, baseline, wanted in (("majority", "few", 1), ("few", "majority", 0)):
-            text = experiment_text(
-                data,
-                few,
-                good,
-                decision={"candidate": candidate, "baseline": baseline, "must_save": False},
-            )
+        ours = prompt(server.address, "ours", billing="hosting")
+        theirs = prompt(server.address, "theirs", prompt="zero-shot", k=None)
+        for candidate, baseline, wanted in (("majority", "theirs", 1), ("ours", "theirs", 0)):
+            decision = {"candidate": candidate, "baseline": baseline}
+            text = experiment_text(data, ours, theirs, decision=decision)
             (tmp_path / "e.toml").write_text(text)
             words = ("e.toml", "--gate", "--out", f"run-{wanted}")
             status, out, err = hone(*words, folder=tmp_path)
