@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from hone.comparison.answers import LabelReader
 from hone.comparison.budget import Budget, dollars, most_dollars
 from hone.comparison.cache import AnswerCache, Known, key_of
@@ -71,9 +73,11 @@ class Tariff:
         """Return what these tokens cost; None if that is unknown."""
         return 0.0 if self.free else dollars(self.price, usage)
 
-    def most(self, texts: Sequence[str], most_answer_tokens: int) -> float:
+    def most(self, body: Mapping[str, Any], most_answer_tokens: int) -> float:
         """Return what one call may cost at most; 0 if that is unknown."""
-        return 0.0 if self.free else most_dollars(self.price, texts, most_answer_tokens)
+        if self.free:
+            return 0.0
+        return most_dollars(self.price, len(orjson.dumps(body)), most_answer_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +177,7 @@ class Asker:
 
     async def _call(self, question: _Question) -> CallFailed | None:
         """Make one call and write down what came of it; return its failure, if it failed."""
-        texts = [turn.content for turn in question.prompt.messages]
-        if self.contender.api == "decisions":
-            texts += [*self.labels, *self.descriptions.values()]
-        most = self.tariff.most(texts, self.contender.max_answer_tokens)
+        most = self.tariff.most(question.body, self.contender.max_answer_tokens)
         await self.budget.reserve(most)
         actual = most  # what it may have cost, should anything below be cut off
         try:

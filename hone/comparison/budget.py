@@ -2,14 +2,13 @@
 
 import asyncio
 import math
-from collections.abc import Sequence
 
 from hone.comparison.outcomes import Usage
 from hone.comparison.prices import Price, cost_usd
 from hone.models.errors import HoneError
 
-_TOKENS_PER_MESSAGE = 16
-"""More than any chat format adds to a message."""
+_TOKENS_OF_FORMAT = 64
+"""More than a chat's format adds to all messages beyond the bytes of their JSON."""
 
 
 class BudgetSpent(HoneError):
@@ -69,14 +68,15 @@ def dollars(price: Price | None, usage: Usage) -> float | None:
     )
 
 
-def most_dollars(price: Price | None, texts: Sequence[str], most_answer_tokens: int) -> float:
+def most_dollars(price: Price | None, body_bytes: int, most_answer_tokens: int) -> float:
     """Return what one call may cost at most; 0 without a price.
 
-    A token of a byte-level tokenizer is a byte at least, so the bytes of the prompt bound its
-    tokens; the answer is bound by what the request allows.
+    A token of a byte-level tokenizer is a byte at least, so the bytes of the request bound the
+    tokens of its prompt, with what a chat's format adds to the messages, whose JSON is longer;
+    the answer is bound by what the request allows.
     """
     if price is None:
         return 0.0
-    prompt = sum(len(text.encode("utf-8", "replace")) + _TOKENS_PER_MESSAGE for text in texts)
+    prompt = body_bytes + _TOKENS_OF_FORMAT
     dearest = max(price.input_cost_per_token, price.cache_creation_input_token_cost or 0.0)
     return prompt * dearest + most_answer_tokens * price.output_cost_per_token

@@ -12,6 +12,25 @@ from hone.models.names import parse_reference
 Api = Literal["chat", "completions", "decisions", "classify"]
 Billing = Literal["tokens", "hosting"]
 
+_OWN_FIELDS = frozenset(
+    [
+        "best_of",
+        "input",
+        "logprobs",
+        "max_completion_tokens",
+        "max_tokens",
+        "messages",
+        "model",
+        "n",
+        "prompt",
+        "questions",
+        "stop",
+        "stream",
+        "temperature",
+    ]
+)
+"""Fields that have a key of their own, or that answers are neither read nor paid by."""
+
 NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}$"
 
 
@@ -34,6 +53,13 @@ def _address(text: str) -> str:
     if parts.username is not None or parts.query or parts.fragment:
         raise ValueError("should hold no user, key or query: name the key in api_key_env")
     return text.rstrip("/")
+
+
+def _parameters(given: dict[str, Any]) -> dict[str, Any]:
+    for name in given:
+        if name in _OWN_FIELDS:
+            raise ValueError(f"{name!r} cannot be given here")
+    return given
 
 
 class Group(BaseModel):
@@ -203,8 +229,8 @@ class RemoteContender(Contender):
     """Where an answer ends; a completion ends at a line's end by default."""
     logprobs: bool = False
     """Ask for the tokens' probabilities, for a confidence."""
-    parameters: dict[str, Any] = {}
-    """More fields of the request's body, as they are."""
+    parameters: Annotated[dict[str, Any], AfterValidator(_parameters)] = {}
+    """More fields of the request's body, as they are (`reasoning_effort`, `top_p`, `seed`)."""
     billing: Billing | None = None
     """`tokens`: each call costs its tokens; `hosting`: it costs nothing by itself. Hone's own
     classify is `hosting`, all others `tokens` unless said so here."""

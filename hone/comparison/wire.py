@@ -57,7 +57,7 @@ def request_body(
     labels: Sequence[str],
     descriptions: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return the body to send; the contender's `parameters` go before what is made here."""
+    """Return the body to send; the contender's `parameters` with it."""
     body: dict[str, Any] = {"model": contender.model}
     if contender.api == "classify":
         body |= {"input": prompt.turns[-1].content, "top_k": 1}

@@ -1,6 +1,7 @@
 """A budget is never passed, whatever runs side by side."""
 
 import asyncio
+import json
 
 import pytest
 from hypothesis import given
@@ -64,7 +65,8 @@ PRICE = Price(2e-6, 8e-6, 1e-7, 3e-6)
 @given(st.text(max_size=200), st.integers(0, 50), st.integers(0, 100), st.floats(0, 1))
 def test_the_bound_of_a_call_is_one(text: str, answer: int, allowed: int, cached: float) -> None:
     size = len(text.encode("utf-8", "replace"))
-    most = most_dollars(PRICE, [text], allowed)
+    body = json.dumps({"messages": [{"role": "user", "content": text}]}, ensure_ascii=False)
+    most = most_dollars(PRICE, len(body.encode("utf-8", "replace")), allowed)
     usage = Usage(
         prompt_tokens=size,  # no tokenizer of bytes gives more
         completion_tokens=min(answer, allowed),
@@ -78,4 +80,4 @@ def test_the_bound_of_a_call_is_one(text: str, answer: int, allowed: int, cached
 
 def test_without_a_price_nothing_is_known_and_nothing_reserved() -> None:
     assert dollars(None, Usage(prompt_tokens=5)) is None
-    assert most_dollars(None, ["text"], 100) == 0
+    assert most_dollars(None, 1000, 100) == 0

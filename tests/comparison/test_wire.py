@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from hone.comparison.experiment import Api, PromptContender, ServedContender
 from hone.comparison.outcomes import Usage
@@ -79,9 +80,12 @@ def test_our_own_service_gets_the_text_alone() -> None:
     assert body_of("classify") == {"model": "m", "input": "where is it?", "top_k": 1}
 
 
-def test_parameters_of_the_file_go_before_what_is_made_here() -> None:
-    body = body_of("chat", parameters={"reasoning_effort": "low", "max_tokens": 5})
-    assert (body["reasoning_effort"], body["max_tokens"]) == ("low", 5)
+def test_parameters_of_the_file_are_sent_unless_they_have_a_key_of_their_own() -> None:
+    body = body_of("chat", parameters={"reasoning_effort": "low", "top_p": 0.5})
+    assert (body["reasoning_effort"], body["top_p"]) == ("low", 0.5)
+    for name in ("n", "stream", "max_tokens", "messages"):
+        with pytest.raises(ValidationError, match=f"{name!r} cannot be given here"):
+            body_of("chat", parameters={name: 2})
 
 
 def chat(**message: Any) -> dict[str, Any]:
