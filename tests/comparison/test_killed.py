@@ -9,6 +9,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from hone.comparison.cache import ANSWERS_FILE, open_cache
 from tests.comparison.experiments import experiment_text, prompt, run, write_data
 from tests.comparison.upstream import Behaviour, Upstream, upstream
@@ -46,6 +48,7 @@ def answered(folder: Path) -> int:
         return sum(row["state"] == "answered" for row in cache.rows())
 
 
+@pytest.mark.slow
 def test_kills_at_random_points_lose_no_answer_that_arrived(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data", test=ITEMS)
     drawn = random.Random(7)
