@@ -34,7 +34,7 @@ path = "{data}"
 
 [decision]
 candidate = "fine-tuned"
-baseline = "few-shot"
+baseline = "retrieved"
 margin = 0.02
 max_error = 0.03
 
