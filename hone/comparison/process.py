@@ -1,23 +1,22 @@
 """One run of `hone compare`: plan, ask, show, and hand over to the judge."""
 
-from importlib import import_module
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
 from hone.comparison.experiment_file import ExperimentFile
+from hone.comparison.gate import exit_code, junit
+from hone.comparison.judging import judge
 from hone.comparison.plan import Plan, estimates, make_plan
 from hone.comparison.run import Finished, Interrupted, compare
 from hone.comparison.screen import ProgressBars, show_estimates, show_outcomes
 from hone.models.durable import write_atomically
-from hone.models.errors import InvalidInput
 
 EXIT_INTERRUPTED = 75
 """sysexits' EX_TEMPFAIL, as `hone train` has it: nothing is wrong, run the same command again."""
 
 JUNIT_FILE = "junit.xml"
-_JUDGE, _GATE = "hone.comparison.judging", "hone.comparison.gate"
 
 
 def ask(
@@ -44,27 +43,15 @@ def ask(
 
 
 def _judged(finished: Finished, plan: Plan, *, gate: bool) -> int:
-    """Show the outcomes and judge them; return the exit status.
-
-    Judge and gate are looked up by their names, so that the asking stands without them.
-    """
+    """Show the outcomes, judge them, and return the exit status."""
     console = Console()
     show_outcomes(console, finished.outcomes, plan.material.items, finished.sums)
     folder = finished.folder
-    try:
-        judging, gating = import_module(_JUDGE), import_module(_GATE)
-    except ModuleNotFoundError as error:
-        if error.name not in {_JUDGE, _GATE}:
-            raise
-        if gate:
-            raise InvalidInput("no judge is installed, so that --gate has nothing to say") from None
-        console.print(f"the answers are in {escape(str(folder))}", highlight=False)
-        return 0
-    judgement = judging.judge(folder, finished.question)
+    judgement = judge(folder, finished.question)
     verdict = judgement.verdict
     console.print(f"\n[bold]{escape(verdict.word)}[/]: {escape(verdict.sentence)}")
     console.print(f"the report: {escape(str(folder / 'report.html'))}", highlight=False)
     if not gate:
         return 0
-    write_atomically(folder / JUNIT_FILE, gating.junit(judgement))
-    return int(gating.exit_code(judgement))
+    write_atomically(folder / JUNIT_FILE, junit(judgement))
+    return exit_code(judgement)
