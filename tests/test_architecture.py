@@ -31,7 +31,9 @@ ROOMS = {
 """What each room may import besides itself. Only the command line knows all of them."""
 
 DOORS = {
-    "hone.training": {"torch", "transformers", "peft", "accelerate", "onnx", "onnxscript"},
+    "hone.training": {
+        "torch", "transformers", "peft", "accelerate", "onnx", "onnxscript", "onnxruntime_genai",
+    },
     "hone.service": {"fastapi", "starlette", "uvicorn", "prometheus_client"},
 }
 """The one room that each of these libraries may be imported in."""

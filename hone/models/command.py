@@ -157,16 +157,25 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
         ("published", f"{_when(manifest.created_at)} by hone {manifest.hone_version}"),
         ("task", manifest.task),
         ("base", f"{manifest.base.id} ({manifest.base.licence})"),
-        ("labels", f"{len(manifest.labels)}: {labels}"),
+        *([("labels", f"{len(manifest.labels)}: {labels}")] if manifest.labels else []),
         ("limit", f"{manifest.limits.max_tokens} tokens, longer: {manifest.limits.long_texts}"),
         ("data", ", ".join(f"{name} {split.rows}" for name, split in manifest.data.items())),
         ("size", f"{size:.1f} MB in {len(manifest.files)} files"),
     ]
-    facts += [(f"accuracy {name}", _score(s["accuracy"])) for name, s in manifest.scores.items()]
+    facts += [
+        (f"accuracy {name}", _score(s["accuracy"]))
+        for name, s in manifest.scores.items()
+        if "accuracy" in s
+    ]
     facts += [
         (f"parity {name}", f"{record.equal_predictions:.2%} equal on {record.rows} rows")
         for name, record in manifest.parity.items()
     ]
+    if manifest.generation is not None:
+        facts += [
+            (f"parity {name}", f"{record.equal_tokens:.2%} equal on {record.tokens} tokens")
+            for name, record in manifest.generation.parity.items()
+        ]
     facts += [(f"left out {name}", reason) for name, reason in manifest.left_out.items()]
     if manifest.baseline is not None:
         count = f"{manifest.baseline.static_tokens} tokens and the input"

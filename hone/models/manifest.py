@@ -19,7 +19,7 @@ MANIFEST_FILE = "manifest.json"
 TOKENIZER_FILE = "tokenizer.json"
 CARD_FILE = "card.md"
 
-Variant = Literal["fp32", "int8", "fp16"]
+Variant = Literal["fp32", "int8", "int4", "fp16"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -108,6 +108,43 @@ class ParityRecord(_Record):
     device: str = "cpu"
 
 
+class GenerationParity(_Record):
+    """How an exported decoder compares with the trained model, on validation prompts.
+
+    Shares of the greedy continuations that are equal, and that part where two tokens are as good
+    as tied; the share of all places with the same most probable token, given the same text before;
+    losses in nats a token of the prompts.
+    """
+
+    passed: bool
+    prompts: int
+    tokens: int
+    equal_continuations: float
+    tied_continuations: float
+    equal_tokens: float
+    largest_logit_difference: float
+    loss_trained: float
+    loss_exported: float
+    alone_and_in_company_equal: float
+    reasons: list[str] = []
+    device: str = "cpu"
+
+
+class GenerationRecord(_Record):
+    """What serving must know of a causal model.
+
+    `context_tokens` is the most that prompt and completion may have together. A completion ends at
+    one of `eos_ids`. `chat_template` is a file of the bundle in Jinja's language, None for a model
+    that does not chat; `template_tokens` are the texts that it may name (`bos_token`, ...).
+    """
+
+    context_tokens: int = Field(ge=2)
+    eos_ids: list[int] = Field(min_length=1)
+    chat_template: str | None = None
+    template_tokens: dict[str, str] = {}
+    parity: dict[Variant, GenerationParity] = {}
+
+
 class TokenLengths(_Record):
     """Percentiles of the training texts' lengths in tokens, special ones included."""
 
@@ -121,15 +158,16 @@ class ManifestBody(_Record):
     """What the training room knows when it publishes."""
 
     task: Task
-    labels: list[str] = Field(min_length=2)
+    labels: list[str] = []
     limits: Limits
     base: BaseModelRecord
     recipe: RecipeRecord
     data: dict[str, SplitRecord]
     scores: dict[str, dict[str, Score]]
-    calibration: Calibration
+    calibration: Calibration = Calibration(temperature=1.0, ece_before=0.0, ece_after=0.0, n=0)
     variants: dict[Variant, str] = Field(min_length=1)
-    parity: dict[Variant, ParityRecord]
+    parity: dict[Variant, ParityRecord] = {}
+    generation: GenerationRecord | None = None
     left_out: dict[Variant, str] = {}
     baseline: BaselinePrompt | None = None
     prompt_form: PromptForm | None = None
@@ -141,6 +179,15 @@ class ManifestBody(_Record):
     def _labels_are_distinct(self) -> Self:
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels repeat")
+        return self
+
+    @model_validator(mode="after")
+    def _says_what_its_task_needs(self) -> Self:
+        generates = self.task == "text-generation"
+        if generates != (self.generation is not None):
+            raise ValueError("'generation' is for models of that task, and for all of them")
+        if not generates and len(self.labels) < 2:
+            raise ValueError("a classifier has two labels at least")
         return self
 
 

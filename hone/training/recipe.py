@@ -128,6 +128,16 @@ class TrainingGroup(LoopGroup):
     """Evaluations (one an epoch) without gain after which the run stops; 0 never stops."""
 
 
+class ClassifierSavingGroup(SavingGroup):
+    """Where the bundle goes, and what is in it."""
+
+    @model_validator(mode="after")
+    def _int4_is_for_causal_models(self) -> Self:
+        if "int4" in self.variants:
+            raise ValueError("'int4' is for causal models: a classifier is not faster with it")
+        return self
+
+
 class ClassifierRecipe(Recipe):
     """A whole recipe, with defaults filled in."""
 
@@ -135,5 +145,5 @@ class ClassifierRecipe(Recipe):
     optimizer: OptimizerGroup = OptimizerGroup()
     dataset: DatasetGroup
     training: TrainingGroup = TrainingGroup()
-    saving: SavingGroup
+    saving: ClassifierSavingGroup
     baseline: BaselineGroup = BaselineGroup()

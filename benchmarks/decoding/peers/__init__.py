@@ -1,0 +1,1 @@
+"""Who takes part, one module each: `make(variant, threads)` returns what decodes."""

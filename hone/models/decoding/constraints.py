@@ -1,0 +1,83 @@
+"""Completions that follow a JSON schema: which tokens may come next.
+
+The grammar engine is llguidance, which works on the bytes of the tokens; a schema's features that
+it does not know are refused, not ignored.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+from llguidance import LLMatcher, LLTokenizer
+
+from hone.models.decoding.detokenizing import CausalTokenizer
+from hone.models.decoding.sampling import BoolArray
+from hone.models.errors import InvalidInput
+
+_LONGEST_SCHEMA_BYTES = 64 * 2**10
+_ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
+
+
+class UnsupportedSchema(InvalidInput):
+    """A JSON schema that is malformed or asks for what constrained decoding does not know."""
+
+    code = "unsupported_schema"
+
+
+class Constraint:
+    """Follows one completion. One thread at a time."""
+
+    def __init__(self, matcher: LLMatcher, vocabulary_size: int) -> None:
+        self._matcher = matcher
+        self._vocabulary_size = vocabulary_size
+
+    def allowed(self) -> BoolArray:
+        """Return which tokens (vocabulary,) may come next."""
+        mask = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        bits = np.unpackbits(mask, bitorder="little")[: self._vocabulary_size].astype(bool)
+        if self._matcher.is_error():
+            raise ValueError(f"the constraint failed: {self._matcher.get_error()}")
+        return np.pad(bits, (0, self._vocabulary_size - len(bits)))
+
+    def follow(self, token: int) -> None:
+        """Take the token that was chosen."""
+        if not self._matcher.consume_token(token):
+            raise ValueError(f"the constraint failed: {self._matcher.get_error()}")
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing can come any more."""
+        return bool(self._matcher.is_stopped())
+
+
+class ConstraintFactory:
+    """Makes constraints for one tokenizer. `vocabulary_size` is the number of logits."""
+
+    def __init__(self, tokenizer: CausalTokenizer, vocabulary_size: int) -> None:
+        self._vocabulary_size = vocabulary_size
+        known = max(vocabulary_size, tokenizer.vocabulary_size)
+        ends = sorted(tokenizer.eos_ids)
+        try:
+            self._tokenizer = LLTokenizer(tokenizer.to_json(), n_vocab=known, eos_token=ends)
+        except Exception as error:  # the library raises whatever its Rust part does
+            raise InvalidInput("constrained decoding does not know this tokenizer") from error
+
+    def grammar(self, schema: Mapping[str, Any] | None) -> str:
+        """Return the grammar of a JSON schema, None for any object; UnsupportedSchema if none."""
+        wanted = _ANY_OBJECT if schema is None else schema
+        if len(orjson.dumps(wanted)) > _LONGEST_SCHEMA_BYTES:
+            raise UnsupportedSchema("the schema is too long")
+        try:
+            grammar = str(LLMatcher.grammar_from_json_schema(dict(wanted)))
+        except ValueError as error:
+            raise UnsupportedSchema(f"the schema cannot be followed: {error}") from None
+        problem = LLMatcher.validate_grammar(grammar, self._tokenizer)
+        if problem:
+            raise UnsupportedSchema(f"the schema cannot be followed: {problem.splitlines()[0]}")
+        return grammar
+
+    def follow(self, grammar: str) -> Constraint:
+        """Return a constraint at the beginning of a completion."""
+        matcher = LLMatcher(self._tokenizer, grammar, log_level=0)
+        return Constraint(matcher, self._vocabulary_size)

@@ -1,0 +1,208 @@
+"""Decoders: token ids in, logits of the next token out, with keys and values kept in slots.
+
+The contract is `DecoderEngine`. A slot is the memory of one sequence. One step runs the slots
+`first .. first + rows - 1` together, so whoever calls keeps the running sequences side by side.
+
+Source of the method: `GroupQueryAttention` of ONNX Runtime takes a length for each row, and past
+and present may be one buffer, which it writes in place. So sequences of different lengths share a
+step, and one may join or leave between two steps.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+# ONNX Runtime's official builds report usage to their makers unless told not to before import.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime as ort
+
+from hone.models.engines import FloatArray
+from hone.models.errors import BundleCorrupt, InvalidInput
+from hone.models.tokenizer import IntArray
+
+_WIDTH = 32
+"""The mask's width is a multiple of this, so that shapes seldom change from step to step."""
+_KEY = "past_key_values.{}.key"
+_KEPT_BINDINGS = 64
+
+
+class DecoderEngine(Protocol):
+    """Runs a causal language model. One thread at a time."""
+
+    @property
+    def slots(self) -> int:
+        """How many sequences fit at once."""
+
+    @property
+    def longest(self) -> int:
+        """How many tokens a slot holds."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many logits there are."""
+
+    def prefill(self, slot: int, ids: Sequence[int], start: int, *, every: bool) -> FloatArray:
+        """Read `ids` into a slot from place `start` on; the places before it are filled.
+
+        Returns float32 logits of shape (1, vocabulary), those after the last id, or with `every`
+        of shape (ids, vocabulary).
+        """
+
+    def step(self, first: int, ids: IntArray, lengths: IntArray) -> FloatArray:
+        """Read one id (rows,) into each of the slots from `first` on, which hold `lengths` tokens.
+
+        Returns float32 logits of shape (rows, vocabulary); they are overwritten by the next call.
+        """
+
+    def exchange(self, one: int, other: int, lengths: tuple[int, int]) -> None:
+        """Let two slots, of which so many places are filled, change their contents."""
+
+    def read(self, slot: int, start: int, end: int) -> FloatArray:
+        """Return a copy of what a slot holds of the places from `start` to `end`."""
+
+    def write(self, slot: int, start: int, block: FloatArray) -> None:
+        """Put a copy that `read` gave back into a slot, from place `start` on."""
+
+    @property
+    def bytes_per_token(self) -> int:
+        """How much memory the keys and values of one token take."""
+
+
+class OnnxDecoder:
+    """ONNX Runtime on the CPU, over a graph of `hone.training.causal.export`.
+
+    Keys and values of all slots lie in one array (layers x 2, slots, heads, longest, head size)
+    whose pages the system gives only as they are written. `intra_threads` is for one step.
+    """
+
+    def __init__(
+        self, model: Path, *, slots: int, longest: int, intra_threads: int | None = None
+    ) -> None:
+        if slots < 1 or longest < 2:
+            raise InvalidInput("a decoder needs a slot at least, of two tokens at least")
+        self._session = _open(model, intra_threads)
+        shapes = {value.name: value.shape for value in self._session.get_inputs()}
+        layers = sum(name.endswith(".key") for name in shapes)
+        if "logit_positions" not in shapes or _KEY.format(0) not in shapes:
+            raise BundleCorrupt(f"{model.name} is no decoder that Hone exported")
+        _, heads, _, head_size = shapes[_KEY.format(0)]
+        if not isinstance(heads, int) or not isinstance(head_size, int):
+            raise BundleCorrupt(f"{model.name} does not say how large its cache is")
+        self._names = [f"{layer}.{part}" for layer in range(layers) for part in ("key", "value")]
+        self._cache = np.zeros((2 * layers, slots, heads, longest, head_size), dtype=np.float32)
+        self._vocabulary_size = int(self._session.get_outputs()[0].shape[-1])
+        self._logits = np.empty((slots, 1, self._vocabulary_size), dtype=np.float32)
+        self._bindings: dict[tuple[int, int], Any] = {}
+        self._last = np.zeros(1, dtype=np.int64)
+
+    @property
+    def slots(self) -> int:
+        """How many sequences fit at once."""
+        return int(self._cache.shape[1])
+
+    @property
+    def longest(self) -> int:
+        """How many tokens a slot holds."""
+        return int(self._cache.shape[3])
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many logits there are."""
+        return self._vocabulary_size
+
+    @property
+    def bytes_per_token(self) -> int:
+        """How much memory the keys and values of one token take."""
+        parts, _, heads, _, head_size = self._cache.shape
+        return int(parts * heads * head_size * self._cache.itemsize)
+
+    def prefill(self, slot: int, ids: Sequence[int], start: int, *, every: bool) -> FloatArray:
+        """Read `ids` into a slot from `start` on; return (1 or ids, vocabulary) logits."""
+        places = np.arange(len(ids)) if every else np.array([len(ids) - 1])
+        logits = np.empty((1, len(places), self._vocabulary_size), dtype=np.float32)
+        # A prompt's piece is told from a step by the width of its mask: exactly what is filled.
+        mask = np.ones((1, start + len(ids)), dtype=np.int64)
+        self._run(slot, np.array([ids], dtype=np.int64), mask, places.astype(np.int64), logits)
+        last: FloatArray = logits[0]
+        return last
+
+    def step(self, first: int, ids: IntArray, lengths: IntArray) -> FloatArray:
+        """Read one id into each slot from `first` on; return (rows, vocabulary) logits."""
+        filled = lengths + 1
+        width = min(self.longest, -(-int(filled.max()) // _WIDTH) * _WIDTH)
+        mask = (np.arange(width) < filled[:, None]).astype(np.int64)
+        logits = self._logits[: len(ids)]
+        self._run(first, np.ascontiguousarray(ids[:, None]), mask, self._last, logits)
+        return logits[:, 0]
+
+    def exchange(self, one: int, other: int, lengths: tuple[int, int]) -> None:
+        """Let two slots, of which so many places are filled, change their contents."""
+        kept = self.read(one, 0, lengths[0])
+        self._cache[:, one, :, : lengths[1]] = self._cache[:, other, :, : lengths[1]]
+        self.write(other, 0, kept)
+
+    def read(self, slot: int, start: int, end: int) -> FloatArray:
+        """Return a copy (layers x 2, heads, places, head size) of a part of a slot."""
+        return self._cache[:, slot, :, start:end].copy()
+
+    def write(self, slot: int, start: int, block: FloatArray) -> None:
+        """Put a copy back into a slot, from place `start` on."""
+        self._cache[:, slot, :, start : start + block.shape[2]] = block
+
+    def _run(
+        self, first: int, ids: IntArray, mask: IntArray, places: IntArray, logits: FloatArray
+    ) -> None:
+        binding = self._binding(first, len(ids))
+        fed = {"input_ids": ids, "attention_mask": mask, "logit_positions": places}
+        for name, array in fed.items():
+            binding.bind_input(name, "cpu", 0, np.int64, array.shape, array.ctypes.data)
+        binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+        self._session.run_with_iobinding(binding)
+
+    def _binding(self, first: int, rows: int) -> Any:  # noqa: ANN401 - the library's own type
+        """Return a binding of these slots' keys and values, made once for each row count."""
+        binding = self._bindings.get((first, rows))
+        if binding is None:
+            if len(self._bindings) >= _KEPT_BINDINGS:
+                self._bindings.clear()
+            binding = self._session.io_binding()
+            _, _, heads, longest, head_size = self._cache.shape
+            shape = (rows, heads, longest, head_size)
+            for part, name in zip(self._cache, self._names, strict=True):
+                at = part[first:].ctypes.data
+                for bind, of in ((binding.bind_input, "past_key_values"),
+                                 (binding.bind_output, "present")):  # fmt: skip
+                    bind(f"{of}.{name}", "cpu", 0, np.float32, shape, at)
+            self._bindings[first, rows] = binding
+        return binding
+
+
+def _open(model: Path, intra_threads: int | None) -> Any:  # noqa: ANN401 - it has no types
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = intra_threads or 0
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    # Threads of one run wait for each other actively, but not between runs: an idle service
+    # must not burn a core.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    # Shapes differ from step to step; a memory plan for each shape is kept for ever.
+    options.enable_mem_pattern = False
+    try:
+        return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the library's errors share no class but Exception
+        raise BundleCorrupt(f"ONNX Runtime cannot load {model.name}") from error
+
+
+def prefill_in_pieces(
+    engine: DecoderEngine, slot: int, ids: Sequence[int], *, piece: int
+) -> npt.NDArray[np.float32]:
+    """Read a whole prompt into a slot, `piece` tokens at a time; return its last logits (1, V)."""
+    for start in range(0, len(ids), piece):
+        logits = engine.prefill(slot, ids[start : start + piece], start, every=False)
+    return logits

@@ -1,0 +1,1 @@
+"""Causal language models: from a trained folder to what is served."""

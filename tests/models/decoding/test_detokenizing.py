@@ -1,0 +1,127 @@
+"""Text comes out token by token as if it had been decoded at once."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+from hone.models.decoding.detokenizing import CausalTokenizer, Detokenizer
+from hone.models.errors import InvalidInput
+from tests.bases import base_folder
+
+BROKEN = "\N{REPLACEMENT CHARACTER}"
+texts = st.text(st.sampled_from("ab \n€é漢🙂👨‍👩‍👧"), min_size=1, max_size=30)
+
+
+def byte_level() -> CausalTokenizer:
+    """Return GPT-2's way without merges: an id for each byte."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return CausalTokenizer(tokenizer)
+
+
+def byte_fallback() -> CausalTokenizer:
+    """Return sentencepiece's way: a few pieces, and bytes for the rest."""
+    pieces = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "a", "b", "▁a", "ab"]
+    tokenizer = Tokenizer(
+        models.BPE(
+            {piece: i for i, piece in enumerate(pieces)},
+            [("▁", "a"), ("a", "b")],
+            unk_token="<unk>",
+            byte_fallback=True,
+            fuse_unk=True,
+        )
+    )
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    return CausalTokenizer(tokenizer)
+
+
+TOKENIZERS = {"byte level": byte_level(), "byte fallback": byte_fallback()}
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@given(prompt=texts, said=texts)
+def test_pieces_add_up_to_the_text_and_hold_whole_characters(
+    kind: str, prompt: str, said: str
+) -> None:
+    tokenizer = TOKENIZERS[kind]
+    # Tokenized together: what a model says goes on from its prompt.
+    ids, before = tokenizer.encode(prompt + said), tokenizer.encode(prompt)
+    cut = len(before) if ids[: len(before)] == before else 0
+    detokenizer = Detokenizer(tokenizer, ids[:cut])
+    pieces = [detokenizer.push(token) for token in ids[cut:]]
+    pieces.append(detokenizer.finish())
+    assert "".join(pieces) == (said if cut else prompt + said)
+    assert not any(BROKEN in piece for piece in pieces)
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_a_piece_comes_as_soon_as_its_character_is_whole(kind: str) -> None:
+    tokenizer = TOKENIZERS[kind]
+    prompt = tokenizer.encode("ab ")
+    ids = tokenizer.encode("ab 🙂b")[len(prompt) :]
+    assert len(ids) == 5
+    detokenizer = Detokenizer(tokenizer, prompt)
+    assert [detokenizer.push(token) for token in ids] == ["", "", "", "🙂", "b"]
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_half_a_character_is_told_only_at_the_end(kind: str) -> None:
+    tokenizer = TOKENIZERS[kind]
+    ids = tokenizer.encode("b€")[:-1]
+    detokenizer = Detokenizer(tokenizer)
+    assert "".join(detokenizer.push(token) for token in ids) == "b"
+    assert set(detokenizer.finish()) == {BROKEN}
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_a_broken_run_of_bytes_does_not_hold_back_what_follows(kind: str) -> None:
+    tokenizer = TOKENIZERS[kind]
+    first = tokenizer.encode("€")[-3]
+    letter = tokenizer.encode("ab")[-1]
+    detokenizer = Detokenizer(tokenizer)
+    assert detokenizer.push(first) == ""
+    assert detokenizer.push(letter).startswith(BROKEN)
+    assert BROKEN not in detokenizer.push(letter)
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@given(text=texts)
+def test_the_bytes_of_tokens_are_those_of_the_text(kind: str, text: str) -> None:
+    tokenizer = TOKENIZERS[kind]
+    found = b"".join(tokenizer.token_bytes(token) for token in tokenizer.encode(text))
+    assert found.removeprefix(b" " if kind == "byte fallback" else b"") == text.encode()
+
+
+def test_a_real_tokenizer_begins_sequences_and_keeps_the_space_after_a_prompt() -> None:
+    tokenizer = CausalTokenizer.from_file(base_folder("stories260K") / "tokenizer.json")
+    prompt = tokenizer.encode("Once upon a")
+    assert prompt[0] == 1
+    ids = tokenizer.encode("Once upon a time, there was")
+    assert ids[: len(prompt)] == prompt
+    detokenizer = Detokenizer(tokenizer, prompt)
+    said = "".join(detokenizer.push(token) for token in ids[len(prompt) :])
+    assert said + detokenizer.finish() == " time, there was"
+
+
+def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_text("{}")
+    with pytest.raises(InvalidInput, match="not a tokenizer"):
+        CausalTokenizer.from_file(path)
+    with pytest.raises(InvalidInput, match="Unicode"):
+        byte_level().encode("\ud800")
