@@ -233,9 +233,12 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def _group_numbers(optimizer: torch.optim.Optimizer) -> list[dict[str, float]]:
-    """Return what an optimizer counts or estimates for a whole group, as Prodigy its rate."""
+    """Return what an optimizer counts or estimates for a whole group, as Prodigy its rate.
+
+    What is infinite is a setting that never changes, and JSON could not hold it.
+    """
     return [
-        {name: value for name, value in group.items() if isinstance(value, int | float)}
+        {n: v for n, v in group.items() if isinstance(v, int | float) and math.isfinite(v)}
         for group in optimizer.param_groups
     ]
 

@@ -32,6 +32,7 @@ _WORDS = (
 )
 """Where no token goes across. Names of programs stay whole, so that queries are short."""
 
+DEFAULT_POSITIONS, SMALLEST_VOCABULARY = 1024, 1500
 _ROWS_READ = 100_000
 
 

@@ -37,14 +37,19 @@ from hone.training.generation.loop import CausalRun, make_accelerator, train_cau
 from hone.training.generation.losses import DirectPreference, Objective, Supervised, refer_to
 from hone.training.generation.memory import MemoryPeak, estimate_memory
 from hone.training.generation.sampling import SamplePrompts
-from hone.training.generation.scratch import SCRATCH_PREFIX, make_base, shape_of
+from hone.training.generation.scratch import (
+    SCRATCH_PREFIX,
+    SMALLEST_VOCABULARY,
+    make_base,
+    shape_of,
+)
 from hone.training.generation.settling import CausalHyperparameters
 from hone.training.run_context import RunContext, refuse_early, run_folder
 
 MODEL_FOLDER, BASE_FOLDER = "model", "base"
 """In a run's folder: the trained model in the Hugging Face form, and a base that the run made."""
 
-_SMALLEST_VOCABULARY, _LARGEST_VOCABULARY = 1500, 16_000
+_LARGEST_VOCABULARY = 16_000
 _CHARACTERS_PER_TOKEN = 400
 _EVALUATED_TOGETHER = 32
 
@@ -100,7 +105,7 @@ def _vocabulary(recipe: GenerationRecipe, found: Conversations) -> int:
     file = recipe.dataset.file("train")
     characters = file.stat().st_size if file else 0
     wanted = characters // _CHARACTERS_PER_TOKEN
-    return min(_LARGEST_VOCABULARY, max(_SMALLEST_VOCABULARY, wanted))
+    return min(_LARGEST_VOCABULARY, max(SMALLEST_VOCABULARY, wanted))
 
 
 def _train(
