@@ -25,7 +25,6 @@ from hone.models.catalogue import find_base
 from hone.models.scoring import proportion
 from hone.training.events import read_events
 from hone.training.generation.causal_bases import load_causal_model, open_causal_base
-from hone.training.generation.conversations import Completion
 from hone.training.generation.encoding import ConversationEncoder
 from hone.training.generation.sampling import complete, read_samples
 
@@ -178,22 +177,18 @@ def curve(
     return points
 
 
-def score_test(
-    folder: Path, pairs: Sequence[tuple[str, str]], database: sqlite3.Connection, *, beams: int
-) -> int:
-    """Return how many test questions the trained folder answers rightly."""
+def answers_to(folder: Path, prompts: Sequence[str], *, beams: int) -> list[str]:
+    """Return what the trained model in a folder writes after prompts."""
     base = open_causal_base(find_base(str(folder)))
     encoder = ConversationEncoder(base.tokenizer, template="plain")
-    ids = [encoder.prompt_ids(Completion(p, c).prompt) for p, c in pairs]
-    said = complete(
+    return complete(
         load_causal_model(base),
         base.tokenizer,
-        ids,
+        [encoder.prompt_ids(prompt) for prompt in prompts],
         pad_id=base.pad_id,
         max_tokens=LONGEST_ANSWER,
         beams=beams,
     )
-    return right_answers(database, said, [c for _, c in pairs])
 
 
 def main() -> None:
@@ -219,7 +214,8 @@ def main() -> None:
     subprocess.run(command, check=True)
     events = list(read_events(log))
     run = Path(next(e["folder"] for e in events if e["event"] == "run_started"))
-    right = score_test(run / "model", rows["test"], database, beams=arguments.beams)
+    said = answers_to(run / "model", [p for p, _ in rows["test"]], beams=arguments.beams)
+    right = right_answers(database, said, [c for _, c in rows["test"]])
     score = proportion(right, len(rows["test"]))
     wanted = [completion for _, completion in rows["validation"]]
     result = {
@@ -237,7 +233,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("data", type=Path, nargs="?", default=SHARED)
     parser.add_argument("--work", type=Path, default=Path("build/geoquery"))
     parser.add_argument("--base", default="scratch:llama-3m")
-    parser.add_argument("--copies", type=int, default=8)
+    parser.add_argument("--copies", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--every", type=int, default=4)
     parser.add_argument("--rate", type=float, default=2e-3)

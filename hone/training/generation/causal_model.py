@@ -30,7 +30,7 @@ def build_causal_model(
     else:
         model = load_causal_model(base)
         if gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            _recompute_activations(model)
     model.config.use_cache = False
     if group.method != "full":
         with warnings.catch_warnings():  # peft asks transformers in a way that it will soon drop
@@ -41,6 +41,12 @@ def build_causal_model(
     if group.dropout:
         add_dropout(model, group.dropout)
     return model
+
+
+def _recompute_activations(model: Any) -> None:  # noqa: ANN401
+    """Switch gradient checkpointing on, by the name that this transformers has for it."""
+    renamed = getattr(model, "activation_checkpointing_enable", None)
+    (renamed or model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 def _in_four_bits(base: CausalBase, *, gradient_checkpointing: bool) -> Any:  # noqa: ANN401

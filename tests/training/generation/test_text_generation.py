@@ -11,10 +11,10 @@ from hone.models.errors import InvalidInput
 from hone.models.names import ModelReference
 from hone.models.registry import Registry
 from hone.training.finetune import Interrupted
-from hone.training.generation.conversations import Preference
+from hone.training.generation.conversations import Completion, Example, Preference
 from hone.training.generation.sampling import read_samples
 from tests.training.generation.running import recipe_for, train, without_publishing, write_splits
-from tests.training.generation.tiny import COLOURS, tiny_base
+from tests.training.generation.tiny import COLOURS, colour_rows, tiny_base
 
 
 @pytest.fixture
@@ -134,11 +134,18 @@ def test_preferences_are_learned_by_dpo(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("unpublished")
-def test_long_examples_are_counted_never_silent(tmp_path: Path, data: Path) -> None:
-    cut = recipe_for(tmp_path, data, dataset={"max_tokens": 9, "long_examples": "cut"})
-    told = train(cut).named("conversations_loaded")[0]
-    assert told["truncated"] + told["left_out"] > 0
-    assert told["max_tokens"] == 9
+def test_long_examples_are_counted_never_silent(tmp_path: Path) -> None:
+    def rows(count: int, first: int) -> list[Example]:
+        signs = "".join(chr(0x4E00 + 61 * n) for n in range(20))  # three tokens each
+        return [*[Completion("long ->", signs)] * 3, *colour_rows(count - 3, first)]
+
+    data = write_splits(tmp_path / "long", rows)
+    dataset: dict[str, Any] = {"max_tokens": 24}
+    (told,) = train(recipe_for(tmp_path, data, dataset=dataset)).named("conversations_loaded")
+    assert (told["left_out"], told["truncated"], told["max_tokens"]) == (9, 0, 24)
+    dataset["long_examples"] = "cut"
+    (told,) = train(recipe_for(tmp_path, data, dataset=dataset)).named("conversations_loaded")
+    assert (told["left_out"], told["truncated"]) == (0, 9)
 
 
 @pytest.mark.parametrize(
