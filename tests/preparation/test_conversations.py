@@ -98,13 +98,14 @@ def test_with_nobody_to_ask_nothing_is_written(tmp_path: Path) -> None:
     assert not report.folder.exists()
 
 
-def test_prompts_of_a_given_test_split_leave_the_training(tmp_path: Path) -> None:
+def test_what_file_asks_too_leaves_a_given_split(tmp_path: Path) -> None:
     file = write_lines(tmp_path / "rows.jsonl", prompts(30))
-    test = write_lines(tmp_path / "test.jsonl", [{"prompt": "Question 3 ->", "completion": "x"}])
-    report = run(file, test=test)
+    asked = [{"prompt": f"Question {n} ->", "completion": "x"} for n in (3, 77)]
+    report = run(file, test=write_lines(tmp_path / "test.jsonl", asked))
     assert report.dropped["leaks"] == 1
-    train = read_conversations(report.folder / "train.jsonl")
-    assert not any("question 3 " in str(row) for row in train)
+    test = read_conversations(report.folder / "test.jsonl")
+    assert [as_json(row)["prompt"] for row in test] == ["Question 77 ->"]
+    assert report.splits["train"].rows + report.splits["validation"].rows == 30
 
 
 def test_preferences_do_not_stand_beside_completions(tmp_path: Path) -> None:

@@ -230,7 +230,7 @@ class _Run:
         )
 
     def mend(self) -> None:
-        """Leave out repeats, after asking, and what a given split has too."""
+        """Leave out repeats, after asking, and of a given split what FILE asks too."""
         seen: set[bytes] = set()
         repeats: list[Row] = []
         for row in self.rows:
@@ -240,12 +240,12 @@ class _Run:
             seen.add(content)
         if repeats:
             self._offer(repeats)
-        given = {row.key for row in self.rows if row.origin != "file"}
-        leaks = [row for row in self.rows if row.origin == "file" and row.key in given]
+        asked = {row.key for row in self.rows if row.origin == "file"}
+        leaks = [row for row in self.rows if row.origin != "file" and row.key in asked]
         if leaks:
             self._leave_out("leaks", leaks)
             examples = [self._place(row) for row in leaks]
-            what = "ask what a given split asks too, which would make its scores too high"
+            what = "of a given split ask what FILE asks, which would make scores too high"
             self._note("leaks", what, examples)
         self._advise()
 
