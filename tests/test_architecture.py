@@ -50,6 +50,7 @@ does not wait for torch."""
 
 DEFERRED = {
     "hone.service.jobs.revisions": {"alembic"},
+    "hone.training.generation.optimizers": {"bitsandbytes"},
     "hone.training.preparation.encoding": {"charset_normalizer"},
     "hone.training.preparation.parquet": {"polars"},
     "hone.training.preparation.spreadsheet": {"openpyxl"},
@@ -290,7 +291,7 @@ def serving_and_starting_need_the_core_alone(modules: Modules) -> Iterator[str]:
 
 
 def whatever_is_imported_is_declared(modules: Modules) -> Iterator[str]:
-    known = {*declared("train", "minilm", "compare"), *sys.stdlib_module_names, "hone"}
+    known = {*declared("train", "minilm", "compare", "gpu"), *sys.stdlib_module_names, "hone"}
     for module, found in _each_import(modules):
         if found.library not in known:
             yield f"{module.name}:{found.line} imports {found.library}, which nothing declares"

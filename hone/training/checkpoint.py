@@ -10,8 +10,8 @@ random generators only the main process's.
     random.safetensors       the state of the main process's generator
     rows.safetensors         the latest loss of every row
     state.json               counters, history, what it belongs to (settled values, base,
-                             processes), fp16's loss scale, the SHA-256 of the files above
-                             and its own
+                             processes), fp16's loss scale, the numbers of the optimizer's
+                             groups, the SHA-256 of the files above and its own
 <run>/best.safetensors       the weights to keep, of an evaluation so far, with their SHA-256
 """
 
@@ -109,6 +109,7 @@ def save_checkpoint(
         "progress": asdict(progress),
         "origin": dict(origin),
         "loss_scale": scaler.state_dict() if scaler else None,
+        "optimizer_groups": _group_numbers(optimizer),
         "sha256": hashes,
     }
     content["digest"] = sha256_of_json(content)
@@ -147,6 +148,10 @@ def load_checkpoint(
         _refuse_another(content["origin"], origin)
         load_trained_weights(model, load_file(folder / _FILES[0]))
         _restore_optimizer(optimizer, load_file(folder / _FILES[1]))
+        for group, numbers in zip(
+            optimizer.param_groups, content.get("optimizer_groups", ()), strict=False
+        ):
+            group.update(numbers)
         _restore_random(load_file(folder / _FILES[2]))
         rows = load_file(folder / _FILES[3])
         losses.known, losses.fresh = rows["known"].numpy(), rows["fresh"].numpy()
@@ -225,6 +230,17 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         for index, values in state.items()
         for name, value in values.items()
     }
+
+
+def _group_numbers(optimizer: torch.optim.Optimizer) -> list[dict[str, float]]:
+    """Return what an optimizer counts or estimates for a whole group, as Prodigy its rate.
+
+    What is infinite is a setting that never changes, and JSON could not hold it.
+    """
+    return [
+        {n: v for n, v in group.items() if isinstance(v, int | float) and math.isfinite(v)}
+        for group in optimizer.param_groups
+    ]
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:

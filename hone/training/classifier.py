@@ -25,7 +25,7 @@ from hone.training.recipe import ModelGroup
 _ROWS_WITHOUT_GRADIENTS = 64
 _INDEX_FILE = "model.safetensors.index.json"
 _CHUNK = 1 << 20
-_LOADING_ERRORS = (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError)
+LOADING_ERRORS = (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError)
 """What transformers raises for a base that is damaged, or of an architecture it does not know."""
 _ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
 """What the configurations of encoders call it: BERT's family; DistilBERT and ModernBERT."""
@@ -98,7 +98,7 @@ def _load_encoder(base: Base, *, attention_dropout: float) -> Any:  # noqa: ANN4
             dtype=torch.float32,
             output_loading_info=True,
         )
-    except _LOADING_ERRORS as error:
+    except LOADING_ERRORS as error:
         raise InvalidInput(f"the base {base.id}: its weights do not fit its config.json") from error
     # What is missing would silently be random. Poolers are not read.
     missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
@@ -133,7 +133,7 @@ def token_limit(base: Base) -> int:
     """Return the most tokens that the base's positions allow, special ones included."""
     try:
         config = AutoConfig.from_pretrained(base.folder, trust_remote_code=False)
-    except _LOADING_ERRORS as error:
+    except LOADING_ERRORS as error:
         raise InvalidInput(
             f"the base {base.id}: its config.json is of no model that transformers knows"
         ) from error

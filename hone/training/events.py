@@ -3,7 +3,8 @@
 Every event is one JSON object with `event` (its name) and `time` (Unix seconds). The names:
 `run_started`, `data_loaded`, `settled`, `resumed`, `step`, `evaluated`, `checkpoint_saved`,
 `early_stopped`, `interrupted`, `calibrated`, `scored`, `exported`, `parity`, `variant_left_out`,
-`published`, `failed`.
+`published`, `failed`; and of causal language models `conversations_loaded`, `memory_estimated`,
+`memory_measured`, `sampled`, `text_scored`, `model_saved`, `decoder_parity`.
 
 `step` comes at most twice a second. The `series` of `step`, `evaluated` and `interrupted` has every
 step that no event has told of yet: its number, loss, accuracy (of the batch, before the step), and
@@ -187,6 +188,41 @@ def _scored(event: Event) -> str:
     )
 
 
+def _conversations_loaded(event: Event) -> str:
+    rows = ", ".join(f"{name} {count}" for name, count in event["rows"].items())
+    long = f"of more than {event['max_tokens']} tokens"
+    out, cut = event["left_out"], event["truncated"]
+    tail = f"; {_count(out, 'example')} {long} left out" if out else ""
+    tail += f"; {_count(cut, 'example')} {long} cut" if cut else ""
+    return (
+        f"data: {rows} examples, {event['tokens']:,} training tokens, trained on "
+        f"{event['trained_tokens']:,} of them{tail}"
+    )
+
+
+def _sampled(event: Event) -> str:
+    first = event["samples"][0]
+    return (
+        f"sample at step {event['step']}: {first['prompt']!r:.100} -> {first['completion']!r:.200}"
+    )
+
+
+def _text_scored(event: Event) -> str:
+    exact, loss = event["exact_match"], event["loss"]
+    return (
+        f"{event['split']}: exact match {exact['value']:.4f} ({exact['low']:.4f} to "
+        f"{exact['high']:.4f}, n={exact['n']}), loss {loss['value']:.4f}"
+    )
+
+
+def _decoder_parity(event: Event) -> str:
+    return (
+        f"parity {event['variant']}: {event['equal_continuations']:.1%} equal continuations, "
+        f"{event['equal_tokens']:.2%} equal next tokens, largest logit difference "
+        f"{event['largest_logit_difference']:.2g}: passed"
+    )
+
+
 def _interrupted(event: Event) -> str:
     where = event.get("during") or f"at step {event['step']}"
     return f"interrupted {where}; the same command goes on"
@@ -208,5 +244,18 @@ _SENTENCES: dict[str, Callable[[Event], str]] = {
     "exported": lambda e: f"exported {e['variant']}: {e['bytes'] / 1e6:.1f} MB",
     "parity": _parity,
     "variant_left_out": lambda e: f"left out {e['variant']}: {e['reason']}",
+    "conversations_loaded": _conversations_loaded,
+    "memory_estimated": lambda e: (
+        f"memory: about {e['total'] / 1e6:,.0f} MB (weights {e['weights'] / 1e6:,.0f}, gradients "
+        f"{e['gradients'] / 1e6:,.0f}, optimizer {e['optimizer'] / 1e6:,.0f}, activations "
+        f"{e['activations'] / 1e6:,.0f})"
+    ),
+    "memory_measured": lambda e: (
+        f"memory: {e['peak'] / 1e6:,.0f} MB at the peak, {e['estimate'] / 1e6:,.0f} MB estimated"
+    ),
+    "sampled": _sampled,
+    "text_scored": _text_scored,
+    "model_saved": lambda e: f"trained model in {e['folder']}",
+    "decoder_parity": _decoder_parity,
     "published": lambda e: f"published {e['model']}@{e['version']} in {e['folder']}",
 }

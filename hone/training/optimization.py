@@ -1,11 +1,24 @@
 """The optimizer and the learning rate of each step."""
 
 import math
+from typing import Protocol
 
 import torch
 from torch import nn
 
 from hone.training.recipe import OptimizerGroup
+
+
+class Schedule(Protocol):
+    """What of a recipe's optimizer group says how the rate rises and falls."""
+
+    @property
+    def warmup_share(self) -> float:
+        """Share of the steps in which it rises from zero."""
+
+    @property
+    def schedule(self) -> str:
+        """`linear`, `cosine` or `constant`."""
 
 
 def make_optimizer(model: nn.Module, peak: float, group: OptimizerGroup) -> torch.optim.Optimizer:
@@ -29,7 +42,7 @@ def make_optimizer(model: nn.Module, peak: float, group: OptimizerGroup) -> torc
     return torch.optim.AdamW(groups, lr=peak, fused=True)
 
 
-def learning_rate_at(step: int, total: int, peak: float, group: OptimizerGroup) -> float:
+def learning_rate_at(step: int, total: int, peak: float, group: Schedule) -> float:
     """Return the learning rate of a step: linear warm-up, then the recipe's schedule."""
     warmup = math.ceil(group.warmup_share * total)
     if step < warmup:

@@ -30,6 +30,9 @@ from hone.training.recipe_groups import Recipe
 from hone.training.run import run_recipe
 from hone.training.run_context import join_processes
 
+_QUESTIONS = {"text-generation": ("completions", "prompt")}
+"""Where models of a task are asked, and the field of the question; classifiers elsewhere."""
+
 EXIT_INTERRUPTED = 75
 """sysexits' EX_TEMPFAIL: nothing is wrong, run the same command again."""
 
@@ -147,10 +150,11 @@ def _launcher(processes: int, logs: str) -> LaunchConfig:
 def _say_next(manifest: Manifest, store: str) -> None:
     """Print how to serve and ask the new model."""
     reference = f"{manifest.model}@{manifest.version}"
-    question = json.dumps({"model": manifest.model, "input": "..."})
+    route, field = _QUESTIONS.get(manifest.task, ("classify", "input"))
+    question = json.dumps({"model": manifest.model, field: "..."})
     print(f"""
 {reference} is published. To serve it and ask it:
 
   hone serve {manifest.model} --store {shlex.quote(store)}
-  curl -s localhost:8000/v1/classify -H 'content-type: application/json' -d '{question}'
+  curl -s localhost:8000/v1/{route} -H 'content-type: application/json' -d '{question}'
 """)

@@ -14,13 +14,17 @@ from pydantic import ValidationError
 
 from hone.models.catalogue import Task
 from hone.models.errors import InvalidRecipe, NotFound
+from hone.training.generation.generation_recipe import GenerationRecipe
 from hone.training.recipe import ClassifierRecipe
 from hone.training.recipe_groups import Recipe
 
 RECIPES_FOLDER = Path(__file__).parent / "recipes"
 """The recipes that ship; `hone train NAME` finds them by their stem."""
 
-KINDS: Mapping[Task, type[Recipe]] = {"text-classification": ClassifierRecipe}
+KINDS: Mapping[Task, type[Recipe]] = {
+    "text-classification": ClassifierRecipe,
+    "text-generation": GenerationRecipe,
+}
 """Which recipe each task has."""
 
 _DEFAULT: Task = "text-classification"
@@ -75,7 +79,7 @@ def _kind(content: Mapping[str, Any], overrides: Sequence[str]) -> type[Recipe]:
     for text in overrides:
         if text.startswith("model.task="):
             task = _toml_value(text.partition("=")[2])
-    if task not in KINDS:
+    if not isinstance(task, str) or task not in KINDS:
         known = ", ".join(KINDS)
         raise InvalidRecipe([f"model.task: should be one of {known} (it is {task!r:.80})"])
     return KINDS[task]

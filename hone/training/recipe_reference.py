@@ -8,8 +8,10 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from hone.training.generation.generation_recipe import GenerationRecipe
 from hone.training.recipe import ClassifierRecipe
 from hone.training.recipe_files import RECIPES_FOLDER
+from hone.training.recipe_groups import Recipe
 
 _INTRODUCTION = """# Recipes
 
@@ -22,14 +24,32 @@ Those that ship, with the command that runs each:
 """
 
 
+_GENERATION = """# Recipes of causal language models
+
+With `model.task = "text-generation"` a recipe has the groups below, and `[baseline]` as above;
+`baseline.examples` is not used. docs/generation.md says how they work together.
+"""
+
+
 def reference() -> str:
     """Return the page as Markdown."""
     shipped = "\n".join(
         f"- `{path.stem}`: `{_command(path.read_text(encoding='utf-8'))}`"
         for path in sorted(RECIPES_FOLDER.glob("*.toml"))
     )
-    groups = "\n".join(_group(name, field) for name, field in ClassifierRecipe.model_fields.items())
-    return f"{_INTRODUCTION}\n{shipped}\n\n{groups}"
+    return f"{_INTRODUCTION}\n{shipped}\n\n{_groups(ClassifierRecipe)}\n{_GENERATION}\n" + _groups(
+        GenerationRecipe, besides=ClassifierRecipe
+    )
+
+
+def _groups(recipe: type[Recipe], *, besides: type[Recipe] | None = None) -> str:
+    """Return the tables of a recipe's groups; those that another recipe has too are left out."""
+    known = {} if besides is None else besides.model_fields
+    return "\n".join(
+        _group(name, field)
+        for name, field in recipe.model_fields.items()
+        if name not in known or known[name].annotation is not field.annotation
+    )
 
 
 def _command(recipe: str) -> str:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hone.models.errors import InvalidRecipe, NotFound
 from hone.training.recipe import ClassifierRecipe
-from hone.training.recipe_files import RECIPES_FOLDER, find_recipe, load_recipe_of
+from hone.training.recipe_files import RECIPES_FOLDER, find_recipe, load_recipe, load_recipe_of
 from tests.training.runs import ROOT
 
 SHIPPED = sorted(RECIPES_FOLDER.glob("*.toml"))
@@ -91,8 +91,13 @@ def test_the_first_line_of_a_shipped_recipe_is_a_command_that_loads_it(path: Pat
     hone, train, name, *overrides = shlex.split(first.removeprefix("# "))
     assert (hone, train, name) == ("hone", "train", path.stem)
     assert find_recipe(name) == path
-    recipe = load_recipe_of(ClassifierRecipe, path, overrides)
+    recipe: Any = load_recipe(path, overrides)
     assert recipe.dataset.path is not None
+
+
+def test_a_task_that_is_no_name_is_refused_by_its_key(load: Loader) -> None:
+    (found,) = problems(load, LEAST, "model.task=[]")
+    assert found.startswith("model.task: should be one of text-classification, text-generation")
 
 
 def test_every_toml_file_of_the_package_is_a_shipped_recipe() -> None:

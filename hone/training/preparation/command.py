@@ -1,19 +1,31 @@
 """`hone prepare FILE`: the command line of the preparation."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import orjson
 import typer
 from rich.console import Console
 
+from hone.models.errors import InvalidInput, MissingDependency
 from hone.training.failures import told_by_status
+from hone.training.preparation.conversational import ConversationReport, prepare_conversations
 from hone.training.preparation.prepare import PrepareOptions, prepare
 from hone.training.preparation.problems import Answer, Problem
 from hone.training.preparation.readers import FORMATS
-from hone.training.preparation.report import PrepareReport
-from hone.training.preparation.terminal import ask_at_terminal, print_report, progress_on
+from hone.training.preparation.terminal import (
+    ask_at_terminal,
+    print_conversations,
+    print_report,
+    progress_on,
+)
+
+GENERATION = "text-generation"
+TASKS = ("text-classification", GENERATION)
+
+Report = TypeVar("Report")
 
 MENDS_WAIT = 2
 """Exit status when there was nobody to say yes, and nothing was written."""
@@ -75,6 +87,21 @@ def prepare_command(  # noqa: PLR0913 - one parameter for each option
     json: Annotated[
         bool, typer.Option("--json", help="Print the report as JSON instead of a table.")
     ] = False,
+    task: Annotated[
+        str,
+        typer.Option(
+            help="What the model is to do: text-classification, or text-generation, which keeps "
+            "completions as they are."
+        ),
+    ] = "text-classification",
+    show: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Print so many training examples token by token, as --base reads them, with the "
+            "trained tokens marked (text-generation).",
+        ),
+    ] = 0,
 ) -> None:
     """Check, mend and split a file of examples.
 
@@ -100,18 +127,53 @@ def prepare_command(  # noqa: PLR0913 - one parameter for each option
         base=base,
         min_per_class=min_per_class,
     )
+    _check_task(task, show=show, base=base)
     with told_by_status():
-        report = _run(options, yes=yes, json=json)
+        if task == GENERATION:
+            found = _run(options, prepare_conversations, yes=yes, json=json)
+            _tell_conversations(found, show=show, base=base, json=json)
+            return
+        report = _run(options, prepare, yes=yes, json=json)
     if json:
         sys.stdout.write(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2).decode() + "\n")
     else:
         print_report(report, Console())
-    if not report.written:
+    _stop_if_waiting(written=report.written)
+
+
+def _check_task(task: str, *, show: int, base: str | None) -> None:
+    if task not in TASKS:
+        raise InvalidInput(f"there is no task {task!r}: give one of {', '.join(TASKS)}")
+    if show and (task != GENERATION or base is None):
+        raise InvalidInput(f"--show needs --task {GENERATION} and --base")
+
+
+def _tell_conversations(
+    report: ConversationReport, *, show: int, base: str | None, json: bool
+) -> None:
+    """Print what was found, and examples as the base reads them."""
+    if json:
+        sys.stdout.write(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2).decode() + "\n")
+    else:
+        print_conversations(report, Console())
+    if show and base is not None:
+        try:
+            from hone.training.generation.showing_examples import show_examples  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("hone"):
+                raise
+            raise MissingDependency("--show", "train") from error
+        show_examples(report.examples["train"], base, show, Console(stderr=json))
+    _stop_if_waiting(written=report.written)
+
+
+def _stop_if_waiting(*, written: bool) -> None:
+    if not written:
         Console(stderr=True).print("Nothing was written: run again with --yes to mend.")
         raise typer.Exit(MENDS_WAIT)
 
 
-def _run(options: PrepareOptions, *, yes: bool, json: bool) -> PrepareReport:
+def _run(options: PrepareOptions, work: Callable[..., Report], *, yes: bool, json: bool) -> Report:
     errors = Console(stderr=True)
     questions = errors if json else Console()
     with progress_on(errors) as (progress, bar):
@@ -127,4 +189,4 @@ def _run(options: PrepareOptions, *, yes: bool, json: bool) -> PrepareReport:
             finally:
                 bar.start()
 
-        return prepare(options, ask, progress)
+        return work(options, ask, progress)

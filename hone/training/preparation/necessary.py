@@ -25,8 +25,8 @@ def check_task(spool: Spool) -> None:
     if labels > max(2, rows / _ROWS_PER_LABEL) or unfit > max(1, rows * _FEW_LONG_LABELS):
         raise InvalidExamples(
             f"the outputs are {labels:,} different texts in {rows:,} rows: this looks like "
-            "generation, which needs a causal model; `hone prepare` for generation is not there "
-            f"yet (classes have at least {_ROWS_PER_LABEL} rows each on average, and names of at "
+            "generation, which needs a causal model: give --task text-generation "
+            f"(classes have at least {_ROWS_PER_LABEL} rows each on average, and names of at "
             f"most {LONGEST_LABEL} characters in one line)"
         )
     spool.drop("temp.unfit", "unfit_label")

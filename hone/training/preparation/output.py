@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import orjson
 
@@ -14,6 +15,8 @@ from hone.models.errors import Conflict, InvalidInput
 from hone.models.examples import SPLITS, sha256_of_file, write_examples
 from hone.training.preparation.report import KIND, PAGE_NAME, REPORT_NAME, PrepareReport, Split
 from hone.training.preparation.spool import Spool
+
+Written = TypeVar("Written")
 
 _OWN_FILES = frozenset({*(f"{split}.jsonl" for split in SPLITS), REPORT_NAME, PAGE_NAME})
 
@@ -54,7 +57,28 @@ def write_folder(
     killed never leaves a part of an output. An old output is moved aside before, and removed
     after the new one is in place. InvalidInput where nothing can be written.
     """
-    folder = report.folder
+
+    def fill(beside: Path) -> PrepareReport:
+        splits = {split: _write_split(spool, beside / f"{split}.jsonl", split) for split in SPLITS}
+        written = replace(report, written=True, splits=splits)
+        (beside / PAGE_NAME).write_text(page(written), encoding="utf-8")
+        write_report(beside, written.as_json())
+        return written
+
+    return write_all(report.folder, fill)
+
+
+def write_report(folder: Path, content: Mapping[str, object]) -> None:
+    """Write `report.json`."""
+    written = orjson.dumps(content, option=orjson.OPT_INDENT_2)
+    (folder / REPORT_NAME).write_bytes(written + b"\n")
+
+
+def write_all(folder: Path, fill: Callable[[Path], Written]) -> Written:
+    """Let `fill` write files into a folder beside `folder`, which then takes its place at once.
+
+    Returns what `fill` does. InvalidInput where nothing can be written.
+    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
@@ -63,11 +87,7 @@ def write_folder(
             f"nothing can be written into {folder.parent}: {error.strerror}"
         ) from None
     try:
-        splits = {split: _write_split(spool, beside / f"{split}.jsonl", split) for split in SPLITS}
-        written = replace(report, written=True, splits=splits)
-        (beside / PAGE_NAME).write_text(page(written), encoding="utf-8")
-        content = orjson.dumps(written.as_json(), option=orjson.OPT_INDENT_2)
-        (beside / REPORT_NAME).write_bytes(content + b"\n")
+        written = fill(beside)
         _make_durable(beside)
         _put_in_place(beside, folder)
     finally:

@@ -113,7 +113,7 @@ def prepare(
         tokenizer=options.tokenizer, base=options.base, max_tokens=options.max_tokens
     )
     run = _Run(options, ask, progress)
-    files = _spoken_names(run.sources)
+    files = spoken_names(run.sources)
     with (
         tempfile.TemporaryDirectory(prefix="hone-prepare-") as scratch,
         Spool(Path(scratch) / "rows.sqlite", files) as spool,
@@ -137,7 +137,7 @@ class _Run:
         self.progress = progress
         self.waits = False
         self.problems: list[Problem] = []
-        self.sources = _open_all(options)
+        self.sources = open_all(options)
         self.forms = _find_forms(options, self.sources)
         for source in self.sources.values():
             self.problems += source.problems
@@ -236,7 +236,8 @@ class _Run:
         )
 
 
-def _open_all(options: PrepareOptions) -> dict[Origin, Source]:
+def open_all(options: PrepareOptions) -> dict[Origin, Source]:
+    """Open FILE and the given splits; InvalidInput where two of them are one file."""
     paths: dict[Origin, Path | None] = {
         "file": options.file,
         "validation": options.validation,
@@ -248,7 +249,7 @@ def _open_all(options: PrepareOptions) -> dict[Origin, Source]:
     return {origin: open_source(path, options.reading(path)) for origin, path in given.items()}
 
 
-def _spoken_names(sources: dict[Origin, Source]) -> dict[Origin, str]:
+def spoken_names(sources: dict[Origin, Source]) -> dict[Origin, str]:
     """Return what files are called in messages: by their names, or paths if names are equal."""
     names = {origin: source.path.name for origin, source in sources.items()}
     if len(set(names.values())) == len(names):

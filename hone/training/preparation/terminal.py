@@ -1,6 +1,6 @@
 """The report, questions and progress at a terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -10,6 +10,7 @@ from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.prompt import Confirm
 from rich.table import Table
 
+from hone.training.preparation.conversational import ConversationReport
 from hone.training.preparation.problems import Problem, Progress, spoken
 from hone.training.preparation.report import PAGE_NAME, PrepareReport
 
@@ -21,19 +22,33 @@ _COLOURS = {"necessary": "blue", "recommended": "red", "advice": "yellow"}
 def print_report(report: PrepareReport, console: Console) -> None:
     """Print what was found, the splits and the classes."""
     if report.problems:
-        console.print(_problem_table(report))
+        console.print(_problem_table(report.problems))
     console.print(_class_table(report))
     for line in _closing_lines(report):
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _problem_table(report: PrepareReport) -> Table:
+def print_conversations(report: ConversationReport, console: Console) -> None:
+    """Print what was found in examples for a causal model, and the splits."""
+    if report.problems:
+        console.print(_problem_table(report.problems))
+    after = "" if report.written else " after a yes to all"
+    sizes = ", ".join(f"{name} {split.rows:,}" for name, split in report.splits.items())
+    lines = [
+        f"{report.read:,} rows read, {report.kept:,} kept{after} as {report.form}: {sizes}",
+        *([f"Written to {escape(str(report.folder))}"] if report.written else []),
+    ]
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _problem_table(problems: Sequence[Problem]) -> Table:
     table = Table(title="What was found", title_justify="left", show_lines=True)
     table.add_column("kind", no_wrap=True)
     table.add_column("rows", justify="right", no_wrap=True)
     table.add_column("what", overflow="fold")
     table.add_column("mend", overflow="fold")
-    for problem in report.problems:
+    for problem in problems:
         colour = _COLOURS[problem.severity]
         done = "done: " if problem.mended else "not done: "
         mend = f"{done}{escape(problem.mend)}" if problem.mend else ""

@@ -1,0 +1,1 @@
+"""Quality of trained causal models against the time that their training took."""

@@ -1,0 +1,1 @@
+"""Fine-tuning causal language models: conversations in, a Hugging Face folder out."""

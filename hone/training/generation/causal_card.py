@@ -1,0 +1,212 @@
+"""The model card of a causal language model."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from hone.models.catalogue import Base
+from hone.models.manifest import CARD_FILE, GenerationParity, SplitRecord, Variant
+from hone.training.document import (
+    Block,
+    Bullets,
+    Document,
+    Fact,
+    Interval,
+    Picture,
+    Section,
+    Table,
+    Text,
+    Verbatim,
+)
+from hone.training.events import duration
+from hone.training.generation.causal_scores import Scores
+from hone.training.generation.generation_recipe import GenerationRecipe
+from hone.training.generation.memory import MemoryEstimate
+from hone.training.generation.sampling import read_samples
+from hone.training.generation.settling import CausalHyperparameters
+from hone.training.pictures import curves_picture
+from hone.training.progress import Progress
+
+_METHODS = {
+    "full": "all weights",
+    "lora": "LoRA, merged into the weights",
+    "qlora": "LoRA on a base in four bits, merged into the weights",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CausalSummary:
+    """What a finished run knows of itself. `peak_bytes` is the most memory that training held."""
+
+    recipe: GenerationRecipe
+    settled: CausalHyperparameters
+    progress: Progress
+    scores: Scores
+    base: Base
+    records: Mapping[str, SplitRecord]
+    memory: MemoryEstimate
+    peak_bytes: int
+    left_out: int
+    truncated: int
+    trained_parameters: int
+    all_parameters: int
+
+
+def write_card(
+    summary: CausalSummary, run: Path, parity: Mapping[Variant, GenerationParity] | None = None
+) -> str:
+    """Write the card as a page into the run's folder; return it as Markdown."""
+    document = _card(summary, run, parity or {})
+    (run / "card.html").write_text(document.html(), encoding="utf-8")
+    markdown = document.markdown()
+    (run / CARD_FILE).write_text(markdown, encoding="utf-8")
+    return markdown
+
+
+def _card(
+    summary: CausalSummary, run: Path, parity: Mapping[Variant, GenerationParity]
+) -> Document:
+    rows = summary.records["train"].rows
+    return Document(
+        title=summary.recipe.saving.name,
+        lead=(
+            f"Goes on from a prompt. Made by Hone from {summary.base.id}, fine-tuned on "
+            f"{rows:,} examples."
+        ),
+        facts=_facts(summary),
+        sections=[
+            Section("What it is", [_identity(summary)]),
+            Section("Scores", _scores(summary)),
+            Section("Data", _data(summary)),
+            Section("Training", list(_training(summary))),
+            Section("Memory", _memory(summary)),
+            Section("Samples", list(_samples(run))),
+            *([Section("Exported files", _parity(parity))] if parity else []),
+            Section("Limits", _limits(summary)),
+        ],
+    )
+
+
+def _facts(summary: CausalSummary) -> list[Fact]:
+    split = "test" if "test" in summary.scores else "validation"
+    exact, loss = (summary.scores[split][name] for name in ("exact_match", "loss"))
+    return [
+        Fact(f"Exact match ({split})", f"{exact.value:.3f}", _range(exact.low, exact.high)),
+        Fact(f"Loss ({split})", f"{loss.value:.3f}", _range(loss.low, loss.high)),
+        Fact("Training", duration(summary.progress.seconds), f"on {summary.settled.device}"),
+        Fact("Peak memory", _megabytes(summary.peak_bytes), "of the training"),
+    ]
+
+
+def _range(low: float, high: float) -> str:
+    return f"95 %: {low:.3f} to {high:.3f}"
+
+
+def _identity(summary: CausalSummary) -> Table:
+    rows = [
+        ("Base", summary.base.id),
+        ("Licence of the base", summary.base.licence),
+        ("Trained", _METHODS[summary.recipe.model.method]),
+        ("Parameters", f"{summary.all_parameters:,}"),
+        ("Parameters trained", f"{summary.trained_parameters:,}"),
+        ("Licence of this model", summary.recipe.saving.licence),
+        ("SHA-256 of the recipe", summary.recipe.sha256()),
+    ]
+    return Table(("", ""), rows, "ll")
+
+
+def _scores(summary: CausalSummary) -> list[Block]:
+    rows = [
+        (split, name, Interval(s.value, s.low, s.high, s.n))
+        for split, scores in summary.scores.items()
+        for name, s in scores.items()
+    ]
+    return [
+        Text(
+            "The loss is in nats a trained token. An exact match is an example of which greedy "
+            "decoding repeats every trained token; an answer that is right in other words is none."
+        ),
+        Table(("Split", "Score", "Value and 95 % interval"), rows, "llr"),
+    ]
+
+
+def _data(summary: CausalSummary) -> list[Block]:
+    rows = [(split, record.rows, record.sha256) for split, record in summary.records.items()]
+    left, cut, most = summary.left_out, summary.truncated, summary.settled.max_tokens
+    return [
+        Table(("Split", "Rows", "SHA-256 of the file"), rows, "lrl"),
+        Text(f"Longer than {most:,} tokens: {left:,} examples left out, {cut:,} cut."),
+    ]
+
+
+def _training(summary: CausalSummary) -> Iterator[Block]:
+    progress = summary.progress
+    stop = "stopped early" if progress.stopped_early else "ran to its end"
+    yield Text(
+        f"{progress.step:,} optimizer steps in {duration(progress.seconds)}; it {stop}. The "
+        f"weights kept are those after step {progress.kept_step:,}."
+    )
+    if progress.evaluations:
+        yield Picture(
+            "Loss and accuracy of validation tokens during the training",
+            "Accuracy is that of single tokens, each given the right ones before it.",
+            partial(curves_picture, progress),
+        )
+    optimizer = summary.recipe.optimizer
+    values = {**asdict(summary.settled), "optimizer": optimizer.name, **optimizer.arguments()}
+    yield Table(("Name", "Value"), [(name, str(value)) for name, value in values.items()], "ll")
+
+
+def _memory(summary: CausalSummary) -> list[Block]:
+    parts = asdict(summary.memory)
+    rows = [(name, _megabytes(size)) for name, size in parts.items()]
+    rows += [("estimate", _megabytes(summary.memory.total))]
+    rows += [("peak, measured", _megabytes(summary.peak_bytes))]
+    return [
+        Text(
+            "The estimate before the training, for a batch of the longest examples, beside the "
+            "peak that was measured."
+        ),
+        Table(("", "MB"), rows, "lr"),
+    ]
+
+
+def _samples(run: Path) -> Iterator[Block]:
+    rows = list(read_samples(run))
+    if not rows:
+        yield Text("The recipe asked for none.")
+    for row in [row for row in rows if row["step"] == rows[-1]["step"]]:
+        yield Verbatim(f"{row['prompt']}\n---\n{row['completion']}")
+
+
+def _parity(parity: Mapping[Variant, GenerationParity]) -> list[Block]:
+    rows = [
+        (
+            name,
+            f"{100 * r.equal_continuations:.1f} %",
+            f"{100 * r.equal_tokens:.2f} %",
+            f"{r.largest_logit_difference:.2g}",
+            f"{r.loss_exported - r.loss_trained:+.2g}",
+        )
+        for name, r in parity.items()
+    ]
+    head = ("File", "Equal continuations", "Equal next tokens", "Logit difference", "Loss added")
+    return [Table(head, rows, "lrrrr")]
+
+
+def _limits(summary: CausalSummary) -> list[Block]:
+    sentences = [
+        "It writes what is likely to follow, which may be wrong in any way that text can be.",
+        (
+            "Not measured: prompts of another source, language or time than these, prompts meant "
+            "to mislead it, and differences between groups of people."
+        ),
+    ]
+    if "test" not in summary.scores:
+        sentences.append("There was no test split; the validation examples also chose the weights.")
+    return [Bullets(sentences)]
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f}"

@@ -1,0 +1,132 @@
+"""Reads a run's conversations, and writes them as the base reads them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hone.models.errors import InvalidExamples
+from hone.models.examples import SPLITS, sha256_of_file
+from hone.models.manifest import SplitRecord
+from hone.training.generation.causal_bases import CausalBase
+from hone.training.generation.conversations import Example, Preference, read_conversations
+from hone.training.generation.encoding import (
+    ConversationEncoder,
+    EncodedExamples,
+    TrainedText,
+    fit,
+    template_for,
+)
+from hone.training.generation.generation_recipe import GenerationRecipe
+from hone.training.generation.settling import CausalHyperparameters, settle_causal
+
+
+@dataclass(frozen=True, slots=True)
+class Conversations:
+    """The examples of a run as they were read, by split."""
+
+    examples: Mapping[str, list[Example]]
+    records: Mapping[str, SplitRecord]
+
+    @property
+    def preferences(self) -> bool:
+        """Whether they are preferences, not completions to learn."""
+        return isinstance(self.examples["train"][0], Preference)
+
+
+@dataclass(frozen=True, slots=True)
+class CausalData:
+    """The examples as tokens. For preferences `encoded` has the better answers, `rejected` the
+    worse ones, row for row.
+    """
+
+    examples: Mapping[str, list[Example]]
+    encoder: ConversationEncoder
+    encoded: Mapping[str, EncodedExamples]
+    rejected: Mapping[str, EncodedExamples]
+
+    @property
+    def left_out(self) -> int:
+        """How many examples were too long, or had nothing to learn once they were cut."""
+        return sum(split.left_out for split in self.encoded.values())
+
+    @property
+    def truncated(self) -> int:
+        """How many examples were cut."""
+        return sum(split.truncated for split in self.encoded.values())
+
+
+def read_splits(recipe: GenerationRecipe) -> Conversations:
+    """Read every split that the recipe names; InvalidExamples unless all are of one kind."""
+    files = {split: recipe.dataset.file(split) for split in SPLITS}
+    named = {split: file for split, file in files.items() if file is not None}
+    examples = {split: read_conversations(file) for split, file in named.items()}
+    kinds = {isinstance(rows[0], Preference) for rows in examples.values()}
+    if len(kinds) > 1:
+        raise InvalidExamples("one split has preferences, and another completions to learn")
+    records = {
+        split: SplitRecord(rows=len(examples[split]), sha256=sha256_of_file(file))
+        for split, file in named.items()
+    }
+    return Conversations(examples, records)
+
+
+def encode_splits(
+    found: Conversations, recipe: GenerationRecipe, base: CausalBase
+) -> tuple[CausalData, CausalHyperparameters]:
+    """Encode all splits, and settle what the recipe leaves to `auto`.
+
+    InvalidExamples when no training or no validation example is short enough.
+    """
+    train = found.examples["train"]
+    encoder = ConversationEncoder(
+        base.tokenizer,
+        template=template_for(recipe.dataset.template, train),
+        prompt_loss_weight=0.0 if found.preferences else recipe.dataset.prompt_loss_weight,
+    )
+    texts = {split: encode_all(rows, encoder) for split, rows in found.examples.items()}
+    settled = settle_causal(
+        recipe,
+        preferences=found.preferences,
+        rows=len(train),
+        longest=max(len(text.ids) for sides in texts["train"] for text in sides),
+        token_limit=base.max_tokens,
+    )
+    encoded, rejected = {}, {}
+    for split, sides in texts.items():
+        encoded[split], rejected[split] = _fitted(sides, recipe, settled.max_tokens)
+        if split != "test" and not len(encoded[split]):
+            raise InvalidExamples(
+                f"no {split} example is within {settled.max_tokens} tokens: raise "
+                "dataset.max_tokens, or take a base that reads more"
+            )
+    return CausalData(found.examples, encoder, encoded, rejected), settled
+
+
+def encode_all(
+    examples: Sequence[Example], encoder: ConversationEncoder
+) -> list[tuple[TrainedText, ...]]:
+    """Return each example's text; of a preference that with the better answer and the worse."""
+    return [
+        encoder.encode_pair(example)
+        if isinstance(example, Preference)
+        else (encoder.encode(example),)
+        for example in examples
+    ]
+
+
+def _fitted(
+    sides: Sequence[tuple[TrainedText, ...]], recipe: GenerationRecipe, longest: int
+) -> tuple[EncodedExamples, EncodedExamples]:
+    """Cut or leave out long examples; a pair is used only if both of its texts are."""
+    policy = recipe.dataset.long_examples
+    first, last = (
+        fit([pair[place] for pair in sides], longest=longest, policy=policy) for place in (0, -1)
+    )
+    both = sorted(set(first.rows) & set(last.rows))
+    return _only(first, both, len(sides)), _only(last, both, len(sides))
+
+
+def _only(encoded: EncodedExamples, rows: Sequence[int], given: int) -> EncodedExamples:
+    texts = dict(zip(encoded.rows, encoded.texts, strict=True))
+    used = [texts[row] for row in rows]
+    truncated = sum(len(text.ids) < text.full_length for text in used)
+    return EncodedExamples(used, list(rows), given - len(used), truncated)

@@ -1,0 +1,268 @@
+"""A causal language model: conversations -> fine-tuned -> scored -> exported -> published."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import set_seed
+from torch import nn
+
+from hone.models.catalogue import Base
+from hone.models.manifest import Manifest
+from hone.training.checkpoint import load_best, remove_remains
+from hone.training.classifier import trained_parameters
+from hone.training.generation.causal_bases import (
+    CausalBase,
+    obtain_causal_base,
+    open_causal_base,
+)
+from hone.training.generation.causal_card import CausalSummary, write_card
+from hone.training.generation.causal_data import (
+    CausalData,
+    Conversations,
+    encode_splits,
+    read_splits,
+)
+from hone.training.generation.causal_model import build_causal_model, merged, save_trained
+from hone.training.generation.causal_publishing import (
+    TrainedFolder,
+    prompt_of,
+    publish_causal,
+)
+from hone.training.generation.causal_scores import score_splits
+from hone.training.generation.conversations import Message
+from hone.training.generation.generation_recipe import GenerationRecipe
+from hone.training.generation.loop import CausalRun, make_accelerator, train_causal
+from hone.training.generation.losses import DirectPreference, Objective, Supervised, refer_to
+from hone.training.generation.memory import MemoryPeak, estimate_memory
+from hone.training.generation.sampling import SamplePrompts
+from hone.training.generation.scratch import (
+    SCRATCH_PREFIX,
+    SMALLEST_VOCABULARY,
+    make_base,
+    shape_of,
+)
+from hone.training.generation.settling import CausalHyperparameters
+from hone.training.run_context import RunContext, refuse_early, run_folder
+
+MODEL_FOLDER, BASE_FOLDER = "model", "base"
+"""In a run's folder: the trained model in the Hugging Face form, and a base that the run made."""
+
+_LARGEST_VOCABULARY = 16_000
+_CHARACTERS_PER_TOKEN = 400
+_EVALUATED_TOGETHER = 32
+
+
+def train_generator(recipe: GenerationRecipe, context: RunContext) -> Manifest | None:
+    """Train, score and publish a causal language model, as `run_recipe` says.
+
+    The trained model lies in the run's folder, in the Hugging Face form, before it is published.
+    """
+    found = read_splits(recipe)
+    made = recipe.model.base.startswith(SCRATCH_PREFIX)
+    base = None if made else obtain_causal_base(recipe.model.base)
+    if made:
+        shape_of(recipe.model.base)
+    refuse_early(recipe)
+    folder = run_folder(recipe, found.records)
+    with context.claimed(folder):
+        context.events.emit("run_started", folder=str(folder), model=recipe.saving.name)
+        base = base or _scratch_base(recipe, found, folder / BASE_FOLDER, context)
+        data, settled = encode_splits(found, recipe, base)
+        _tell_data(found, data, settled, context)
+        trained = _train(recipe, context, base, data, settled, found, folder)
+        if trained is None:
+            return None
+        manifest = publish_causal(trained, context)
+        remove_remains(folder)
+    return manifest
+
+
+def _scratch_base(
+    recipe: GenerationRecipe, found: Conversations, folder: Path, context: RunContext
+) -> CausalBase:
+    """Make the base that the recipe names, or open the one that this run has made before."""
+    if context.processes.is_main_process and not (folder / "model.safetensors").is_file():
+        make_base(
+            folder,
+            recipe.model.base,
+            found.examples["train"],
+            vocabulary=_vocabulary(recipe, found),
+            positions=recipe.model.positions,
+            seed=recipe.training.seed,
+        )
+    context.processes.wait_for_everyone()
+    positions = recipe.model.positions
+    return open_causal_base(
+        Base(recipe.model.base, folder, "none: made from the data", "text-generation", positions)
+    )
+
+
+def _vocabulary(recipe: GenerationRecipe, found: Conversations) -> int:
+    if recipe.model.vocabulary != "auto":
+        return recipe.model.vocabulary
+    file = recipe.dataset.file("train")
+    characters = file.stat().st_size if file else 0
+    wanted = characters // _CHARACTERS_PER_TOKEN
+    return min(_LARGEST_VOCABULARY, max(SMALLEST_VOCABULARY, wanted))
+
+
+def _train(
+    recipe: GenerationRecipe,
+    context: RunContext,
+    base: CausalBase,
+    data: CausalData,
+    settled: CausalHyperparameters,
+    found: Conversations,
+    folder: Path,
+) -> TrainedFolder | None:
+    """Train and score; leave the trained folder. None in all processes but the main one."""
+    set_seed(recipe.training.seed)
+    peak = MemoryPeak(settled.device)
+    checkpointing = recipe.training.gradient_checkpointing
+    model = build_causal_model(base, recipe.model, gradient_checkpointing=checkpointing)
+    estimate = estimate_memory(model, recipe, settled, processes=context.processes.num_processes)
+    context.events.emit("memory_estimated", **asdict(estimate), total=estimate.total)
+    accelerator = make_accelerator(settled)
+    model.to(accelerator.device)
+    parameters = trained_parameters(model)
+    objective = _objective(model, data, recipe, settled, base)
+    run = _run(recipe, context, settled, base, data, folder)
+    progress = train_causal(model, objective, run, accelerator)
+    if not context.processes.is_main_process:
+        return None
+    peak_bytes = peak.bytes()
+    context.events.emit("memory_measured", peak=peak_bytes, estimate=estimate.total)
+    whole = _whole_model(model, base, recipe, folder)
+    scores = score_splits(whole, data, base)
+    for split, values in scores.items():
+        told = {name: score.model_dump() for name, score in values.items()}
+        context.events.emit("text_scored", split=split, **told)
+    save_trained(whole, base, folder / MODEL_FOLDER)
+    summary = CausalSummary(
+        recipe=recipe,
+        settled=settled,
+        progress=progress,
+        scores=scores,
+        base=base.base,
+        records=found.records,
+        memory=estimate,
+        peak_bytes=peak_bytes,
+        left_out=data.left_out,
+        truncated=data.truncated,
+        trained_parameters=parameters[0],
+        all_parameters=parameters[1],
+    )
+    write_card(summary, folder)
+    context.events.emit("model_saved", folder=str(folder / MODEL_FOLDER))
+    return TrainedFolder(folder, folder / MODEL_FOLDER, base, data, summary, _weights(whole))
+
+
+def _weights(model: Any) -> dict[str, Any]:  # noqa: ANN401 - transformers has no types
+    """Return every weight once: tied ones share their memory, which safetensors refuses."""
+    return {name: p.detach().contiguous().clone() for name, p in model.named_parameters()}
+
+
+def _whole_model(model: Any, base: CausalBase, recipe: GenerationRecipe, folder: Path) -> Any:  # noqa: ANN401
+    """Return the trained model in fp32; LoRA of a base in four bits goes into the whole one."""
+    if recipe.model.method != "qlora":
+        return merged(model)
+    group = recipe.model.model_copy(update={"method": "lora"})
+    whole = build_causal_model(base, group)
+    load_best(folder, whole)
+    return merged(whole)
+
+
+def _objective(
+    model: nn.Module,
+    data: CausalData,
+    recipe: GenerationRecipe,
+    settled: CausalHyperparameters,
+    base: CausalBase,
+) -> Objective:
+    if settled.objective == "supervised":
+        return Supervised(
+            data.encoded["train"].texts,
+            data.encoded["validation"].texts,
+            pad_id=base.pad_id,
+            batch_size=_EVALUATED_TOGETHER,
+            label_smoothing=recipe.training.label_smoothing,
+        )
+    train, validation = (
+        refer_to(
+            model,
+            data.encoded[split].texts,
+            data.rejected[split].texts,
+            pad_id=base.pad_id,
+            batch_size=_EVALUATED_TOGETHER,
+        )
+        for split in ("train", "validation")
+    )
+    beta = recipe.training.dpo_beta
+    return DirectPreference(train, validation, base.pad_id, _EVALUATED_TOGETHER, beta)
+
+
+def _run(
+    recipe: GenerationRecipe,
+    context: RunContext,
+    settled: CausalHyperparameters,
+    base: CausalBase,
+    data: CausalData,
+    folder: Path,
+) -> CausalRun:
+    prompts = _sample_prompts(recipe, data)
+    ids = [data.encoder.prompt_ids(prompt) for prompt in prompts]
+    group = recipe.sample_prompts
+    room = max(1, base.max_tokens - max(map(len, ids), default=0))
+    watch = SamplePrompts(
+        [_spoken(prompt) for prompt in prompts],
+        ids,
+        tokenizer=base.tokenizer,
+        pad_id=base.pad_id,
+        max_tokens=min(group.max_tokens, room),
+        temperature=group.temperature,
+        folder=folder,
+        events=context.events,
+    )
+    return CausalRun(
+        folder,
+        recipe,
+        settled,
+        context.events,
+        context.stop_requested,
+        base.revision,
+        watch,
+        validation_rows=len(data.encoded["validation"]),
+    )
+
+
+def _sample_prompts(
+    recipe: GenerationRecipe, data: CausalData
+) -> Sequence[str | Sequence[Message]]:
+    group = recipe.sample_prompts
+    if group.prompts:
+        return group.prompts
+    used = data.encoded["validation"].rows[: group.count]
+    return [prompt_of(data.examples["validation"][row]) for row in used]
+
+
+def _spoken(prompt: str | Sequence[Message]) -> str:
+    if isinstance(prompt, str):
+        return prompt
+    return "\n".join(f"{message.role}: {message.content}" for message in prompt)
+
+
+def _tell_data(
+    found: Conversations, data: CausalData, settled: CausalHyperparameters, context: RunContext
+) -> None:
+    trained = sum(text.trained for text in data.encoded["train"].texts)
+    context.events.emit(
+        "conversations_loaded",
+        rows={split: record.rows for split, record in found.records.items()},
+        left_out=data.left_out,
+        truncated=data.truncated,
+        max_tokens=settled.max_tokens,
+        tokens=int(data.encoded["train"].lengths.sum()),
+        trained_tokens=trained,
+    )

@@ -1,0 +1,167 @@
+"""`hone prepare --task text-generation`: completions survive, and splits share no prompt."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from hone.models.errors import InvalidExamples
+from hone.models.examples import SPLITS
+from hone.training.generation.conversations import as_json, parse_example, read_conversations
+from hone.training.preparation.command import prepare_command
+from hone.training.preparation.conversational import ConversationReport, prepare_conversations
+from hone.training.preparation.prepare import PrepareOptions
+from hone.training.preparation.problems import Answer
+from tests.preparation.running import write_lines
+
+app = typer.Typer()
+app.command()(prepare_command)
+
+
+def run(file: Path, answer: Answer = True, **options: Any) -> ConversationReport:
+    out = options.pop("out", file.parent / "out")
+    return prepare_conversations(PrepareOptions(file=file, out=out, **options), lambda _: answer)
+
+
+def written(folder: Path) -> list[dict[str, Any]]:
+    rows = [row for split in SPLITS for row in read_conversations(folder / f"{split}.jsonl")]
+    return [as_json(row) for row in rows]
+
+
+def prompts(count: int, same: int = 1) -> list[dict[str, str]]:
+    return [
+        {"prompt": f"question {n} ->", "completion": f"  An answer,\nnumber {n}.{m} END"}
+        for n in range(count)
+        for m in range(same)
+    ]
+
+
+def test_open_ended_completions_are_written_to_the_letter(tmp_path: Path) -> None:
+    rows = prompts(40)
+    report = run(write_lines(tmp_path / "rows.jsonl", rows))
+    assert report.form == "prompt/completion"
+    assert (report.read, report.kept, dict(report.dropped)) == (40, 40, {})
+    assert sorted(written(report.folder), key=str) == sorted(rows, key=str)
+
+
+def test_chats_keep_system_messages_and_weights(tmp_path: Path) -> None:
+    chat: list[dict[str, Any]] = [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "hello {}"},
+        {"role": "assistant", "content": "hi", "weight": 0},
+        {"role": "user", "content": "and?"},
+        {"role": "assistant", "content": "well"},
+    ]
+    rows = [
+        {"messages": [{**m, "content": m["content"].format(n)} for m in chat]} for n in range(30)
+    ]
+    report = run(write_lines(tmp_path / "chats.jsonl", rows))
+    assert report.form == "chat"
+    found = written(report.folder)
+    assert len(found) == 30
+    assert found[0]["messages"][0] == chat[0]
+    assert found[0]["messages"][2]["weight"] == 0
+
+
+def test_two_columns_of_a_table_are_prompt_and_completion(tmp_path: Path) -> None:
+    lines = "".join(f"mr{n},say {n}\n" for n in range(30))
+    (tmp_path / "rows.csv").write_text("mr,ref\n" + lines, encoding="utf-8")
+    report = run(tmp_path / "rows.csv", text_column="mr", label_column="ref")
+    assert {"prompt": "mr3", "completion": "say 3"} in written(report.folder)
+
+
+def test_rows_that_cannot_be_used_are_counted_with_their_place_and_reason(tmp_path: Path) -> None:
+    rows: list[object] = [*prompts(30), {"prompt": "x", "completion": ""}, 3]
+    report = run(write_lines(tmp_path / "rows.jsonl", rows))
+    (problem,) = [p for p in report.problems if p.code == "unreadable"]
+    assert (problem.count, report.dropped["unreadable"]) == (2, 2)
+    assert problem.examples[0]["line"] == 31
+    assert "'completion' is missing" in str(problem.examples[0]["reason"])
+
+
+def test_repeats_are_left_out_after_a_yes_and_kept_after_a_no(tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "rows.jsonl", [*prompts(30), *prompts(5)])
+    assert run(file, out=tmp_path / "yes").kept == 30
+    assert run(file, answer=False, out=tmp_path / "no").kept == 35
+
+
+def test_with_nobody_to_ask_nothing_is_written(tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "rows.jsonl", [*prompts(30), *prompts(5)])
+    report = run(file, answer=None)
+    assert not report.written
+    assert not report.folder.exists()
+
+
+def test_what_file_asks_too_leaves_a_given_split(tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "rows.jsonl", prompts(30))
+    asked = [{"prompt": f"Question {n} ->", "completion": "x"} for n in (3, 77)]
+    report = run(file, test=write_lines(tmp_path / "test.jsonl", asked))
+    assert report.dropped["leaks"] == 1
+    test = read_conversations(report.folder / "test.jsonl")
+    assert [as_json(row)["prompt"] for row in test] == ["Question 77 ->"]
+    assert report.splits["train"].rows + report.splits["validation"].rows == 30
+
+
+def test_preferences_do_not_stand_beside_completions(tmp_path: Path) -> None:
+    rows = [*prompts(20), {"prompt": "a", "chosen": "b", "rejected": "c"}]
+    with pytest.raises(InvalidExamples, match="preferences stand beside"):
+        run(write_lines(tmp_path / "rows.jsonl", rows))
+
+
+@given(
+    counts=st.lists(st.integers(1, 4), min_size=20, max_size=60),
+    seed=st.integers(0, 5),
+)
+def test_no_prompt_is_in_two_splits_and_no_row_is_lost(
+    counts: Sequence[int], seed: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("splits")
+    rows = [
+        {"prompt": f"Question {n}?" if m % 2 else f"question {n}", "completion": f"{n} {m}"}
+        for n, count in enumerate(counts)
+        for m in range(count)
+    ]
+    report = run(write_lines(folder / "rows.jsonl", rows), seed=seed)
+    places: dict[str, set[str]] = {}
+    for split in SPLITS:
+        for row in read_conversations(report.folder / f"{split}.jsonl"):
+            number = str(as_json(row)["completion"]).split()[0]
+            places.setdefault(number, set()).add(split)
+    assert all(len(splits) == 1 for splits in places.values())
+    assert report.kept == len(rows)
+
+
+def test_every_form_is_read_back_as_it_was_written() -> None:
+    rows: list[dict[str, Any]] = [
+        {"prompt": "a", "completion": " b"},
+        {"prompt": "a", "chosen": "b", "rejected": "c"},
+        {
+            "input": {"messages": [{"role": "user", "content": "q"}]},
+            "preferred_output": [{"role": "assistant", "content": "a"}],
+            "non_preferred_output": [{"role": "assistant", "content": "b"}],
+        },
+    ]
+    assert [as_json(parse_example(row)) for row in rows] == rows
+
+
+def test_the_command_shows_what_is_trained_on(tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "rows.jsonl", prompts(30))
+    words = [str(file), "--task", "text-generation", "--yes"]
+    words += ["--out", str(tmp_path / "out"), "--show", "2", "--base", "scratch:llama-1m"]
+    found = CliRunner().invoke(app, words)
+    assert found.exit_code == 0, found.output
+    assert "30 rows read, 30 kept as prompt/completion: train 24" in found.output
+    assert "example 2: " in found.output
+    line = next(line for line in found.output.splitlines() if line.startswith("<s>"))
+    prompt, answer = line.split("[", maxsplit=1)
+    assert prompt.replace("|", "").startswith("<s>question ")
+    assert answer.endswith("|</s>]")
+    report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert report["task"] == "text-generation"
+    assert report["splits"]["train"]["rows"] == 24
