@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 
 from hone.training.failures import told_by_status
+from hone.training.preparation.pictures.prepare import prepare_pictures
+from hone.training.preparation.pictures.sources import holds_pictures
 from hone.training.preparation.prepare import PrepareOptions, prepare
 from hone.training.preparation.problems import Answer, Problem
 from hone.training.preparation.readers import FORMATS
@@ -22,7 +24,12 @@ MENDS_WAIT = 2
 def prepare_command(  # noqa: PLR0913 - one parameter for each option
     *,
     file: Annotated[
-        Path, typer.Argument(help=f"The examples: {', '.join(FORMATS)}.", show_default=False)
+        Path,
+        typer.Argument(
+            help=f"The examples: {', '.join(FORMATS)}. Pictures: a folder with a sub-folder for "
+            "each class, a table with their paths, or a zip of either.",
+            show_default=False,
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option(help="The folder to write, by default build/<name of FILE>.")
@@ -127,4 +134,5 @@ def _run(options: PrepareOptions, *, yes: bool, json: bool) -> PrepareReport:
             finally:
                 bar.start()
 
-        return prepare(options, ask, progress)
+        pictures = holds_pictures(options.file, options.reading(options.file))
+        return (prepare_pictures if pictures else prepare)(options, ask, progress)
