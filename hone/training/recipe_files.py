@@ -14,13 +14,17 @@ from pydantic import ValidationError
 
 from hone.models.catalogue import Task
 from hone.models.errors import InvalidRecipe, NotFound
+from hone.training.images.recipe import ImageRecipe
 from hone.training.recipe import ClassifierRecipe
 from hone.training.recipe_groups import Recipe
 
 RECIPES_FOLDER = Path(__file__).parent / "recipes"
 """The recipes that ship; `hone train NAME` finds them by their stem."""
 
-KINDS: Mapping[Task, type[Recipe]] = {"text-classification": ClassifierRecipe}
+KINDS: Mapping[Task, type[Recipe]] = {
+    "text-classification": ClassifierRecipe,
+    "image-classification": ImageRecipe,
+}
 """Which recipe each task has."""
 
 _DEFAULT: Task = "text-classification"

@@ -8,8 +8,10 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from hone.training.images.recipe import ImageRecipe
 from hone.training.recipe import ClassifierRecipe
 from hone.training.recipe_files import RECIPES_FOLDER
+from hone.training.recipe_groups import Recipe
 
 _INTRODUCTION = """# Recipes
 
@@ -22,14 +24,27 @@ Those that ship, with the command that runs each:
 """
 
 
+_PICTURES = """# Recipes for pictures
+
+Those with `model.task = "image-classification"` ([docs/images.md](images.md)).
+"""
+
+_ORDER = ("model", "optimizer", "dataset", "augmentation", "training", "saving", "baseline")
+
+
 def reference() -> str:
     """Return the page as Markdown."""
     shipped = "\n".join(
         f"- `{path.stem}`: `{_command(path.read_text(encoding='utf-8'))}`"
         for path in sorted(RECIPES_FOLDER.glob("*.toml"))
     )
-    groups = "\n".join(_group(name, field) for name, field in ClassifierRecipe.model_fields.items())
-    return f"{_INTRODUCTION}\n{shipped}\n\n{groups}"
+    texts, pictures = _groups(ClassifierRecipe), _groups(ImageRecipe)
+    return f"{_INTRODUCTION}\n{shipped}\n\n{texts}\n{_PICTURES}\n{pictures}"
+
+
+def _groups(kind: type[Recipe]) -> str:
+    fields = kind.model_fields
+    return "\n".join(_group(name, fields[name]) for name in _ORDER if name in fields)
 
 
 def _command(recipe: str) -> str:

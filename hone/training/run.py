@@ -8,6 +8,8 @@ from hone.models.errors import InvalidRecipe
 from hone.models.manifest import Manifest
 from hone.training.classification import train_classifier
 from hone.training.events import Events
+from hone.training.images.image_classification import train_image_classifier
+from hone.training.images.recipe import ImageRecipe
 from hone.training.recipe import ClassifierRecipe
 from hone.training.recipe_groups import Recipe
 from hone.training.run_context import RunContext, join_processes
@@ -33,4 +35,6 @@ def run_recipe(
     context = RunContext(events, stop_requested, join_processes(recipe), fresh)
     if isinstance(recipe, ClassifierRecipe):
         return train_classifier(recipe, context)
+    if isinstance(recipe, ImageRecipe):
+        return train_image_classifier(recipe, context)
     raise InvalidRecipe(["model.task: no pipeline trains it"])
