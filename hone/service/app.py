@@ -56,13 +56,21 @@ def create_app(
         },
     )
 
-    def endpoint(read: ReadQuestion, prefix: str) -> ClassifierEndpoint:
+    def endpoint(read: ReadQuestion, prefix: str, *, forms: bool = False) -> ClassifierEndpoint:
         return ClassifierEndpoint(
-            read, prefix=prefix, find=fine_tuning.find, settings=settings, metrics=metrics
+            read,
+            prefix=prefix,
+            find=fine_tuning.find,
+            settings=settings,
+            metrics=metrics,
+            forms=forms,
+            takes_pictures=checks.takes_pictures,
         )
 
     app.router.routes.append(
-        PlainRoute(CLASSIFY_PATH, classify, endpoint(read_classify, "cls"), tag="classify")
+        PlainRoute(
+            CLASSIFY_PATH, classify, endpoint(read_classify, "cls", forms=True), tag="classify"
+        )
     )
     app.router.routes += completion_routes(endpoint)
     fine_tuning.add_routes(app)
@@ -94,7 +102,10 @@ def with_short_cut(app: FastAPI) -> ASGIApp:
 
 
 def classify(request: ClassifyRequest) -> ClassifyResponse:
-    """Classify one text or many; each gets its labels with calibrated scores, best first."""
+    """Classify one text or picture, or many; each gets its labels with calibrated scores.
+
+    Pictures may also be sent as a multipart form: fields `model` and `top_k`, files `image`.
+    """
     raise NotImplementedError  # the ASGI endpoint answers
 
 

@@ -40,6 +40,10 @@ class HealthChecks:
             raise NotReady("The service is starting.")
         return self._health("started")
 
+    def takes_pictures(self) -> bool:
+        """Tell whether a model of pictures is in memory."""
+        return any(model.takes_pictures for model in self._pool.loaded())
+
     async def ready(self) -> Health:
         """Return ok if this service should get traffic.
 
