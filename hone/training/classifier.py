@@ -68,9 +68,7 @@ def build_classifier(
     if not train_embeddings:
         encoder.get_input_embeddings().weight.requires_grad_(False)
     if group.method == "lora":
-        with warnings.catch_warnings():  # peft asks transformers in a way that it will soon drop
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-            encoder = get_peft_model(encoder, lora_config(group))
+        encoder = with_lora(encoder, lora_config(group))
     model = TextClassifier(
         encoder, labels=labels, pooling=_pooling(base, group), dropout=group.dropout
     )
@@ -101,6 +99,14 @@ def _load_encoder(base: Base, *, attention_dropout: float) -> Any:  # noqa: ANN4
     if missing:
         raise InvalidInput(f"the base {base.id} lacks {len(missing)} weights, as {missing[0]}")
     return encoder
+
+
+def with_lora(net: Any, config: LoraConfig) -> PeftModel:  # noqa: ANN401 - a class of transformers
+    """Add LoRA matrices to a model of transformers."""
+    with warnings.catch_warnings():  # peft asks transformers in a way that it will soon drop
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        adapted: PeftModel = get_peft_model(net, config)
+    return adapted
 
 
 def lora_config(group: ModelGroup) -> LoraConfig:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForImageClassification
@@ -17,7 +17,7 @@ from hone.models.errors import InvalidInput, InvalidRecipe
 from hone.models.imaging.preprocessing import Preprocessing
 from hone.models.manifest import sha256_of_json
 from hone.training.bases import obtain_base
-from hone.training.classifier import weights_file, weights_revision
+from hone.training.classifier import weights_file, weights_revision, with_lora
 from hone.training.images.processor_config import read_processor_config
 from hone.training.images.recipe import SCRATCH, PictureModelGroup
 
@@ -225,4 +225,4 @@ def _with_lora(net: nn.Module, group: PictureModelGroup) -> nn.Module:
         lora_dropout=group.lora_dropout,
         target_modules="all-linear",
     )
-    return _Pretrained(get_peft_model(net, config))
+    return _Pretrained(with_lora(net, config))
