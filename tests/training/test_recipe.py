@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hone.models.errors import InvalidRecipe, NotFound
-from hone.training.recipe import ClassifierRecipe
+from hone.training.recipe import ClassifierRecipe, LabellingRecipe
 from hone.training.recipe_files import RECIPES_FOLDER, find_recipe, load_recipe_of
 from tests.training.runs import ROOT
 
@@ -91,7 +91,7 @@ def test_the_first_line_of_a_shipped_recipe_is_a_command_that_loads_it(path: Pat
     hone, train, name, *overrides = shlex.split(first.removeprefix("# "))
     assert (hone, train, name) == ("hone", "train", path.stem)
     assert find_recipe(name) == path
-    recipe = load_recipe_of(ClassifierRecipe, path, overrides)
+    recipe = load_recipe_of(LabellingRecipe, path, overrides)
     assert recipe.dataset.path is not None
 
 
