@@ -123,4 +123,7 @@ def print_savings(port: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nstopped; `make demo` again goes on with the training where it was")

@@ -12,6 +12,7 @@ from hone.models.errors import BundleCorrupt, HoneError, InvalidInput, NotFound
 from hone.models.manifest import CARD_FILE, Manifest, Score
 from hone.models.names import PRODUCTION, ModelReference, parse_reference
 from hone.models.registry import Registry
+from hone.models.terminal import plain
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
@@ -36,7 +37,9 @@ def list_models(store: StoreOption = _DEFAULT_STORE) -> None:
     if table.row_count:
         console.print(table)
     else:
-        console.print(f"There are no models in {store.resolve()}. `hone train` publishes one.")
+        console.print(
+            f"There are no models in {plain(str(store.resolve()))}. `hone train` publishes one."
+        )
 
 
 @app.command("show")
@@ -47,11 +50,11 @@ def show_model(reference: ReferenceArgument, store: StoreOption = _DEFAULT_STORE
     manifest = registry.manifest(parsed)
     table = Table(show_header=False, box=None)
     for name, value in _facts(manifest):
-        table.add_row(name, value)
+        table.add_row(plain(name), plain(value))
     Console().print(table)
     folder = registry.folder(manifest.model, manifest.version)
     if (folder / CARD_FILE).is_file():
-        Console().print(f"\nThe model card: {folder / CARD_FILE}", soft_wrap=True)
+        Console().print(f"\nThe model card: {plain(str(folder / CARD_FILE))}", soft_wrap=True)
 
 
 @app.command("verify")
@@ -71,7 +74,7 @@ def verify_models(
             console.print(f"{one}: {files} files match their hashes")
         except BundleCorrupt as error:
             broken += 1
-            console.print(f"[red]{one}: {error}[/]", soft_wrap=True)
+            console.print(f"[red]{one}: {plain(str(error))}[/]", soft_wrap=True)
     if broken:
         raise typer.Exit(1)
 

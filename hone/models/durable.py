@@ -39,6 +39,13 @@ def rename(source: Path, target: Path) -> None:
         fsync_folder(source.parent)
 
 
+def umask() -> int:
+    """Return the process's umask, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file's content: readers see the old bytes or the new ones, never a part."""
     # Drawn, and opened only if it is new: containers that share a folder share their process ids.

@@ -160,6 +160,8 @@ class Registry:
                 files=describe_files(staged),
             )
             for entry in manifest.files:
+                # Some libraries write files for their owner alone; a service may be another user.
+                (staged / entry.path).chmod(0o666 & ~durable.umask())
                 durable.fsync_file(staged / entry.path)
             durable.write_atomically(staged / MANIFEST_FILE, manifest.to_bytes())
             open_bundle(staged)

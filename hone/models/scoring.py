@@ -56,12 +56,16 @@ def bootstrap(
 ) -> Score:
     """Return statistic(all rows) with a 95 % percentile-bootstrap interval over n rows.
 
-    `statistic` gets row indices (int64, shape (n,)). Seeded, so a report can be repeated.
+    `statistic` gets row indices (int64, shape (n,)). Seeded, so a report can be repeated. Where
+    all rows are right, or none is, every resample says the same and knows nothing of what was not
+    seen: a statistic of exactly 1 or 0 then has Wilson's interval for n of n, or none of n.
     """
     generator = np.random.default_rng(seed)
     drawn = [statistic(generator.integers(0, n, n)) for _ in range(_RESAMPLES)]
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
     value = statistic(np.arange(n))
+    if low == high == value and value in {0.0, 1.0}:
+        return proportion(round(value * n), n).model_copy(update={"value": value})
     return Score(value=value, low=float(low), high=float(high), n=n, interval="bootstrap")
 
 

@@ -18,6 +18,7 @@ import ipaddress
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -44,6 +45,7 @@ FRESH_S = 1.0
 _FOREIGN = frozenset({b"cross-site", b"same-site"})
 _MOST_KNOWN = 10_000
 _LONGEST_KEY = 200
+_HEADER_SAFE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 _API_VERSION = b"2020-10-01"
 
 Needs = frozenset[keystore.Scope]
@@ -282,6 +284,12 @@ class Guarded:
         await send({"type": "http.response.body", "body": body})
 
 
+@functools.lru_cache(maxsize=256)
+def _as_header(owner: str) -> bytes:
+    """Return a name as a header may hold it: what is not printable ASCII is percent-encoded."""
+    return quote(owner, safe=_HEADER_SAFE).encode()
+
+
 def _with_headers(send: Send, caller: Caller, allowance: Allowance | None) -> Send:
     """Return a `send` that adds the headers which clients of the hosted API read."""
     started = time.monotonic()
@@ -293,7 +301,7 @@ def _with_headers(send: Send, caller: Caller, allowance: Allowance | None) -> Se
 
     def headers(message: Message) -> Iterable[tuple[bytes, bytes]]:
         yield b"openai-version", _API_VERSION
-        yield b"openai-organization", caller.owner.encode("ascii", "replace")
+        yield b"openai-organization", _as_header(caller.owner)
         yield b"openai-processing-ms", b"%d" % round((time.monotonic() - started) * 1000)
         if not any(name == b"x-request-id" for name, _ in message.get("headers", ())):
             yield b"x-request-id", new_id("req_").encode()

@@ -135,6 +135,10 @@ def _add_health(app: FastAPI, checks: HealthChecks) -> None:
         """Tell whether to send traffic here: each model has just classified a text."""
         return await checks.ready()
 
+    for path, check in (("/livez", livez), ("/startupz", startupz), ("/readyz", readyz)):
+        # Watchers of uptime ask so. Documented is GET.
+        app.add_api_route(path, check, methods=["HEAD"], tags=["health"], include_in_schema=False)
+
 
 def _add_metrics(app: FastAPI, metrics: Metrics) -> None:
     @app.get("/metrics", response_class=Response, responses=ERRORS, tags=["health"])

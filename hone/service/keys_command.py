@@ -12,12 +12,13 @@ import typer
 from rich.console import Console
 
 from hone.models.errors import InvalidInput
+from hone.models.terminal import plain
 from hone.service.access import LOCAL_OWNER, Caller
 from hone.service.command import settings_from
 from hone.service.jobs.keys import SCOPES, Key, Limits, NewKey, Scope
 from hone.service.openai.store_calls import note
 from hone.service.state import State, open_existing_state, open_state
-from hone.service.terminal import console, id_table, plain, when
+from hone.service.terminal import console, id_table, when
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
@@ -74,8 +75,9 @@ def create_key(  # noqa: PLR0913, PLR0917 - the command line's options
         note(opened.audit, _OPERATOR, "key.create", key.id)
     finally:
         opened.close()
-    Console(stderr=True).print(f"key {key.id} of {key.owner}, for {', '.join(key.scopes)}:")
-    print(text)
+    print(text)  # the first of all: nobody can read it again
+    said = f"is key {key.id} of {plain(key.owner)}, for {', '.join(key.scopes)}"
+    Console(stderr=True).print(said, highlight=False, soft_wrap=True)
 
 
 @app.command("list")
@@ -112,7 +114,7 @@ def revoke_key(
         note(opened.audit, _OPERATOR, "key.revoke", key.id)
     finally:
         opened.close()
-    Console().print(f"revoked key {key.id} of {key.owner}")
+    Console().print(f"revoked key {key.id} of {plain(key.owner)}")
 
 
 def _open(store: Path | None, state: Path | None) -> State:

@@ -1,22 +1,12 @@
-"""Words of clients at an operator's terminal."""
+"""Tables and times at an operator's terminal."""
 
 from datetime import UTC, datetime
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 _WIDE = 240
 """Columns, where the output goes to a file or a program."""
-
-
-def plain(text: str) -> str:
-    """Return a text that the terminal shows as it is: no markup, no escape sequence.
-
-    What a client sent may stand in it, and must not move the cursor or change a colour.
-    """
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    return escape(shown)
 
 
 def when(seconds: int) -> str:

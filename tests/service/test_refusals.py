@@ -158,6 +158,12 @@ def test_wrong_addresses_and_methods(
     assert answer.headers["x-request-id"].startswith("req_")
 
 
+@pytest.mark.parametrize("path", ["/livez", "/startupz", "/readyz"])
+def test_watchers_may_ask_for_the_head_alone(asked: Service, path: str) -> None:
+    answer = asked.request("HEAD", path)
+    assert (answer.status, answer.body) == (200, b"")
+
+
 @pytest.mark.parametrize(
     "host", [b"", b"evil.example", b"a/../b?c#d", b"[::1", b"x" * 2000, b"x:99999999", b"\xff"]
 )

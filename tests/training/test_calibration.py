@@ -9,7 +9,11 @@ from hypothesis.extra.numpy import arrays
 from scipy.special import log_softmax, softmax
 
 from hone.models.predictor import softmax as served_softmax
-from hone.training.calibration import calibrated_loss, fit_temperature
+from hone.training.calibration import (
+    _best_log_temperature,
+    calibrated_loss,
+    fit_temperature,
+)
 
 Logits = npt.NDArray[np.float32]
 Truth = npt.NDArray[np.int64]
@@ -78,15 +82,28 @@ def test_the_calibrated_loss_does_not_depend_on_how_confident_the_model_is(
     rows: tuple[Logits, Truth], scale: float
 ) -> None:
     logits, truth = rows
-    plain, scaled = (fit_temperature(logits * np.float32(f), truth) for f in (1.0, scale))
-    inside = (0.06, 16.0)
-    if all(inside[0] < found.temperature < inside[1] for found in (plain, scaled)):
+    found = [
+        _best_log_temperature(logits * np.float32(f), truth, rows_of_prior=0.0)
+        for f in (1.0, scale)
+    ]
+    if all(np.log(0.06) < temperature < np.log(16.0) for temperature in found):
         losses = [calibrated_loss(logits * np.float32(f), truth) for f in (1.0, scale)]
         assert losses[0] == pytest.approx(losses[1], abs=1e-3)
 
 
-def test_a_model_that_is_always_right_gets_the_lowest_temperature() -> None:
-    logits = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
-    found = fit_temperature(logits, np.array([0, 1, 2, 0]))
-    assert found.temperature == pytest.approx(np.exp(-3), rel=0.01)
-    assert found.ece_after < 0.001
+def test_a_few_rows_all_right_do_not_make_a_model_certain() -> None:
+    logits = np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1, 2]] * 3
+    found = fit_temperature(logits, np.array([0, 1, 2, 0, 1, 2]))
+    assert 0.4 < found.temperature < 1
+    many = np.tile(logits, (500, 1))
+    assert fit_temperature(many, np.tile(np.array([0, 1, 2, 0, 1, 2]), 500)).temperature < 0.35
+
+
+def test_some_hundred_rows_decide_for_themselves() -> None:
+    generator = np.random.default_rng(0)
+    truth = generator.integers(0, 5, 500)
+    logits = generator.normal(size=(500, 5)).astype(np.float32)
+    logits[np.arange(500), truth] += 2
+    logits *= 4  # far too certain
+    alone = np.exp(_best_log_temperature(logits, truth, rows_of_prior=0.0))
+    assert fit_temperature(logits, truth).temperature == pytest.approx(alone, rel=0.03)

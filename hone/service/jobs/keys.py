@@ -204,6 +204,8 @@ def _make_pepper(path: Path) -> None:
 def _check(new: NewKey) -> None:
     if not new.owner:
         raise InvalidInput("a key needs an owner")
+    if not new.owner.isprintable() or not (new.name or "").isprintable():
+        raise InvalidInput("a key's owner and name hold no control characters")
     if not new.scopes or not set(new.scopes) <= set(SCOPES):
         raise InvalidInput(f"a key's scopes are some of {', '.join(SCOPES)}")
     limits = (

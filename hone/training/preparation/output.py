@@ -1,6 +1,5 @@
 """Writing the prepared folder: all of it at once, or nothing."""
 
-import os
 import re
 import shutil
 import tempfile
@@ -11,7 +10,7 @@ from typing import TypeVar
 
 import orjson
 
-from hone.models.durable import fsync_file, fsync_folder, rename
+from hone.models.durable import fsync_file, fsync_folder, rename, umask
 from hone.models.errors import Conflict, InvalidInput
 from hone.models.examples import SPLITS, sha256_of_file, write_examples
 from hone.training.preparation.report import KIND, PAGE_NAME, REPORT_NAME, PrepareReport, Split
@@ -129,17 +128,10 @@ def write_all(folder: Path, fill: Callable[[Path], Written]) -> Written:
 
 
 def _make_durable(folder: Path) -> None:
-    folder.chmod(0o777 & ~_umask())
+    folder.chmod(0o777 & ~umask())
     for path in folder.rglob("*"):
         (fsync_folder if path.is_dir() else fsync_file)(path)
     fsync_folder(folder)
-
-
-def _umask() -> int:
-    """Return the process's umask, which can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def _put_in_place(new: Path, folder: Path) -> None:

@@ -87,7 +87,10 @@ def _problem(problem: Problem) -> str:
 
 
 def _sentence(message: str) -> str:
-    return f"{message[0].upper()}{message[1:]}."
+    """Return a message as a sentence; a file's name keeps its first letter."""
+    first, _, rest = message.partition(" ")
+    begun = first if "." in first else first[:1].upper() + first[1:]
+    return f"{begun} {rest}." if rest else f"{begun}."
 
 
 def _examples(problem: Problem) -> str:

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress as Bar
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.prompt import Confirm
 from rich.table import Table
 
+from hone.models.terminal import plain, plain_lines
 from hone.training.preparation.conversational import ConversationReport
 from hone.training.preparation.problems import Problem, Progress, spoken
 from hone.training.preparation.report import PAGE_NAME, PrepareReport
@@ -36,7 +36,7 @@ def print_conversations(report: ConversationReport, console: Console) -> None:
     sizes = ", ".join(f"{name} {split.rows:,}" for name, split in report.splits.items())
     lines = [
         f"{report.read:,} rows read, {report.kept:,} kept{after} as {report.form}: {sizes}",
-        *([f"Written to {escape(str(report.folder))}"] if report.written else []),
+        *([f"Written to {plain(str(report.folder))}"] if report.written else []),
     ]
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
@@ -51,9 +51,9 @@ def _problem_table(problems: Sequence[Problem]) -> Table:
     for problem in problems:
         colour = _COLOURS[problem.severity]
         done = "done: " if problem.mended else "not done: "
-        mend = f"{done}{escape(problem.mend)}" if problem.mend else ""
+        mend = f"{done}{plain(problem.mend)}" if problem.mend else ""
         kind = f"[{colour}]{problem.severity}[/]"
-        table.add_row(kind, f"{problem.count:,}", escape(_with_first_places(problem)), mend)
+        table.add_row(kind, f"{problem.count:,}", plain_lines(_with_first_places(problem)), mend)
     return table
 
 
@@ -77,7 +77,7 @@ def _class_table(report: PrepareReport) -> Table:
     for name in ("rows", "train", "validation", "test"):
         table.add_column(name, justify="right")
     for label, *counts in report.labels[:_CLASSES_SHOWN]:
-        table.add_row(escape(label), *(f"{count:,}" for count in counts))
+        table.add_row(plain(label), *(f"{count:,}" for count in counts))
     if len(report.labels) > _CLASSES_SHOWN:
         table.add_row(f"… and {len(report.labels) - _CLASSES_SHOWN:,} smaller ones")
     table.add_section()
@@ -99,18 +99,18 @@ def _closing_lines(report: PrepareReport) -> Iterator[str]:
     if report.shared_instruction is not None and report.shared_instruction_tokens is not None:
         yield f"Shared instruction: {report.shared_instruction_tokens:,} tokens with every request"
     if report.written:
-        yield f"Written to {escape(str(report.folder))} (see {PAGE_NAME} there)"
+        yield f"Written to {plain(str(report.folder))} (see {PAGE_NAME} there)"
 
 
 def ask_at_terminal(problem: Problem, console: Console) -> bool:
     """Say what was found, show a few examples, and ask whether to mend it."""
-    console.print(f"\n[bold]{escape(problem.message)}[/]", soft_wrap=True)
+    console.print(f"\n[bold]{plain(problem.message)}[/]", soft_wrap=True)
     for example in problem.examples[:_EXAMPLES_ASKED_WITH]:
         said = ", ".join(
             f"{name}: {spoken(value)}" for name, value in example.items() if value is not None
         ).replace("\n", " / ")
-        console.print(f"  {escape(said)}", style="dim", overflow="ellipsis", no_wrap=True)
-    return Confirm.ask(f"Mend: {escape(problem.mend)}?", console=console, default=True)
+        console.print(f"  {plain(said)}", style="dim", overflow="ellipsis", no_wrap=True)
+    return Confirm.ask(f"Mend: {plain(problem.mend)}?", console=console, default=True)
 
 
 @contextmanager
@@ -122,6 +122,6 @@ def progress_on(console: Console) -> Iterator[tuple[Progress, Bar]]:
 
         def advance(step: str, rows: int) -> None:
             done = f" ({rows:,} rows)" if rows else ""
-            bar.update(task, description=f"{escape(step)}{done}")
+            bar.update(task, description=f"{plain(step)}{done}")
 
         yield advance, bar

@@ -114,3 +114,17 @@ def test_following_tells_all_and_ends_as_the_job_does(state: State) -> None:
     done = hone(state, "jobs", "follow", bad)
     assert done.exit_code == 1
     assert "cancelled" in done.output
+
+
+def test_markup_and_escapes_in_names_are_shown_as_they_are(state: State) -> None:
+    text = said(state, "keys", "create", "--owner", "[/x][bold]a", "--name", "[red]n")
+    key = re.search(r"hone_\w{8}_\S{43}", text)
+    assert key is not None
+    assert "[/x][bold]a" in said(state, "keys", "list")
+    assert "[/x][bold]a" in said(state, "keys", "revoke", key[0].split("_")[1])
+
+
+@pytest.mark.parametrize("owner", ["a\nX-Evil: 1", "a\r\nSet-Cookie: b", "\x1b[2J", "a\x00"])
+def test_an_owner_holds_no_control_characters(state: State, owner: str) -> None:
+    assert isinstance(refused(state, "keys", "create", "--owner", owner), InvalidInput)
+    assert isinstance(refused(state, "keys", "create", "--name", owner), InvalidInput)
