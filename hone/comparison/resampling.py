@@ -1,8 +1,8 @@
 """Macro F1 and its intervals, by a paired bootstrap over items or groups of items.
 
 The percentile bootstrap of macro F1 sits too low, since a resample has fewer distinct items than
-the sample: of 77 classes with 13 items each, a nominal 95 % interval held the truth 83 times in a
-hundred. So the intervals are BCa (Efron 1987), whose acceleration is the jackknife's.
+the sample: with 77 classes and 13 items of each, a nominal 95 % interval held the truth in 88 % of
+the simulations. So the intervals are BCa (Efron 1987), whose acceleration is the jackknife's.
 """
 
 from collections.abc import Callable, Iterator
