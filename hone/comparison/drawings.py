@@ -220,7 +220,7 @@ def confusion(arm: ArmFigures, labels: Sequence[str]) -> Drawing | None:
         for column, value in enumerate(line):
             if value:
                 colour = "accent" if row == column else "warn"
-                shade = 0.15 + 0.85 * min(1.0, value / total)
+                shade = 0.3 + 0.7 * min(1.0, value / total)
                 pieces.append(
                     f'<rect x="{20 + column * cell:.2f}" y="{20 + row * cell:.2f}" '
                     f'width="{cell:.2f}" height="{cell:.2f}" fill="var(--{colour})" '

@@ -1,16 +1,18 @@
 """Macro F1 and its intervals, by a paired bootstrap over items or groups of items.
 
 The percentile bootstrap of macro F1 sits too low, since a resample has fewer distinct items than
-the sample: of 77 classes with 13 items each, a nominal 95 % interval held the truth 83 times in a
-hundred. So the intervals are BCa (Efron 1987), whose acceleration is the jackknife's.
+the sample: with 77 classes and 13 items of each, a nominal 95 % interval held the truth in 88 % of
+the simulations. So the intervals are BCa (Efron 1987), whose acceleration is the jackknife's.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from hone.comparison.beta_distribution import student_quantile
 from hone.comparison.statistics import LEVEL, Estimate, Floats, Groups, normal_cdf, normal_quantile
 
 RESAMPLES = 2000
@@ -137,7 +139,7 @@ def _estimate(
         ]
     )
     left_out = combine([system.without_each() for system in systems])
-    low, high = bca(value, drawn, left_out)
+    low, high = bca(value, drawn, left_out, informative=varied)
     return Estimate(
         value, low, high, n, "paired bootstrap, BCa" if len(systems) > 1 else "bootstrap, BCa"
     )
@@ -171,10 +173,13 @@ def _weights(units: int, seed: int, resamples: int) -> Iterator[Floats]:
         yield times.reshape(count, units).astype(np.float64)
 
 
-def bca(value: float, drawn: Floats, left_out: Floats) -> tuple[float, float]:
+def bca(value: float, drawn: Floats, left_out: Floats, *, informative: int) -> tuple[float, float]:
     """Return the bias-corrected and accelerated bootstrap interval.
 
-    `drawn` are the resamples' statistics, `left_out` the jackknife's, each of shape (any,).
+    `drawn` are the resamples' statistics, `left_out` the jackknife's, each of shape (any,). The
+    bootstrap's variance is too small for small samples, so that its quantiles are those of
+    Student's t, scaled by n / (n - 1) (Hesterberg 2015), n being the number of items that the
+    figure rests on, `informative`: those without an error tell little of a rate of errors.
     """
     below = ((drawn < value).mean() + (drawn <= value).mean()) / 2
     edge = 1 / (2 * len(drawn))
@@ -183,8 +188,10 @@ def bca(value: float, drawn: Floats, left_out: Floats) -> tuple[float, float]:
     spread = float((away**2).sum())
     acceleration = float((away**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
     shares = []
-    for tail in ((1 - LEVEL) / 2, (1 + LEVEL) / 2):
-        moved = bias + normal_quantile(tail)
+    widened = math.sqrt(informative / (informative - 1))
+    quantile = student_quantile((1 + LEVEL) / 2, informative - 1) * widened
+    for z in (-quantile, quantile):
+        moved = bias + z
         shares.append(normal_cdf(bias + moved / (1 - acceleration * moved)))
     low, high = np.quantile(drawn, shares)
     return float(low), float(high)

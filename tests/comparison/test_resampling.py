@@ -128,4 +128,14 @@ def test_repeats_count_as_shares_of_an_item() -> None:
 
 
 def test_without_spread_the_interval_is_a_point() -> None:
-    assert bca(0.5, np.full(100, 0.5), np.full(10, 0.5)) == (0.5, 0.5)
+    assert bca(0.5, np.full(100, 0.5), np.full(10, 0.5), informative=10) == (0.5, 0.5)
+
+
+def test_fewer_informative_items_widen_the_interval() -> None:
+    drawn_values, left_out = np.random.default_rng(0).normal(size=(2, 4000))
+    widths = []
+    for informative in (10, 30, 1000):
+        low, high = bca(0.0, drawn_values, left_out, informative=informative)
+        widths.append(high - low)
+    assert widths == sorted(widths, reverse=True)
+    assert widths[0] > 1.1 * widths[2]
