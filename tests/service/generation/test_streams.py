@@ -57,7 +57,9 @@ def test_clients_that_vanish_leave_nothing_behind(slow: Service, *, stream: bool
 
 
 def test_a_full_service_answers_429_and_says_when_to_ask_again(slow: Service) -> None:
-    held = [begin(slow, body(stream=True)) for _ in range(4)]
+    held = [begin(slow, body(stream=True)) for _ in range(2)]
+    wait_until(lambda: count(slow, "hone_running_sequences") == 2)
+    held += [begin(slow, body(stream=True)) for _ in range(2)]
     wait_until(lambda: busy(slow) == 4)
     answer = slow.post(json.loads(body()), "/v1/completions")
     assert answer.status == 429
