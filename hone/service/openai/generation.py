@@ -89,8 +89,7 @@ class GenerationRun:
             client.watch(functools.partial(self._inbox.put, None))
         generations: Sequence[Generation] = ()
         try:
-            requests = await asyncio.to_thread(self._question.requests, self.model, self._inbox)
-            generations = self.model.submit(requests)
+            generations = await asyncio.to_thread(self._begin)
             answer = GenerationAnswer(self._question, self.model, generations, request_id)
             if self._question.answering.stream:
                 await self._stream(answer, send, request_id)
@@ -107,6 +106,10 @@ class GenerationRun:
         spend_tokens(self._scope, answer.usage()["total_tokens"])
         self.model.metrics.outcomes["answered"].inc()
         self.model.metrics.request_seconds.observe(time.perf_counter() - arrived_at)
+
+    def _begin(self) -> Sequence[Generation]:
+        """Tokenize, compile what constrains the answer, and queue it: too long for the loop."""
+        return self.model.submit(self._question.requests(self.model, self._inbox))
 
     async def _collect(self, answer: GenerationAnswer) -> None:
         while not answer.complete:
