@@ -122,17 +122,17 @@ class GenerationRun:
     async def _begin(self) -> Sequence[Generation]:
         """Queue the request; once more if its model was taken out of memory in this moment."""
         try:
-            return await self._submit()
+            return await asyncio.to_thread(self._submit)
         except BatcherClosed:
             found = await self._find_again()
             if not isinstance(found, GeneratingModel) or found is self.model:
                 raise
             self.model = found
-            return await self._submit()
+            return await asyncio.to_thread(self._submit)
 
-    async def _submit(self) -> Sequence[Generation]:
-        requests = await asyncio.to_thread(self._question.requests, self.model, self._inbox)
-        return self.model.submit(requests)
+    def _submit(self) -> Sequence[Generation]:
+        """Tokenize, compile what constrains the answer, and queue it: too long for the loop."""
+        return self.model.submit(self._question.requests(self.model, self._inbox))
 
     async def _collect(self, answer: GenerationAnswer) -> None:
         while not answer.complete:
