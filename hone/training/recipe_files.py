@@ -79,10 +79,11 @@ def _kind(content: Mapping[str, Any], overrides: Sequence[str]) -> type[Recipe]:
     for text in overrides:
         if text.startswith("model.task="):
             task = _toml_value(text.partition("=")[2])
-    if not isinstance(task, str) or task not in KINDS:
+    kind = next((kind for name, kind in KINDS.items() if name == task), None)
+    if kind is None:
         known = ", ".join(KINDS)
         raise InvalidRecipe([f"model.task: should be one of {known} (it is {task!r:.80})"])
-    return KINDS[task]
+    return kind
 
 
 def _override(content: dict[str, Any], text: str, kind: type[Recipe]) -> str | None:
