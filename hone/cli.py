@@ -18,6 +18,7 @@ _ROOMS = {
     "train": ("hone.training.command", "train_command", "train"),
     "serve": ("hone.service.command", "serve_command", None),
     "models": ("hone.models.command", "app", None),
+    "compare": ("hone.comparison.command", "compare_command", None),
     "keys": ("hone.service.keys_command", "app", None),
     "jobs": ("hone.service.jobs_command", "app", None),
 }
@@ -26,6 +27,7 @@ _HELP = {
     "train": "Fine-tune a model as a recipe says, check it, and publish it.",
     "serve": "Serve published models over HTTP.",
     "models": "List, show, verify, promote and remove published models.",
+    "compare": "Ask a fine-tuned model and prompts the same, and judge whether to replace.",
     "keys": "Make, list and revoke the keys of the API.",
     "jobs": "List, show, follow and cancel fine-tuning jobs.",
 }

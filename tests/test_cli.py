@@ -19,7 +19,7 @@ from hone.models.registry import Registry
 from tests.tiny_bundle import publish_tiny, weights_file
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("prepare", "train", "serve", "models")
+COMMANDS = ("prepare", "train", "serve", "models", "compare")
 HEAVY = {"torch", "transformers", "peft", "accelerate", "onnx", "matplotlib", "scipy", "sklearn"}
 
 
@@ -116,6 +116,7 @@ def test_starting_and_looking_at_the_store_need_none_of_what_training_needs(stor
         ["models", "list", "--store", str(store)],
         ["serve", "--help"],
         ["train", "--help"],
+        ["compare", "--help"],
     ):
         assert imported(words) & HEAVY == set(), words
     assert "fastapi" not in imported(["--help"])

@@ -1,6 +1,11 @@
 """Tokens a second of everybody, measured in turns.
 
     python -m benchmarks.decoding [--rounds 3] [--tokens 96] [--streams 1,4,16] [NAME:VARIANT ...]
+    python -m benchmarks.decoding --mixed 64 --streams 4,16 ...
+
+First every stream is as long as every other, which is what static batches like best. With `--mixed`
+so many requests want 8 to 192 tokens each, and a stream asks for the next as soon as it has its
+answer; a static batch takes the next ones when its last has ended. Only wanted tokens count.
 
 Each contestant is a process of its own that waits while another decodes; a round asks all of them
 for each number of streams, and the best round counts. llama-cpp-python is left out: PyPI has no
@@ -15,6 +20,7 @@ import subprocess
 import sys
 
 from benchmarks.decoding.model import FOLDER, ctranslate2_library
+from benchmarks.decoding.prompts import mixed_lengths
 from benchmarks.machine import describe_machine, describe_software, load_average, versions
 
 EVERYBODY = (
@@ -47,12 +53,12 @@ class Contestant:
         )
         self.ready = self._line("ready") == "ready"
 
-    def tokens_per_s(self, streams: int, tokens: int) -> float:
-        """Decode once."""
+    def tokens_per_s(self, streams: int, wanted: list[int]) -> float:
+        """Answer requests for so many tokens each, and return the pace."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"streams": streams, "tokens": tokens}) + "\n")
+        self._process.stdin.write(json.dumps({"streams": streams, "wanted": wanted}) + "\n")
         self._process.stdin.flush()
-        return streams * tokens / float(self._line("seconds"))
+        return sum(wanted) / float(self._line("seconds"))
 
     def end(self) -> None:
         """End the process."""
@@ -71,6 +77,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=list(EVERYBODY))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=96)
+    parser.add_argument("--mixed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--streams", default="1,4,16")
     asked = parser.parse_args()
@@ -89,7 +96,8 @@ def main() -> None:
     for _ in range(asked.rounds):
         for number in streams:
             for contestant in contestants:
-                found[contestant.name][number].append(contestant.tokens_per_s(number, asked.tokens))
+                wanted = mixed_lengths(asked.mixed) if asked.mixed else [asked.tokens] * number
+                found[contestant.name][number].append(contestant.tokens_per_s(number, wanted))
         loads.append(load_average())
     for contestant in contestants:
         contestant.end()

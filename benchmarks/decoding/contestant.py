@@ -2,7 +2,8 @@
 
     python -m benchmarks.decoding.contestant PEER VARIANT THREADS
 
-reads a line `{"streams": 4, "tokens": 64}` at a time and answers each with its seconds.
+reads a line `{"streams": 4, "wanted": [64, 64, 64, 64]}` at a time, and answers each with its
+seconds.
 """
 
 import importlib
@@ -15,11 +16,11 @@ from benchmarks.decoding.prompts import Run
 def main(peer: str, variant: str, threads: str) -> None:
     make = importlib.import_module(f"benchmarks.decoding.peers.{peer}").make
     run: Run = make(variant, int(threads))
-    run(1, 2)
+    run(1, [2])
     print("ready", flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
-        print(run(asked["streams"], asked["tokens"]), flush=True)
+        print(run(asked["streams"], asked["wanted"]), flush=True)
 
 
 if __name__ == "__main__":

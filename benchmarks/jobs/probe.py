@@ -24,16 +24,23 @@ class Probe:
     port: int
     took_ms: list[float] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
+    failure: Exception | None = None
 
     def run(self) -> None:
-        """Ask until it is over."""
+        """Ask until it is over, or the service fails."""
+        try:
+            self._ask()
+        except OSError as error:
+            self.failure = error
+
+    def _ask(self) -> None:
         with socket.create_connection(("127.0.0.1", self.port), timeout=60) as connection:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             while not self.over.wait(_EVERY_S):
                 started = time.perf_counter()
                 connection.sendall(_REQUEST)
                 if not connection.recv(65536).startswith(b"HTTP/1.1 200"):
-                    raise SystemExit("the service is not alive")
+                    raise ConnectionError("the service is not alive")
                 self.took_ms.append(1000 * (time.perf_counter() - started))
 
     def summary(self) -> dict[str, Any]:
@@ -62,4 +69,7 @@ def watched(**ports: int) -> Iterator[dict[str, Any]]:
             probe.over.set()
         for thread in threads:
             thread.join()
+    for probe in probes.values():
+        if probe.failure is not None:
+            raise probe.failure
     seen.update({name: probe.summary() for name, probe in probes.items()})

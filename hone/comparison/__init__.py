@@ -1,1 +1,1 @@
-"""Judges: fine-tuned against prompt-only. Today it holds the price arithmetic."""
+"""Judges: fine-tuned against prompt-only, by quality, cost and delay on the same items."""

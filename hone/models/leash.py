@@ -20,9 +20,7 @@ _PR_SET_PDEATHSIG = 1
 _GONE = 75
 
 
-def command(
-    parent_death: signal.Signals, *, nice: int = 0, program: Sequence[str] = ()
-) -> list[str]:
+def command(parent_death: signal.Signals, *, program: Sequence[str], nice: int = 0) -> list[str]:
     """Return the command of a program, given by its path, on the leash of this process."""
     leash = [sys.executable, "-m", "hone.models.leash", str(os.getpid()), parent_death.name]
     return [*leash, str(nice), *program]
@@ -37,16 +35,16 @@ def tie_to(parent: int, number: signal.Signals) -> bool:
 
 
 def step_aside(nice: int) -> None:
-    """Be favoured less by the kernel than others are; not at all with 0.
+    """Be favoured less by the kernel than others are, and than this process's parent by `nice`.
 
     Where it groups processes by session for its scheduling, as many do, niceness counts only
     inside a group: the group, which is this program's own, has to be nice too.
     """
-    if not nice:
+    niceness = os.nice(nice)
+    if niceness <= 0:
         return
-    os.nice(nice)
     with contextlib.suppress(OSError):
-        Path("/proc/self/autogroup").write_text(str(nice), encoding="ascii")
+        Path("/proc/self/autogroup").write_text(str(niceness), encoding="ascii")
 
 
 def main() -> None:

@@ -20,11 +20,13 @@ STYLE = """
   color-scheme: light dark;
   --page: #f4f5f7; --surface: #ffffff; --sunken: #f4f5f7; --line: #dcdfe5;
   --ink: #1a1d23; --muted: #5b6270; --accent: #1d5fbf; --range: #b9d0f0; --warn: #a3450b;
+  --good: #1a7a43;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #13161b; --surface: #1b1f26; --sunken: #14171d; --line: #343a45;
     --ink: #e6e8ec; --muted: #a3abb8; --accent: #82b1ff; --range: #35527f; --warn: #ffab70;
+    --good: #6fd39a;
   }
 }
 * { box-sizing: border-box; }
@@ -65,9 +67,12 @@ th, td {
 th:last-child, td:last-child { padding-right: 0; }
 th { color: var(--muted); font-weight: 600; font-size: .85rem; vertical-align: bottom; }
 td { min-width: 2.5rem; max-width: 38rem; overflow-wrap: anywhere; }
+td:not(.number) { min-width: 6.5rem; }
+th.number { white-space: normal; }
 .number { text-align: right; white-space: nowrap; }
 tbody tr:last-child td { border-bottom: 0; }
 small { color: var(--muted); font-size: .85rem; }
+small.range { white-space: nowrap; }
 .gauge { width: 6rem; height: .7rem; margin-right: .6rem; vertical-align: -.05rem; }
 .gauge .track { fill: var(--sunken); }
 .gauge .range { fill: var(--range); }
@@ -76,6 +81,27 @@ figure { margin: 1rem 0; overflow-x: auto; }
 figure img { display: block; max-width: 100%; height: auto; }
 figure img.large { min-width: 42rem; }
 figcaption { color: var(--muted); font-size: .9rem; max-width: 46rem; margin-top: .4rem; }
+.banner {
+  background: var(--surface); border: 1px solid var(--line); border-radius: .6rem;
+  border-left: .5rem solid var(--accent); padding: 1rem 1.5rem; margin-top: 1rem;
+}
+.banner p { max-width: none; font-size: 1.08rem; }
+.banner .word { font-size: 1.6rem; font-weight: 700; line-height: 1.25; color: var(--accent); }
+.banner.good { border-left-color: var(--good); }
+.banner.good .word { color: var(--good); }
+.banner.bad { border-left-color: var(--warn); }
+.banner.bad .word { color: var(--warn); }
+.side {
+  display: grid; grid-template-columns: repeat(auto-fit, minmax(min(19rem, 100%), 1fr));
+  gap: 0 1.5rem;
+}
+.drawing svg { display: block; width: 100%; max-width: 34rem; height: auto; }
+.drawing text { fill: var(--muted); font-size: 11px; }
+.drawing text.ink {
+  fill: var(--ink); paint-order: stroke; stroke: var(--surface); stroke-width: 3px;
+}
+details { margin: .75rem 0; }
+summary { cursor: pointer; color: var(--accent); }
 pre {
   background: var(--sunken); border: 1px solid var(--line); border-radius: .4rem; margin: .75rem 0;
   padding: .8rem 1rem; max-height: 26rem; overflow: auto; white-space: pre-wrap;

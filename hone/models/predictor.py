@@ -69,7 +69,7 @@ def choose_variant(bundle: Bundle, wanted: Variant | None, device: Device) -> Va
             why = bundle.manifest.left_out.get(wanted, "it was not exported")
             raise InvalidInput(f"the bundle has no {wanted} variant: {why}")
         return wanted
-    order: tuple[Variant, ...] = ("int8", "fp32", "fp16")
+    order: tuple[Variant, ...] = ("int8", "fp32", "fp16", "int4")
     if choose_device(device) == "cuda":
         judged = bundle.manifest.parity.get("fp16")
         on_gpu = judged is not None and judged.device == "cuda"

@@ -23,6 +23,7 @@ from hone.service.fine_tuning import FineTuning
 from hone.service.health import HealthChecks
 from hone.service.jobs.ids import new_id
 from hone.service.metrics import Metrics
+from hone.service.openai.generation import Generator, ReadGeneration
 from hone.service.openai.routes import completion_routes
 from hone.service.plain_route import ERRORS, PlainRoute
 from hone.service.schemas import (
@@ -56,9 +57,18 @@ def create_app(
         },
     )
 
-    def endpoint(read: ReadQuestion, prefix: str) -> ClassifierEndpoint:
+    def endpoint(
+        read: ReadQuestion, prefix: str, generation: ReadGeneration | None = None
+    ) -> ClassifierEndpoint:
+        find = fine_tuning.find
+        other = Generator(generation, find=find, settings=settings) if generation else None
         return ClassifierEndpoint(
-            read, prefix=prefix, find=fine_tuning.find, settings=settings, metrics=metrics
+            read,
+            prefix=prefix,
+            find=find,
+            settings=settings,
+            metrics=metrics,
+            find_run=other.find if other else None,
         )
 
     app.router.routes.append(

@@ -7,10 +7,10 @@ import typer
 from pydantic import ValidationError
 
 from hone.models.engines import Device
-from hone.models.errors import InvalidInput
 from hone.models.manifest import Variant
 from hone.service.server import run
 from hone.service.settings import Settings
+from hone.service.wrong_settings import wrong_settings
 
 _AUTO = "Default: measured when the model is loaded."
 
@@ -99,8 +99,4 @@ def settings_from(**options: Any) -> Settings:  # noqa: ANN401 - one for each fi
     try:
         return Settings(**given)
     except ValidationError as error:
-        first: dict[str, str] = {}
-        for problem in error.errors(include_url=False, include_context=False):
-            first.setdefault(str(next(iter(problem["loc"]), "settings")), problem["msg"])
-        problems = [f"{name}: {message}" for name, message in first.items()]
-        raise InvalidInput("the settings cannot be used:\n  - " + "\n  - ".join(problems)) from None
+        raise wrong_settings(error) from None

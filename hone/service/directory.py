@@ -13,8 +13,8 @@ from hone.models.errors import NotFound
 from hone.service.access import Caller
 from hone.service.errors import ModelNotFound
 from hone.service.jobs.fine_tuned import FineTunedModel, FineTunedModels
+from hone.service.loading import ServedModel
 from hone.service.pool import ModelPool
-from hone.service.serving import LoadedModel
 
 _MARK = ":"
 """It stands in every id of a fine-tuned model, and in no name of the store."""
@@ -51,7 +51,7 @@ class ModelDirectory:
         """Return the names of the models that are not one owner's."""
         return [name for name in self._pool.names() if not is_job_name(name)]
 
-    async def find(self, caller: Caller, name: str) -> LoadedModel:
+    async def find(self, caller: Caller, name: str) -> ServedModel:
         """Return the model that a caller's request names; ModelNotFound or NotReady."""
         if is_job_name(name) or not caller.may_use_model(name):
             raise ModelNotFound(f"There is no model {name[:80]!r}.")
@@ -66,7 +66,7 @@ class ModelDirectory:
         except NotFound:
             return None
 
-    async def _loaded(self, model: FineTunedModel) -> LoadedModel:
+    async def _loaded(self, model: FineTunedModel) -> ServedModel:
         loaded = await self._pool.published(model.store_model, model.store_version)
         loaded.shown_as = model.id
         return loaded

@@ -27,6 +27,7 @@ from hone.service.errors import (
     answer_for,
 )
 from hone.service.limits import spend_tokens
+from hone.service.loading import ServedModel, as_classifier
 from hone.service.metrics import NO_MODEL, Metrics, Outcome
 from hone.service.serving import LoadedModel
 from hone.service.settings import Settings
@@ -78,8 +79,23 @@ class Question(Protocol):
         """Return the answer of a ticket without failures."""
 
 
-FindModel = Callable[[str, Scope], Awaitable[LoadedModel]]
+FindModel = Callable[[str, Scope], Awaitable[ServedModel]]
 """Finds the model of that name for whoever makes the request of that scope."""
+
+
+class Run(Protocol):
+    """A request to a model of another kind."""
+
+    @property
+    def model(self) -> ServedModel:
+        """The model that is asked."""
+
+    async def answer(self, send: Send, request_id: str) -> None:
+        """Send the answer and count it; HoneError while nothing was sent, else ClientGone."""
+
+
+FindRun = Callable[[bytes, Scope], Awaitable[Run | None]]
+"""Looks whether a body is for a model that does not classify, and how to run it."""
 
 ReadQuestion = Callable[[bytes, Settings, Scope], Question]
 
@@ -87,7 +103,8 @@ ReadQuestion = Callable[[bytes, Settings, Scope], Question]
 class ClassifierEndpoint:
     """The ASGI application behind each route that classifies.
 
-    `read` makes a question of a body; `prefix` begins the ids of its requests.
+    `read` makes a question of a body; `prefix` begins the ids of its requests. What `find_run`
+    finds is for a model of another kind.
     """
 
     def __init__(
@@ -98,7 +115,9 @@ class ClassifierEndpoint:
         find: FindModel,
         settings: Settings,
         metrics: Metrics,
+        find_run: FindRun | None = None,
     ) -> None:
+        self._find_run = find_run
         self._read_question = read
         self._prefix = prefix
         self._find = find
@@ -108,12 +127,17 @@ class ClassifierEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Exactly one outcome is counted for it."""
         request_id = new_request_id(self._prefix)
-        model: LoadedModel | None = None
+        model: ServedModel | None = None
         try:
             body = await self._read(scope["headers"], receive)
+            run = await self._find_run(body, scope) if self._find_run is not None else None
+            if run is not None:
+                model = run.model
+                await run.answer(send, request_id)
+                return
             arrived_at = time.perf_counter()
             question = self._read_question(body, self._settings, scope)
-            model = await self._find(question.model, scope)
+            model = as_classifier(await self._find(question.model, scope))
             ticket = model.batcher.submit(question.texts(model))
             await _finished(ticket, model, scope, question)
             beside = question.sent_beside()
@@ -153,7 +177,7 @@ class ClassifierEndpoint:
                 return b"".join(parts)
 
     async def _tell(
-        self, error: Exception, model: LoadedModel | None, request_id: str, send: Send
+        self, error: Exception, model: ServedModel | None, request_id: str, send: Send
     ) -> None:
         answer = answer_for(error)
         if answer.status == 500:
@@ -163,7 +187,7 @@ class ClassifierEndpoint:
             self._metrics.refuse(answer.code or "refused", labels)
         await respond(send, answer.status, Reply(answer.body()), request_id, answer.headers)
 
-    def _count(self, outcome: Outcome, model: LoadedModel | None) -> None:
+    def _count(self, outcome: Outcome, model: ServedModel | None) -> None:
         labels = model.metrics.labels if model is not None else NO_MODEL
         self._metrics.requests.labels(*labels, outcome).inc()
 

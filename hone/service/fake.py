@@ -1,16 +1,21 @@
-"""A model without weights, so that the API can be tried before anything was trained."""
+"""Models without weights, so that the API can be tried before anything was trained."""
 
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
+from hone.models.decoding.detokenizing import CausalTokenizer
+from hone.models.decoding.fake import FakeDecoder
+from hone.models.decoding.templates import ChatTemplate
 from hone.models.engines import FakeEngine
 from hone.models.layout import SessionLayout
 from hone.models.predictor import Predictor
 from hone.models.savings import ESTIMATED, BaselinePrompt, default_instruction, estimate_tokens
 from hone.models.tokenizer import TextTokenizer
+from hone.service.generating import GeneratingModel
 from hone.service.savings import SavingsCounter
 from hone.service.serving import Host, LoadedModel, ModelFacts
 
 FAKE_MODEL = "fake"
+FAKE_TEXT_MODEL = "fake-text"
 LABELS = ("negative", "neutral", "positive")
 
 _MAX_TOKENS = 256
@@ -39,3 +44,32 @@ def fake_model(host: Host) -> LoadedModel:
     savings = SavingsCounter(baseline, estimate_tokens, ESTIMATED, None)
     facts = ModelFacts(FAKE_MODEL, 1, 0, LABELS, "0" * 64)
     return LoadedModel(facts, fake_predictor(), _LAYOUT, host, variant="fake", savings=savings)
+
+
+_END = "<end>"
+_TEMPLATE = (
+    "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+
+
+def fake_text_model(host: Host, *, engine: FakeDecoder | None = None) -> GeneratingModel:
+    """Return the causal model `fake-text@1`, loaded. What it says follows from all before it.
+
+    `engine` must have a logit for each of 97 tokens.
+    """
+    characters = ["\n", *(chr(code) for code in range(32, 127))]
+    vocabulary = {character: number for number, character in enumerate(characters)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=" "))  # noqa: S106
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("[\\s\\S]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.add_special_tokens([AddedToken(_END, special=True)])
+    end = len(characters)
+    return GeneratingModel(
+        ModelFacts(FAKE_TEXT_MODEL, 1, 0, (), "0" * 64),
+        engine or FakeDecoder(end + 1, slots=host.settings.decoder_slots, longest=1024),
+        CausalTokenizer(tokenizer, eos_ids=[end]),
+        host,
+        variant="fake",
+        template=ChatTemplate(_TEMPLATE),
+    )

@@ -17,6 +17,7 @@ from hone.service.access import Gate, caller_of, guard
 from hone.service.directory import ModelDirectory
 from hone.service.jobs.settings import load_runner_settings
 from hone.service.limits import RateLimits
+from hone.service.loading import ServedModel
 from hone.service.metrics import Metrics
 from hone.service.openai.files import FileChecks, add_file_routes
 from hone.service.openai.fine_tunes import add_fine_tune_routes
@@ -26,7 +27,6 @@ from hone.service.openai.job_making import JobMaker
 from hone.service.openai.models import add_model_routes
 from hone.service.openai.uploads import add_upload_routes
 from hone.service.pool import ModelPool
-from hone.service.serving import LoadedModel
 from hone.service.settings import Settings
 from hone.service.state import State
 
@@ -47,7 +47,7 @@ class FineTuning:
         self._checks = FileChecks(state)
         self._feeds = JobFeeds(state)
 
-    async def find(self, name: str, scope: Scope) -> LoadedModel:
+    async def find(self, name: str, scope: Scope) -> ServedModel:
         """Return the model that a request names, for the one who makes it."""
         return await self._directory.find(caller_of(scope), name)
 
@@ -74,25 +74,24 @@ class FineTuning:
         self._directory.look()
 
     async def follow(self) -> None:
-        """Clean up, then look again and again, and now and then end what has reached its time.
+        """Look again and again, and now and then end what has reached its time.
 
         What cannot be read stays as it was.
         """
-        await asyncio.to_thread(self._clean)
         for looks in itertools.count(1):
             await asyncio.sleep(_LOOK_S)
             try:
                 await asyncio.to_thread(self.look)
                 if looks % _LOOKS_BETWEEN_EXPIRIES == 0:
                     await asyncio.to_thread(self._state.expire)
-            except HoneError as error:
+            except (HoneError, OSError) as error:
                 logger.warning("job store not read", extra={"reason": str(error)})
 
-    def _clean(self) -> None:
+    async def clean(self) -> None:
         """Remove what killed services left; what cannot be removed now waits for the next start."""
         try:
-            self._state.sweep()
-        except HoneError as error:
+            await asyncio.to_thread(self._state.sweep)
+        except (HoneError, OSError) as error:
             logger.warning("remains not removed", extra={"reason": str(error)})
 
     @property

@@ -30,7 +30,7 @@ class HealthChecks:
     def live(self) -> Health:
         """Return ok while every batcher turns; NotReady when one has stalled."""
         for model in self._pool.loaded():
-            if model.batcher.stalled(STALL_S):
+            if model.stalled(STALL_S):
                 raise NotReady(f"{model.id} has texts waiting and has not moved for {STALL_S:g} s.")
         return self._health("live")
 

@@ -144,8 +144,9 @@ def _show(progress: Progress, bar: TaskID, event: Event) -> None:
     data = event.data or {}
     if event.type == "metrics" and "step" in data and "total_steps" in data:
         step, total = int(data["step"]), int(data["total_steps"])
+        told = int(10 * (progress.tasks[bar].completed or 0) / total)
         progress.update(bar, completed=step, total=total)
-        if not progress.console.is_terminal and 10 * step // total > 10 * (step - 1) // total:
+        if not progress.console.is_terminal and int(10 * step / total) > told:
             _say(progress.console, event)  # where no bar is seen, each tenth is told
     else:
         _say(progress.console, event)

@@ -27,7 +27,7 @@ from hone.service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_MEASUREMENT = "2"
+_MEASUREMENT = "3"
 """Changes when layouts come to be measured in another way: what was remembered is then void."""
 
 

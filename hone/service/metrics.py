@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 import hone
 from hone.models.engines import ONNXRUNTIME_VERSION
+from hone.service.generation_metrics import GenerationFamilies
 from hone.service.savings import Savings
 from hone.service.tickets import Ticket
 
@@ -109,6 +110,8 @@ class Metrics:
         )
 
     def _durations(self, registry: CollectorRegistry) -> None:
+        self.generation = GenerationFamilies(registry)
+
         def seconds(name: str, documentation: str) -> Histogram:
             return Histogram(name, documentation, _MODEL, buckets=SECONDS, registry=registry)
 

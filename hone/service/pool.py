@@ -10,26 +10,19 @@ one loads it, and the model that was asked for longest ago goes. Models named at
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
 
 from hone.models.errors import HoneError, InvalidName, NotFound
 from hone.models.names import ModelReference, parse_reference
-from hone.models.registry import STATE_FILE, ModelListing, Registry
+from hone.models.registry import ModelListing, Registry
 from hone.service.errors import ModelNotFound, NotReady
-from hone.service.serving import (
-    FileStamp,
-    Host,
-    LoadedModel,
-    ModelFacts,
-    facts_of,
-    load_model,
-    manifest_stamp,
-    stamps_of,
-)
+from hone.service.loading import ServedModel, load_model
+from hone.service.serving import FileStamp, Host, ModelFacts, facts_of, manifest_stamp, stamps_of
+from hone.service.sightings import Lookout, Sighting, Sightings
 
 logger = logging.getLogger(__name__)
 
@@ -39,45 +32,30 @@ LOADING_S = 20.0
 """How long a request waits for a model that was just published."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Sighting:
-    """A model as the last look at the store found it; `stamps` are its current version's."""
-
-    listing: ModelListing
-    version: int
-    stamps: tuple[FileStamp, ...]
-
-    @property
-    def written_ns(self) -> int:
-        """When the current version's manifest was written."""
-        stamp = manifest_stamp(self.stamps)
-        return stamp[3] if stamp else 0
-
-
 class ModelPool:
     """The models of one service. Its methods belong to the event loop's thread."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
         self._registry = Registry(host.settings.store)
-        self.current: dict[str, LoadedModel] = {}
+        self.current: dict[str, ServedModel] = {}
         self.started = False
-        self._seen: dict[str, _Sighting] = {}
+        self._lookout = Lookout(self._registry, host.settings.models)
+        self._seen: Sightings = {}
         self._resting: set[str] = set()
         """Models that are not in memory for want of room; a request loads them."""
         self._asked_for: set[str] = set()
         """Fine-tuned models that somebody asked for: followed though others were named."""
-        self._pinned: OrderedDict[Key, LoadedModel] = OrderedDict()
-        self._loading: dict[Key, asyncio.Task[LoadedModel]] = {}
+        self._pinned: OrderedDict[Key, ServedModel] = OrderedDict()
+        self._loading: dict[Key, asyncio.Task[ServedModel]] = {}
         self._refused: dict[Key, tuple[FileStamp, ...]] = {}
         self._one_refresh = asyncio.Lock()
         self._one_load = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
-        self._complaints: dict[str, str] = {}
 
     # Finding
 
-    async def get(self, name: str) -> LoadedModel:
+    async def get(self, name: str) -> ServedModel:
         """Return the model that a request names, loading it if it rests or is a pinned version.
 
         ModelNotFound when there is none, NotReady when it is not (yet) to be had.
@@ -94,35 +72,46 @@ class ModelPool:
             raise ModelNotFound(f"There is no model {name[:80]!r}.") from None
         except NotFound:
             raise ModelNotFound(f"There is no model {name[:80]!r}.") from None
-        current = self.current.get(reference.model)
-        if current is not None and current.facts.version == version:
-            current.last_used = time.monotonic()
-            return current
-        if reference.model in self._resting and version == sighting.version:
-            return await self.published(reference.model, version)
-        if reference.version is None and reference.alias is None:
-            raise NotReady(f"The model {name!r} is not loaded.")
-        return await self._pinned_version((reference.model, version))
+        key = (reference.model, version)
+        if version == sighting.version and reference.model in self._resting:
+            return await self._soon(key)
+        if self._in_memory(key) is None:
+            if reference.version is None and reference.alias is None:
+                raise NotReady(f"The model {name!r} is not loaded.")
+            if not self.host.settings.pinned_versions:
+                raise NotReady("That version is not loaded, and this service loads no others.")
+        return await self._version(key)
 
-    async def published(self, model: str, version: int) -> LoadedModel:
+    async def published(self, model: str, version: int) -> ServedModel:
         """Return a version that is known to be published, however new, and follow its model.
 
         Waits for its load, up to `LOADING_S`; NotReady if it is not loaded then, or cannot be.
         """
         self._asked_for.add(model)
-        current = self.current.get(model)
-        if current is None or current.facts.version != version:
-            try:
-                async with asyncio.timeout(LOADING_S):
-                    loaded = await self._load((model, version))
-            except TimeoutError:
-                raise NotReady("The model is being loaded; ask again.") from None
-            self._install(loaded)
-            current = loaded
-        current.last_used = time.monotonic()
-        return current
+        return await self._soon((model, version))
 
-    def loaded(self) -> Iterator[LoadedModel]:
+    async def _soon(self, key: Key) -> ServedModel:
+        try:
+            async with asyncio.timeout(LOADING_S):
+                return await self._version(key)
+        except TimeoutError:
+            raise NotReady("The model is being loaded; ask again.") from None
+
+    async def _version(self, key: Key) -> ServedModel:
+        """Return a version from memory, or when it is there."""
+        found = self._in_memory(key) or await self._load(key)
+        found.last_used = time.monotonic()
+        return found
+
+    def _in_memory(self, key: Key) -> ServedModel | None:
+        current = self.current.get(key[0])
+        if current is not None and current.facts.version == key[1]:
+            return current
+        if key in self._pinned:
+            self._pinned.move_to_end(key)
+        return self._pinned.get(key)
+
+    def loaded(self) -> Iterator[ServedModel]:
         """Yield every version in memory."""
         yield from self.current.values()
         yield from self._pinned.values()
@@ -152,7 +141,7 @@ class ModelPool:
         reference = ModelReference(model, version=version)
         return facts_of(await asyncio.to_thread(self._registry.manifest, reference))
 
-    def _sighting(self, model: str) -> _Sighting:
+    def _sighting(self, model: str) -> Sighting:
         try:
             return self._seen[model]
         except KeyError:
@@ -160,7 +149,7 @@ class ModelPool:
 
     # Following the store
 
-    def add(self, model: LoadedModel) -> None:
+    def add(self, model: ServedModel) -> None:
         """Serve a model that is in no store."""
         self._install(model)
 
@@ -169,14 +158,15 @@ class ModelPool:
         async with self._one_refresh:
             if again:
                 self._refused.clear()
-            in_memory = {model.facts.name for model in self.loaded()}
-            seen, removed = await asyncio.to_thread(self._look, in_memory)
-            before, self._seen = self._seen, seen
+            before, known = self._seen, {model.facts.name for model in self.loaded()}
+            known |= self._resting
+            seen, removed = await asyncio.to_thread(
+                self._lookout.look, before, known=known, asked_for=tuple(self._asked_for)
+            )
+            self._seen = seen
             self._resting &= set(seen)
             for model in self._in_order(seen):
-                known = before.get(model)
-                changed = known is None or known.version != seen[model].version
-                await self._follow(model, news=self.started and changed)
+                await self._follow(model, news=self.started and model not in before)
             for model in removed:
                 logger.info("model removed", extra={"model": model})
                 current = self.current.pop(model, None)
@@ -195,46 +185,6 @@ class ModelPool:
         self._pinned.clear()
         await asyncio.gather(*self._retiring)
 
-    def _look(self, in_memory: Collection[str]) -> tuple[dict[str, _Sighting], list[str]]:
-        """Read the store: what is there, and which of the loaded models were removed on purpose."""
-        seen = dict(self._look_at_each())
-        gone = [model for model in self._seen if model not in seen and model in in_memory]
-        removed = [m for m in gone if (self._registry.store / m / STATE_FILE).is_file()]
-        # Otherwise it is the store that is gone, not the model: keep what was known.
-        seen |= {model: self._seen[model] for model in gone if model not in removed}
-        return seen, removed
-
-    def _look_at_each(self) -> Iterator[tuple[str, _Sighting]]:
-        for model in self._names_in_store():
-            try:
-                listing = self._registry.listing(model)
-                version = listing.resolve(ModelReference(model))
-            except NotFound:
-                continue
-            except (HoneError, OSError) as error:
-                self._complain(model, error)
-                if model in self._seen:
-                    yield model, self._seen[model]
-                continue
-            self._complaints.pop(model, None)
-            stamps = stamps_of(self._registry.folder(model, version))
-            yield model, _Sighting(listing, version, stamps)
-
-    def _names_in_store(self) -> Sequence[str]:
-        if self.host.settings.models:
-            return [*dict.fromkeys([*self.host.settings.models, *self._asked_for])]
-        try:
-            return self._registry.models()
-        except OSError as error:
-            self._complain("", error)
-            return list(self._seen)
-
-    def _complain(self, model: str, error: Exception) -> None:
-        """Log what cannot be read, once until it reads differently."""
-        if self._complaints.get(model) != str(error):
-            self._complaints[model] = str(error)
-            logger.warning("store unreadable", extra={"model": model, "reason": str(error)})
-
     def _in_order(self, seen: Collection[str]) -> list[str]:
         """Return models as they are to be loaded: those named, then the youngest first."""
         named = self.host.settings.models
@@ -243,7 +193,8 @@ class ModelPool:
     async def _follow(self, model: str, *, news: bool) -> None:
         """Load a model's current version, unless it is or there is no room for it.
 
-        For `news`, what has just been published, room is made.
+        For a model that is `news` room is made. A new version of one that rests waits for who
+        asks for it.
         """
         sighting = self._seen[model]
         current = self.current.get(model)
@@ -256,25 +207,26 @@ class ModelPool:
         if current is None and not news and not self._has_room_for(model):
             self._resting.add(model)
             return
-        key = (model, sighting.version)
-        try:
-            loaded = self._pinned.get(key) or await self._load(key)
-        except NotReady:
+        pinned = self._pinned.get((model, sighting.version))
+        if pinned is not None:
+            self._install(pinned)
             return
-        self._install(loaded)
+        with contextlib.suppress(NotReady):
+            await self._load((model, sighting.version))
 
-    def _install(self, model: LoadedModel) -> None:
+    def _install(self, model: ServedModel) -> None:
         name, version = model.facts.name, model.facts.version
-        self._pinned.pop((name, version), None)
+        pinned = self._pinned.pop((name, version), None)
+        if pinned is not None and pinned is not model:
+            self._retire(pinned)
         old = self.current.get(name)
-        if old is model:  # who asked for it and who follows the store have waited for one load
-            return
         self.current[name] = model
         self._resting.discard(name)
         logger.info(
             "model serves", extra={"model": model.id, "instead_of": old.id if old else None}
         )
         if old is not None:
+            model.last_used = max(model.last_used, old.last_used)
             self._retire(old)
         self._make_room(newest=name)
         self._count()
@@ -286,9 +238,16 @@ class ModelPool:
         return model in settings.models or len(self.current) < settings.max_loaded_models
 
     def _make_room(self, newest: str) -> None:
-        """Let models rest until no more are loaded than may be: who was asked longest ago first."""
+        """Let models rest until no more are loaded than may be: who was asked longest ago first.
+
+        One whose successor could not be loaded stays: who asked for it would get the successor.
+        """
         named = {newest, *self.host.settings.models}
-        idle = [one for name, one in self.current.items() if one.stamps and name not in named]
+        idle = [
+            one
+            for name, one in self.current.items()
+            if one.stamps and name not in named and not self._is_behind(one)
+        ]
         idle.sort(key=lambda one: (one.last_used, one.facts.created))
         excess = len(self.current) - self.host.settings.max_loaded_models
         for model in idle[: max(0, excess)]:
@@ -298,21 +257,17 @@ class ModelPool:
             self.host.metrics.unloads.inc()
             self._retire(self.current.pop(name))
 
+    def _is_behind(self, model: ServedModel) -> bool:
+        sighting = self._seen.get(model.facts.name)
+        return sighting is not None and sighting.version != model.facts.version
+
     # Pinned versions
 
-    async def _pinned_version(self, key: Key) -> LoadedModel:
-        if key in self._pinned:
-            self._pinned.move_to_end(key)
-            return self._pinned[key]
-        if not self.host.settings.pinned_versions:
-            raise NotReady("That version is not loaded, and this service loads no others.")
-        loaded = await self._load(key)
-        if self.current.get(key[0]) is not loaded and key not in self._pinned:
-            self._pinned[key] = loaded
-            while len(self._pinned) > self.host.settings.pinned_versions:
-                self._retire(self._pinned.popitem(last=False)[1])
-            self._count()
-        return loaded
+    def _pin(self, model: ServedModel) -> None:
+        self._pinned[model.facts.name, model.facts.version] = model
+        while len(self._pinned) > max(1, self.host.settings.pinned_versions):
+            self._retire(self._pinned.popitem(last=False)[1])
+        self._count()
 
     def _drop_unlisted_pins(self) -> None:
         """Retire the pinned versions that were removed, alone or with their model."""
@@ -326,8 +281,11 @@ class ModelPool:
 
     # Loading and retiring
 
-    async def _load(self, key: Key) -> LoadedModel:
-        """Load a version in a thread; all who ask meanwhile wait for the same load."""
+    async def _load(self, key: Key) -> ServedModel:
+        """Load a version in a thread, and keep it; all who ask meanwhile wait for the same load.
+
+        It is kept although nobody may wait for it any more.
+        """
         task = self._loading.get(key)
         if task is None:
             task = asyncio.create_task(self._load_in_thread(key))
@@ -335,14 +293,14 @@ class ModelPool:
             task.add_done_callback(lambda _: self._loading.pop(key, None))
         return await asyncio.shield(task)
 
-    async def _load_in_thread(self, key: Key) -> LoadedModel:
+    async def _load_in_thread(self, key: Key) -> ServedModel:
         model, version = key
         async with self._one_load:
             stamps = await asyncio.to_thread(stamps_of, self._registry.folder(model, version))
             if self._refused.get(key) == stamps:
                 raise NotReady(_cannot_load(key))
             try:
-                return await asyncio.to_thread(self._open_and_load, key, stamps)
+                loaded = await asyncio.to_thread(self._open_and_load, key, stamps)
             except Exception as error:
                 # Whatever is wrong with a bundle, the versions in memory go on serving.
                 self._refused[key] = stamps
@@ -354,12 +312,14 @@ class ModelPool:
                     exc_info=None if expected else error,
                 )
                 raise NotReady(_cannot_load(key)) from error
+            (self._pin if self._is_behind(loaded) else self._install)(loaded)
+            return loaded
 
-    def _open_and_load(self, key: Key, stamps: tuple[FileStamp, ...]) -> LoadedModel:
+    def _open_and_load(self, key: Key, stamps: tuple[FileStamp, ...]) -> ServedModel:
         bundle = self._registry.open(ModelReference(key[0], version=key[1]))
         return load_model(bundle, self.host, stamps)
 
-    def _retire(self, model: LoadedModel, timeout_s: float | None = None) -> None:
+    def _retire(self, model: ServedModel, timeout_s: float | None = None) -> None:
         task = asyncio.create_task(asyncio.to_thread(model.close, timeout_s))
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)

@@ -32,6 +32,7 @@ from uvicorn.server import ServerState
 
 from hone.service.endpoint import CLIENT_WATCH
 from hone.service.errors import ErrorAnswer, answer_for_status
+from hone.service.jobs.ids import new_id
 from hone.service.metrics import Metrics
 from hone.service.settings import Settings
 
@@ -308,6 +309,7 @@ def _raw_answer(answer: ErrorAnswer) -> bytes:
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
         (b"connection", b"close"),
+        (b"x-request-id", new_id("req_").encode()),
         *answer.headers,
     ]
     lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)

@@ -31,7 +31,7 @@ from hone.models.registry import Registry
 from hone.service.access import Gate
 from hone.service.app import create_app, with_short_cut
 from hone.service.directory import is_job_name
-from hone.service.fake import fake_model
+from hone.service.fake import fake_model, fake_text_model
 from hone.service.fine_tuning import FineTuning
 from hone.service.health import HealthChecks
 from hone.service.jobs.runner import Runner, Surroundings
@@ -113,7 +113,12 @@ class _Service:
         server = self._server()
         self._watch_signals(loop)
         serving = asyncio.create_task(server.serve(sockets=[self._listener]))
-        works = (self._follow_store(), self._fine_tuning.follow(), self._sweep())
+        works = (
+            self._follow_store(),
+            self._fine_tuning.follow(),
+            self._fine_tuning.clean(),
+            self._sweep(),
+        )
         chores = [asyncio.create_task(work) for work in works]
         stopping = asyncio.create_task(self._stop_when_told(server))
         try:
@@ -165,8 +170,10 @@ class _Service:
     async def _follow_store(self) -> None:
         if self._settings.fake:
             self._pool.add(fake_model(self._pool.host))
+            self._pool.add(fake_text_model(self._pool.host))
         await self._refresh()
-        # What was loaded lives as long as the process: the collector need not look at it again.
+        # Most of what is there now lives as long as the process: the collector need not look at
+        # it again. A model that is retired is freed without it, as nothing in it leads back to it.
         gc.collect()
         gc.freeze()
         self._announce(self._banner())

@@ -1,6 +1,7 @@
 """A loaded model: what it takes to answer for one version, and how it comes into memory."""
 
 import asyncio
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,7 @@ class LoadedModel:
             loop=host.loop,
             max_queue_items=host.settings.max_queue_items,
             count_baseline=savings.count if savings else None,
-            on_batch=self._on_batch,
+            on_batch=functools.partial(_count_batch, self.metrics),  # no way back to this model
             name=self.id,
         )
         self.metrics.watch_queue(self.batcher.waiting)
@@ -111,14 +112,19 @@ class LoadedModel:
         """Return the baseline's tokens of what was sent beside texts; 0 without a baseline."""
         return await self._sent.total(sent) if self._sent else 0
 
+    def stalled(self, after_s: float) -> bool:
+        """Tell whether texts wait and nothing has moved for so long."""
+        return self.batcher.stalled(after_s)
+
     def close(self, timeout_s: float | None = None) -> None:
         """Finish what is queued and end the workers. Blocks; not for the event loop."""
         self.batcher.close(timeout_s=timeout_s)
         self.metrics.retire()
 
-    def _on_batch(self, texts: int, padding: float) -> None:
-        self.metrics.batch_texts.observe(texts)
-        self.metrics.batch_padding.observe(padding)
+
+def _count_batch(metrics: ModelMetrics, texts: int, padding: float) -> None:
+    metrics.batch_texts.observe(texts)
+    metrics.batch_padding.observe(padding)
 
 
 def _model_metrics(
@@ -129,14 +135,13 @@ def _model_metrics(
     return ModelMetrics(metrics, facts.name, facts.version, method=method, price_model=priced)
 
 
-def load_model(bundle: Bundle, host: Host, stamps: Sequence[FileStamp]) -> LoadedModel:
+def load_classifier(
+    bundle: Bundle, facts: ModelFacts, host: Host, stamps: Sequence[FileStamp]
+) -> LoadedModel:
     """Load a verified bundle, warm it, and start its batcher. Takes seconds; not for the loop.
 
     BundleCorrupt or InvalidInput when the bundle cannot be served.
     """
-    facts = facts_of(bundle.manifest)
-    if bundle.manifest.task != TASK:
-        raise InvalidInput(f"{facts} is for {bundle.manifest.task}; this service does {TASK}")
     variant = choose_variant(bundle, host.settings.variant, host.settings.device)
     tokenizer = load_tokenizer(bundle)
     engines = load_engines(bundle, variant, tokenizer.vocabulary_size, host.settings)

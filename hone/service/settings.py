@@ -1,4 +1,4 @@
-"""Settings of the service: the only place in this room that reads the environment.
+"""Settings of the service. The environment is read here, and in `jobs.settings`, alone.
 
 Each field can be given as `HONE_<NAME>` (for example `HONE_PORT=9000`); the command line goes
 before the environment, and the environment before the defaults.
@@ -58,6 +58,14 @@ class Settings(BaseSettings):
     workers: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
     threads: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
     batch_tokens: Annotated[int, Field(ge=1)] | Auto = "auto"
+    decoder_slots: int = Field(16, ge=1, le=256)
+    """How many sequences of one causal model are decoded at once."""
+    max_context_tokens: int = Field(4096, ge=16)
+    """The most tokens of prompt and completion, where a model could take more."""
+    max_waiting_tokens: int = Field(65_536, ge=1)
+    """How many tokens, of prompts and of what they ask for, may wait for one causal model."""
+    prefix_cache_bytes: int = Field(256 * 2**20, ge=0)
+    """Memory for what one causal model keeps of the prompts that it has read; 0 for none."""
     state_dir: Path | None = None
     """Where the service keeps what it must remember: the job store, uploaded files, the keys'
     pepper and measured layouts. `<store>/.state` (and `<store>/.layouts`) if not given."""

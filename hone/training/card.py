@@ -6,12 +6,12 @@ Everything in it is drawn from what the run knows. What was not measured is name
 from dataclasses import dataclass
 from typing import Any
 
+from hone.models.document import Block, Bullets, Cell, Document, Fact, Section, Table
 from hone.models.manifest import ManifestBody, Score
 from hone.models.savings import ESTIMATED
 from hone.models.scoring import Evaluation
 from hone.training import card_scores, card_training
 from hone.training.card_scores import Served
-from hone.training.document import Block, Bullets, Cell, Document, Fact, Section, Table
 from hone.training.events import duration
 from hone.training.progress import Progress
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from hone.models.document import Block, Cell, Heading, Interval, Picture, Table, Text
 from hone.models.manifest import Calibration, ManifestBody, Score
 from hone.models.scoring import ClassScore, Evaluation
-from hone.training.document import Block, Cell, Heading, Interval, Picture, Table, Text
 from hone.training.pictures import confusion_picture
 
 _FEW_ROWS = 30

@@ -5,10 +5,10 @@ from functools import partial
 from typing import Any
 
 import hone
+from hone.models.document import Block, Cell, Heading, Picture, Table, Text, Verbatim
 from hone.models.examples import SPLITS
 from hone.models.manifest import ManifestBody, ParityRecord, Variant
 from hone.models.savings import ESTIMATED, BaselinePrompt
-from hone.training.document import Block, Cell, Heading, Picture, Table, Text, Verbatim
 from hone.training.events import duration
 from hone.training.pictures import curves_picture
 from hone.training.progress import Progress

@@ -16,6 +16,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
+from hone.models.document import Png
 from hone.models.page import DARK_SURFACE, LIGHT_SURFACE
 
 Floats = npt.NDArray[np.float64]
@@ -36,15 +37,6 @@ _FONTS = (
     "Noto Sans CJK JP",
     "Noto Sans CJK KR",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Png:
-    """A PNG file's bytes, and its size in CSS pixels."""
-
-    content: bytes
-    width: int
-    height: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 
+from hone.models.document import Png
 from hone.models.scoring import Evaluation
 from hone.training.drawing import (
     BLACK,
@@ -15,7 +16,6 @@ from hone.training.drawing import (
     LIGHT,
     WHITE,
     Floats,
-    Png,
     Theme,
     can_be_drawn,
     drawn_in,

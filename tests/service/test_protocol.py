@@ -69,6 +69,7 @@ def test_a_huge_header_is_refused_before_it_is_parsed(strict: Service) -> None:
 def test_a_header_over_the_limit_gets_a_431(strict: Service) -> None:
     raw = exchange(strict, b"GET /livez HTTP/1.1\r\nX: " + b"a" * 40_000)
     assert status(raw) == 431
+    assert b"x-request-id: req_" in raw
     many = b"".join(b"X%d: y\r\n" % number for number in range(9000))
     assert status(exchange(strict, b"GET /livez HTTP/1.1\r\n" + many)) == 431
     long_url = b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\n\r\n"

@@ -57,9 +57,7 @@ def test_a_model_named_at_the_start_stays(store: Path, tmp_path: Path) -> None:
         assert loaded(service) == ["one", "three", "two"]
 
 
-def test_a_model_just_published_makes_room_and_new_versions_wait_for_who_asks(
-    store: Path, tmp_path: Path
-) -> None:
+def test_a_model_just_published_makes_room(store: Path, tmp_path: Path) -> None:
     with serving(store, log_folder=tmp_path, max_loaded_models=2, reload_interval_s=0.1) as service:
         service.classify("card", "four")
         publish_tiny(Registry(store), "five", seed=5)

@@ -13,9 +13,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from PIL import Image
 
-from hone.models.savings import BaselinePrompt
-from hone.training.card import RunSummary, card_html, card_markdown
-from hone.training.document import (
+from hone.models.document import (
     Block,
     Bullets,
     Document,
@@ -25,6 +23,8 @@ from hone.training.document import (
     Verbatim,
     one_line,
 )
+from hone.models.savings import BaselinePrompt
+from hone.training.card import RunSummary, card_html, card_markdown
 from hone.training.progress import Progress
 from tests.training.summaries import make_evaluation, make_progress, make_summary
 

@@ -8,8 +8,9 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+from hone.models.document import Png
 from hone.training import drawing
-from hone.training.drawing import DARK, LIGHT, Png, Theme, can_be_drawn
+from hone.training.drawing import DARK, LIGHT, Theme, can_be_drawn
 from hone.training.pictures import confusion_picture, curves_picture
 from hone.training.progress import Progress
 from tests.training.summaries import make_evaluation

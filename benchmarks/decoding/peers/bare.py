@@ -5,14 +5,14 @@ import time
 import numpy as np
 
 from benchmarks.decoding.model import hone_model
-from benchmarks.decoding.prompts import PROMPT_TOKENS, Run, prompts
+from benchmarks.decoding.prompts import PROMPT_TOKENS, Run, groups, prompts
 from hone.models.decoding.engine import OnnxDecoder
 
 
 def make(variant: str, threads: int) -> Run:
     engine = OnnxDecoder(hone_model(variant), slots=32, longest=512, intra_threads=threads)
 
-    def run(streams: int, tokens: int) -> float:
+    def decode(streams: int, tokens: int) -> float:
         started = time.perf_counter()
         firsts = [
             engine.prefill(slot, prompt, 0, every=False).argmax()
@@ -25,4 +25,6 @@ def make(variant: str, threads: int) -> Run:
             lengths += 1
         return time.perf_counter() - started
 
-    return run
+    return lambda streams, wanted: sum(
+        decode(len(group), max(group)) for group in groups(streams, wanted)
+    )

@@ -5,7 +5,7 @@ import time
 import ctranslate2
 
 from benchmarks.decoding.model import FOLDER, random_llama
-from benchmarks.decoding.prompts import Run, prompts
+from benchmarks.decoding.prompts import Run, groups, prompts
 
 
 def make(variant: str, threads: int) -> Run:
@@ -18,7 +18,7 @@ def make(variant: str, threads: int) -> Run:
         str(folder), device="cpu", compute_type=compute, intra_threads=threads
     )
 
-    def run(streams: int, tokens: int) -> float:
+    def decode(streams: int, tokens: int) -> float:
         words = [[f"w{token}" for token in prompt] for prompt in prompts(streams)]
         started = time.perf_counter()
         said = model.generate_batch(
@@ -33,4 +33,6 @@ def make(variant: str, threads: int) -> Run:
             raise RuntimeError("it said another number of tokens")
         return elapsed
 
-    return run
+    return lambda streams, wanted: sum(
+        decode(len(group), max(group)) for group in groups(streams, wanted)
+    )

@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime_genai
 
 from benchmarks.decoding.model import genai_model
-from benchmarks.decoding.prompts import PROMPT_TOKENS, Run, prompts
+from benchmarks.decoding.prompts import PROMPT_TOKENS, Run, groups, prompts
 
 
 def make(variant: str, threads: int) -> Run:
@@ -16,7 +16,7 @@ def make(variant: str, threads: int) -> Run:
     config.overlay(json.dumps({"model": {"decoder": options}}))
     model = onnxruntime_genai.Model(config)
 
-    def run(streams: int, tokens: int) -> float:
+    def decode(streams: int, tokens: int) -> float:
         started = time.perf_counter()
         parameters = onnxruntime_genai.GeneratorParams(model)
         longest = PROMPT_TOKENS + tokens
@@ -29,4 +29,6 @@ def make(variant: str, threads: int) -> Run:
             generator.generate_next_token()
         return time.perf_counter() - started
 
-    return run
+    return lambda streams, wanted: sum(
+        decode(len(group), max(group)) for group in groups(streams, wanted)
+    )

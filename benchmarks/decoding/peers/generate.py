@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from benchmarks.decoding.model import random_llama
-from benchmarks.decoding.prompts import Run, prompts
+from benchmarks.decoding.prompts import Run, groups, prompts
 
 
 def make(variant: str, threads: int) -> Run:
@@ -16,7 +16,7 @@ def make(variant: str, threads: int) -> Run:
     torch.set_num_threads(threads)
     model: Any = AutoModelForCausalLM.from_pretrained(random_llama(), dtype=torch.float32).eval()
 
-    def run(streams: int, tokens: int) -> float:
+    def decode(streams: int, tokens: int) -> float:
         ids = torch.tensor(prompts(streams))
         started = time.perf_counter()
         model.generate(
@@ -29,4 +29,6 @@ def make(variant: str, threads: int) -> Run:
         )
         return time.perf_counter() - started
 
-    return run
+    return lambda streams, wanted: sum(
+        decode(len(group), max(group)) for group in groups(streams, wanted)
+    )

@@ -4,19 +4,26 @@ The grammar engine is llguidance, which works on the bytes of the tokens; a sche
 it does not know are refused, not ignored.
 """
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import orjson
-from llguidance import LLMatcher, LLTokenizer
+from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
 from hone.models.decoding.detokenizing import CausalTokenizer
 from hone.models.decoding.sampling import BoolArray
 from hone.models.errors import InvalidInput
 
+logger = logging.getLogger(__name__)
+
 _LONGEST_SCHEMA_BYTES = 64 * 2**10
 _ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
+
+
+_BOUNDED_SPACE: Mapping[str, Any] = {"whitespace_pattern": "[ ]?"}
+"""JSON allows any white space between its parts; a small model would go on with it for ever."""
 
 
 class UnsupportedSchema(InvalidInput):
@@ -51,6 +58,21 @@ class Constraint:
         return bool(self._matcher.is_stopped())
 
 
+class _Tokens:
+    """A tokenizer as the library wants it, of a kind whose file it cannot read."""
+
+    bos_token_id = None
+
+    def __init__(self, tokenizer: CausalTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.tokens = [tokenizer.token_bytes(token) for token in range(tokenizer.vocabulary_size)]
+        self.special_token_ids = tokenizer.special_ids
+        self.eos_token_id = min(tokenizer.eos_ids)
+
+    def __call__(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, special=False)
+
+
 class ConstraintFactory:
     """Makes constraints for one tokenizer. `vocabulary_size` is the number of logits."""
 
@@ -58,10 +80,7 @@ class ConstraintFactory:
         self._vocabulary_size = vocabulary_size
         known = max(vocabulary_size, tokenizer.vocabulary_size)
         ends = sorted(tokenizer.eos_ids)
-        try:
-            self._tokenizer = LLTokenizer(tokenizer.to_json(), n_vocab=known, eos_token=ends)
-        except Exception as error:  # the library raises whatever its Rust part does
-            raise InvalidInput("constrained decoding does not know this tokenizer") from error
+        self._tokenizer = _known_to_library(tokenizer, known, ends)
 
     def grammar(self, schema: Mapping[str, Any] | None) -> str:
         """Return the grammar of a JSON schema, None for any object; UnsupportedSchema if none."""
@@ -69,7 +88,9 @@ class ConstraintFactory:
         if len(orjson.dumps(wanted)) > _LONGEST_SCHEMA_BYTES:
             raise UnsupportedSchema("the schema is too long")
         try:
-            grammar = str(LLMatcher.grammar_from_json_schema(dict(wanted)))
+            grammar = str(
+                LLMatcher.grammar_from_json_schema(dict(wanted), overrides={**_BOUNDED_SPACE})
+            )
         except ValueError as error:
             raise UnsupportedSchema(f"the schema cannot be followed: {error}") from None
         problem = LLMatcher.validate_grammar(grammar, self._tokenizer)
@@ -81,3 +102,15 @@ class ConstraintFactory:
         """Return a constraint at the beginning of a completion."""
         matcher = LLMatcher(self._tokenizer, grammar, log_level=0)
         return Constraint(matcher, self._vocabulary_size)
+
+
+def _known_to_library(tokenizer: CausalTokenizer, known: int, ends: list[int]) -> LLTokenizer:
+    """Return the library's own reading of the tokenizer, or ours where it knows no such kind."""
+    try:
+        return LLTokenizer(tokenizer.to_json(), n_vocab=known, eos_token=ends)
+    except Exception as error:  # noqa: BLE001 - the library raises whatever its Rust part does
+        logger.debug("the tokenizer goes by its tokens alone", extra={"reason": str(error)})
+    try:
+        return LLTokenizer(TokenizerWrapper(_Tokens(tokenizer)), n_vocab=known, eos_token=ends)
+    except Exception as error:  # the same
+        raise InvalidInput("constrained decoding does not know this tokenizer") from error

@@ -39,6 +39,12 @@ class CausalTokenizer:
         """How many ids there are, added tokens included."""
         return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
 
+    @property
+    def special_ids(self) -> list[int]:
+        """The ids of tokens that are no text."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        return sorted(token for token, content in added.items() if content.special)
+
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Return the ids of `text`, with those that begin a sequence if `special`.
 

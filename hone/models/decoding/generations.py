@@ -2,7 +2,6 @@
 
 import enum
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -25,8 +24,9 @@ FinishReason = Literal["stop", "length"]
 class GenerationRequest:
     """A prompt to complete, `choices` times.
 
-    `schema` asks for JSON: any object if it is empty. `prompt_logprobs` is how many of the best
-    tokens to report with the log-probability of each of the prompt's, None for nothing.
+    `grammar` is one of `ConstraintFactory.grammar`. `prompt_logprobs` is how many of the best
+    tokens to report with the log-probability of each of the prompt's, None for nothing. `sender`
+    is whatever the caller knows its request by.
     """
 
     prompt: tuple[int, ...]
@@ -34,8 +34,9 @@ class GenerationRequest:
     max_tokens: int
     stops: tuple[str, ...] = ()
     choices: int = 1
-    schema: Mapping[str, Any] | None = None
+    grammar: str | None = None
     prompt_logprobs: int | None = None
+    sender: Any = None
 
 
 @dataclass(frozen=True, slots=True)

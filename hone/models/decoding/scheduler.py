@@ -56,7 +56,8 @@ class SchedulerClosed(HoneError):
 class Scheduler:
     """Decodes on a thread of its own. `submit`, `cancel` and the counts may be called from any.
 
-    `deliver` hears of what is new, once in a turn, on the scheduler's thread; it must be quick.
+    `deliver` hears of what is new, once or twice in a turn, on the scheduler's thread; it must be
+    quick.
     """
 
     def __init__(
@@ -92,8 +93,8 @@ class Scheduler:
     def submit(self, request: GenerationRequest) -> list[Generation]:
         """Queue a request; return a generation for each of its choices.
 
-        InvalidInput when it does not fit a slot or its schema cannot be followed, Overloaded when
-        too much is waiting, SchedulerClosed when the model is leaving.
+        InvalidInput when it does not fit a slot, Overloaded when too much is waiting,
+        SchedulerClosed when the model is leaving.
         """
         self._check(request)
         constraints = [self._constraint(request) for _ in range(request.choices)]
@@ -163,11 +164,11 @@ class Scheduler:
             raise InvalidInput(f"a token id is not one of the model's {most}")
 
     def _constraint(self, request: GenerationRequest) -> Constraint | None:
-        if request.schema is None:
+        if request.grammar is None:
             return None
         if self._constraints is None:
             raise InvalidInput("this model cannot follow a schema")
-        return self._constraints.follow(self._constraints.grammar(request.schema or None))
+        return self._constraints.follow(request.grammar)
 
     # The scheduler's thread
 
@@ -202,6 +203,7 @@ class Scheduler:
         self._drop_cancelled()
         self._admit()
         read = self._read_prompts()
+        self._tell()  # first tokens need not wait for the step
         rows = len(self._running)
         if rows:
             self._step()

@@ -8,8 +8,8 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hone.models.catalogue import CATALOGUE, LEGACY_ALIASES
-from hone.models.errors import InvalidInput
 from hone.models.layout import usable_cores
+from hone.service.wrong_settings import wrong_settings
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -79,11 +79,7 @@ def load_runner_settings() -> RunnerSettings:
     try:
         return RunnerSettings()
     except ValidationError as error:
-        problems = [
-            f"HONE_JOBS_{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}"
-            for problem in error.errors(include_url=False, include_context=False)
-        ]
-        raise InvalidInput("the settings cannot be used:\n  - " + "\n  - ".join(problems)) from None
+        raise wrong_settings(error, lambda name: f"HONE_JOBS_{name.upper()}") from None
 
 
 def trainer_environment(threads: int, scratch: Path) -> dict[str, str]:

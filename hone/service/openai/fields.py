@@ -12,9 +12,15 @@ _LONGEST_WORD = 512
 
 
 class Fields:
-    """What is left of a JSON object; `place` is where it stands, with a dot, in a larger one."""
+    """What is left of a JSON object; `place` is where it stands, with a dot, in a larger one.
 
-    def __init__(self, content: Mapping[str, Any], place: str = "") -> None:
+    `reader` is who does not support what is refused.
+    """
+
+    def __init__(
+        self, content: Mapping[str, Any], place: str = "", *, reader: str = "a classifier"
+    ) -> None:
+        self._reader = reader
         self._left = {name: value for name, value in content.items() if value is not None}
         self._place = place
 
@@ -43,11 +49,14 @@ class Fields:
             raise self.wrong(name, f"must be a whole number from {low} to {high}")
         return value
 
-    def number(self, name: str, *, low: float, high: float) -> None:
-        """Check a number that has no effect here."""
-        value = self._left.pop(name, low)
+    def number(self, name: str, default: float = 0.0, *, low: float, high: float) -> float:
+        """Return a number within bounds, `default` if there is none."""
+        value = self._left.pop(name, None)
+        if value is None:
+            return default
         if type(value) not in {int, float} or not low <= value <= high:
             raise self.wrong(name, f"must be a number from {low:g} to {high:g}")
+        return float(value)
 
     def word(self, name: str) -> str | None:
         """Return a short string."""
@@ -83,8 +92,8 @@ class Fields:
         return InvalidRequest(f"'{place}' {what}.", param=place, code=code)
 
     def unsupported(self, name: str) -> InvalidRequest:
-        """Return the error of a field that asks for what a classifier cannot do."""
-        return self.wrong(name, "is not supported by a classifier", "unsupported_parameter")
+        """Return the error of a field that asks for what the model cannot do."""
+        return self.wrong(name, f"is not supported by {self._reader}", "unsupported_parameter")
 
     def _named(self, name: str) -> str:
         return f"{self._place}{name[:80]}"

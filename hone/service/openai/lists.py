@@ -5,6 +5,7 @@ as one call over a whole list would hold the interpreter from another thread too
 the body is large, as the loop copies each.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import ParamSpec
 
@@ -52,3 +53,4 @@ def _pieces(head: bytes, items: Iterable[Body], tail: bytes) -> Iterator[bytes]:
 async def _sent(pieces: Pieces) -> AsyncIterator[bytes]:
     for piece in pieces:
         yield piece
+        await asyncio.sleep(0)  # what one turn of the loop writes is sent as one

@@ -1,6 +1,6 @@
-"""The routes of a classifier behind OpenAI's completion and decision APIs."""
+"""The routes of OpenAI's completion APIs, for both kinds of model, and of its decision API."""
 
-from collections.abc import Callable
+from typing import Protocol
 
 from starlette.types import ASGIApp
 
@@ -8,6 +8,11 @@ from hone.service.endpoint import ReadQuestion
 from hone.service.openai.chat import read_chat_completion
 from hone.service.openai.completions import read_completion
 from hone.service.openai.decisions import read_decision
+from hone.service.openai.generation import ReadGeneration
+from hone.service.openai.generation_requests import (
+    read_chat_question,
+    read_completion_question,
+)
 from hone.service.openai.schemas import (
     ChatRequest,
     ChatResponse,
@@ -18,18 +23,24 @@ from hone.service.openai.schemas import (
 )
 from hone.service.plain_route import PlainRoute
 
-MakeEndpoint = Callable[[ReadQuestion, str], ASGIApp]
-"""Makes the application that reads questions so, and begins their ids with that prefix."""
+
+class MakeEndpoint(Protocol):
+    """Makes the application that reads questions so, and begins their ids with that prefix."""
+
+    def __call__(
+        self, read: ReadQuestion, prefix: str, generation: ReadGeneration | None = None
+    ) -> ASGIApp:
+        """Return it; `generation` reads what is asked of a causal model."""
 
 
 def completion_routes(make: MakeEndpoint) -> list[PlainRoute]:
     """Return the routes, the busiest first."""
-    completions = make(read_completion, "cmpl")
+    completions = make(read_completion, "cmpl", read_completion_question)
     return [
         PlainRoute(
             "/v1/chat/completions",
             create_chat_completion,
-            make(read_chat_completion, "chatcmpl"),
+            make(read_chat_completion, "chatcmpl", read_chat_question),
             tag="chat",
         ),
         PlainRoute("/v1/completions", create_completion, completions, tag="completions"),
@@ -44,12 +55,12 @@ def completion_routes(make: MakeEndpoint) -> list[PlainRoute]:
 
 
 def create_chat_completion(request: ChatRequest) -> ChatResponse:
-    """Answer a chat with the most probable label; with `stream`, as server-sent events."""
+    """Go on with a chat, or say its most probable label; `stream` for a stream of events."""
     raise NotImplementedError  # the ASGI endpoint answers
 
 
 def create_completion(request: CompletionRequest) -> CompletionResponse:
-    """Complete prompts with their most probable labels; with `stream`, as server-sent events."""
+    """Complete prompts, with text or the most probable label; `stream` for a stream of events."""
     raise NotImplementedError
 
 

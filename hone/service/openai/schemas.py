@@ -1,6 +1,6 @@
 """The completion and decision bodies as /openapi.json describes them; tests hold answers to them.
 
-Every field that a classifier takes stands here, also those that it takes only when they ask for
+Every field that a model takes stands here, also those that it takes only when they ask for
 nothing; the rest of the API's fields is refused by name.
 """
 
@@ -15,7 +15,8 @@ EmptyObject = Annotated[dict[str, Any], Field(max_length=0)]
 
 _NOT_SUPPORTED = "Not supported: may be null or empty."
 _NOT_READ = "Taken and not read."
-_TEMPERATURE = "Checked, and without effect: the answer is the most probable label."
+_TEMPERATURE = "A classifier's answer is the most probable label, whatever this is."
+_CAUSAL = "Of a causal model; a classifier's answer does not change with it."
 
 
 class StreamOptions(Body):
@@ -26,28 +27,35 @@ class StreamOptions(Body):
 
 
 class _Sampled(Body):
-    n: int | None = Field(None, ge=1, le=128, description="That many equal choices.")
-    stop: str | list[str] | None = Field(None, description="Up to 4; the label is cut at the first")
+    n: int | None = Field(None, ge=1, le=128, description="A classifier's choices are equal.")
+    stop: str | list[str] | None = Field(None, description="Up to 4; the first ends the text.")
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     temperature: float | None = Field(None, ge=0, le=2, description=_TEMPERATURE)
     top_p: float | None = Field(None, ge=0, le=1, description=_TEMPERATURE)
-    presence_penalty: float | None = Field(None, ge=-2, le=2, description="Without effect.")
-    frequency_penalty: float | None = Field(None, ge=-2, le=2, description="Without effect.")
-    seed: int | None = Field(None, description="Without effect.")
+    presence_penalty: float | None = Field(None, ge=-2, le=2, description=_CAUSAL)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2, description=_CAUSAL)
+    seed: int | None = Field(None, description=_CAUSAL)
     user: str | None = None
-    logit_bias: EmptyObject | None = Field(None, description=_NOT_SUPPORTED)
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = Field(
+        None, description="Of a causal model, by token ids; refused by a classifier."
+    )
+    top_k: int | None = Field(
+        None, ge=0, description="Of a causal model, 0 for no bound; refused by a classifier."
+    )
 
 
 class CompletionRequest(_Sampled):
-    """Prompts, each with or without what the training data's prompts shared."""
+    """Prompts; a classifier's with or without what the training data's prompts shared."""
 
     model: str | None = Field(None, description="May be null where the address names it.")
-    prompt: str | list[str] = Field(examples=["Where is my card?\n\n###\n\n"])
+    prompt: str | list[str] | list[int] | list[list[int]] = Field(
+        description="Token ids are for causal models.", examples=["Where is my card?\n\n###\n\n"]
+    )
     logprobs: int | None = Field(None, ge=0, le=5)
     echo: bool | None = None
     best_of: int | None = Field(None, ge=1, le=128, description="Not below `n`; no effect else.")
-    max_tokens: int | None = Field(None, ge=0, description="A label is one token.")
+    max_tokens: int | None = Field(None, ge=0, description="16 if not given; a label is one.")
     suffix: Literal[""] | None = Field(None, description=_NOT_SUPPORTED)
 
 
@@ -61,7 +69,7 @@ class LegacyLogprobs(Body):
 
 
 class CompletionChoice(Body):
-    """A label as the training data's completions had it."""
+    """A causal model's text, or a label as the training data's completions had it."""
 
     text: str
     index: int
@@ -69,12 +77,19 @@ class CompletionChoice(Body):
     finish_reason: Literal["stop", "length"]
 
 
+class PromptDetails(Body):
+    """How many of a prompt's tokens were known from an earlier one."""
+
+    cached_tokens: int
+
+
 class CompletionUsage(Body):
-    """Tokens that the model read, and labels that it answered with."""
+    """Tokens that the model read and said; a label is one."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptDetails | None = Field(None, description="Of a causal model.")
 
 
 class _Answered(Body):
@@ -126,13 +141,15 @@ class ChatRequest(_Sampled):
     messages: list[ChatMessage] = Field(min_length=1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
-    max_tokens: int | None = Field(None, ge=1, description="A label is one token.")
+    max_tokens: int | None = Field(None, ge=1, description="As many as fit, if not given.")
     max_completion_tokens: int | None = Field(None, ge=1)
     modalities: list[Literal["text"]] | None = Field(None, min_length=1, max_length=1)
     reasoning_effort: Literal["none"] | None = None
-    response_format: dict[Literal["type"], Literal["text"]] | None = None
+    response_format: dict[str, Any] | None = Field(
+        None, description="Of a causal model: text, json_object, or json_schema with a schema."
+    )
     service_tier: Literal["auto", "default"] | None = None
-    tool_choice: Literal["none"] | None = None
+    tool_choice: Literal["none", "auto"] | None = None
     verbosity: Literal["medium"] | None = None
     safety_identifier: str | None = Field(None, description="Without effect.")
     prompt_cache_key: str | None = Field(None, description="Without effect.")
@@ -158,20 +175,20 @@ class TopLogprob(Body):
 
 
 class TokenLogprob(TopLogprob):
-    """The answered label, and the most probable ones."""
+    """The token or label that was said, and the most probable ones."""
 
     top_logprobs: list[TopLogprob]
 
 
 class ChatLogprobs(Body):
-    """One entry: the label."""
+    """An entry for each token; a label is one."""
 
     content: list[TokenLogprob]
     refusal: None
 
 
 class ChatAnswer(Body):
-    """The label."""
+    """A causal model's text, or the label."""
 
     role: Literal["assistant"]
     content: str
@@ -180,12 +197,12 @@ class ChatAnswer(Body):
 
 
 class ChatChoice(Body):
-    """One of `n` equal choices."""
+    """One of `n` choices."""
 
     index: int
     message: ChatAnswer
     logprobs: ChatLogprobs | None
-    finish_reason: Literal["stop"]
+    finish_reason: Literal["stop", "length"]
 
 
 class ChatResponse(_Answered):

@@ -45,11 +45,16 @@ _PART = {
 }
 
 
+_JOINS_AT_ONCE = 2
+"""Joining gigabytes takes a thread of those that all calls of the store share."""
+
+
 class UploadRoutes:
     """The routes of uploads."""
 
     def __init__(self, state: State, settings: Settings, checks: FileChecks) -> None:
         self._state, self._settings, self._checks = state, settings, checks
+        self._joins = asyncio.Semaphore(_JOINS_AT_ONCE)
 
     async def create(self, request: Request) -> UploadObject:
         """Begin an upload: announce the file and its size. It must be completed in an hour."""
@@ -80,7 +85,8 @@ class UploadRoutes:
         fields = read_fields(await read_json(request, self._settings.max_body_bytes))
         part_ids, md5 = _part_ids(fields), fields.word("md5")
         fields.end()
-        upload, file = await asked(self._complete, caller, upload_id, part_ids, md5)
+        async with self._joins:
+            upload, file = await asked(self._complete, caller, upload_id, part_ids, md5)
         await self._checks.start(file)
         return upload_object(upload, file)
 

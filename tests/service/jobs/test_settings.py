@@ -26,6 +26,12 @@ def test_each_one_that_cannot_be_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     assert "HONE_JOBS_NICE: Input should be a valid integer" in str(refused.value)
 
 
+def test_what_is_wrong_with_all_of_them_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HONE_JOBS_LEASE_S", "1")
+    with pytest.raises(InvalidInput, match="- settings: Value error, lease_s must be"):
+        load_runner_settings()
+
+
 @pytest.mark.parametrize(
     ("cores", "at_once", "threads", "expected"),
     [(1, 1, None, 1), (2, 1, None, 2), (8, 1, None, 7), (8, 3, None, 2), (8, 1, 4, 4)],

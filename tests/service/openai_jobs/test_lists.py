@@ -1,5 +1,7 @@
 """Long lists arrive whole, whichever way they are read and sent."""
 
+import asyncio
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -7,9 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.responses import StreamingResponse
 
 from benchmarks.jobs.list_stalls import fill, job_id
-from hone.service.openai.lists import list_body
+from hone.service.openai.lists import list_answer, list_body
 from hone.service.schemas import Body
 from tests.service.openai_jobs.conftest import Workbench, opened
 from tests.service.running import serving
@@ -40,6 +43,30 @@ def test_no_piece_of_a_list_is_large() -> None:
     assert len(pieces) > 5
     assert max(map(len, pieces)) < 300_000
     assert [item["id"] for item in json.loads(b"".join(pieces))["data"]] == [i.id for i in items]
+
+
+def test_pieces_are_written_in_turns_of_the_loop_of_their_own() -> None:
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async def main() -> list[int]:
+        items = [Item(id=str(number), details="x" * 1000) for number in range(2000)]
+        answer = await list_answer(lambda: list_body(items))
+        assert isinstance(answer, StreamingResponse)
+        counting = asyncio.create_task(count_turns())
+        await asyncio.sleep(0)
+        seen = [turns async for _ in answer.body_iterator]
+        counting.cancel()
+        return seen
+
+    seen = asyncio.run(main())
+    assert len(seen) > 5
+    assert all(later > earlier for earlier, later in itertools.pairwise(seen))
 
 
 @pytest.fixture(scope="module")

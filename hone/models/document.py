@@ -8,15 +8,25 @@ import base64
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from hone.models.page import escape, page, visible
-from hone.training.drawing import Png
 
 # Underscores within a word are left alone: card\_not\_working is hard to read.
 _MARKUP = re.compile(r"[\\`*\[\]<>|~&$]|(?<![^\W_])_|_(?![^\W_])")
 _MARKDOWN_DPI = 110
 _HTML_DPI = 160
 _LARGE_PICTURE = 640
+
+
+@dataclass(frozen=True, slots=True)
+class Png:
+    """A PNG file's bytes, and its size in CSS pixels."""
+
+    content: bytes
+    width: int
+    height: int
+
 
 Paint = Callable[..., Png]
 """Draws a picture: called with `dark` (bool) and `dpi` (int)."""
@@ -38,7 +48,19 @@ class Interval:
         return f"{self.low:.3f} to {self.high:.3f}{counted}"
 
 
-Cell = str | int | Interval
+@dataclass(frozen=True, slots=True)
+class Ranged:
+    """A figure of a table in words, with its interval in words under it.
+
+    `wraps` is for a sentence in the interval's place, which may run over several lines.
+    """
+
+    value: str
+    range: str
+    wraps: bool = False
+
+
+Cell = str | int | Interval | Ranged
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +103,52 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
+class Drawing:
+    """Markup of an `svg` element in the page's colours, a text instead of it, and a caption.
+
+    The markup goes into the page as it is: whoever draws it escapes the texts in it. Markdown has
+    the text and the caption alone.
+    """
+
+    alt: str
+    caption: str
+    svg: str
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Drawings side by side, where there is room."""
+
+    drawings: Sequence[Drawing]
+
+
+@dataclass(frozen=True, slots=True)
 class Heading:
     """A heading within a section."""
 
     text: str
 
 
-Block = Text | Bullets | Table | Verbatim | Picture | Heading
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """Blocks that a reader opens, under a line that says what they are."""
+
+    summary: str
+    blocks: Sequence["Block"]
+
+
+Block = Text | Bullets | Table | Verbatim | Picture | Drawing | Side | Heading | Folded
+
+Tone = Literal["good", "bad", "neutral"]
+
+
+@dataclass(frozen=True, slots=True)
+class Banner:
+    """What a document comes to: a word or two, and a sentence."""
+
+    word: str
+    sentence: str
+    tone: Tone = "neutral"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +176,15 @@ class Document:
     lead: str
     facts: Sequence[Fact]
     sections: Sequence[Section]
+    banner: Banner | None = None
 
     def markdown(self) -> str:
         """Return CommonMark with GitHub's tables; pictures are inside, as data URIs."""
         facts = [_markdown_fact(fact) for fact in self.facts]
-        parts = [f"# {inline(self.title)}", inline(self.lead), "\n".join(facts)]
+        parts = [f"# {inline(self.title)}", inline(self.lead)]
+        if self.banner is not None:
+            parts.append(f"**{inline(self.banner.word)}.** {inline(self.banner.sentence)}")
+        parts.append("\n".join(facts))
         for section in self.sections:
             parts.append(f"## {inline(section.title)}")
             parts += [_markdown(block) for block in section.blocks]
@@ -129,6 +194,7 @@ class Document:
         """Return one HTML page that needs nothing but itself."""
         facts = "".join(_html_fact(fact) for fact in self.facts)
         parts = [f"<h1>{escape(self.title)}</h1>", f'<p class="lead">{escape(self.lead)}</p>']
+        parts += [] if self.banner is None else [_html_banner(self.banner)]
         parts += [f'<dl class="facts">{facts}</dl>'] if facts else []
         for section in self.sections:
             blocks = "\n".join(_html(block) for block in section.blocks)
@@ -165,9 +231,21 @@ def _markdown(block: Block) -> str:
             return fenced(text)
         case Heading(text):
             return f"### {inline(text)}"
+        case _:
+            return _markdown_drawn(block)
+
+
+def _markdown_drawn(block: Picture | Drawing | Side | Folded) -> str:
+    match block:
         case Picture(alt, caption, paint):
             drawn = _data_uri(paint(dark=False, dpi=_MARKDOWN_DPI))
             return f"![{inline(alt)}]({drawn})\n\n{inline(caption)}"
+        case Drawing(alt, caption):
+            return f"*Drawn in the page:* {inline(alt)}. {inline(caption)}"
+        case Side(drawings):
+            return "\n\n".join(_markdown(drawing) for drawing in drawings)
+        case Folded(summary, blocks):
+            return "\n\n".join([inline(summary), *map(_markdown, blocks)])
 
 
 def _markdown_fact(fact: Fact) -> str:
@@ -186,6 +264,8 @@ def _markdown_cell(cell: Cell) -> str:
     match cell:
         case Interval():
             return f"{cell.value:.3f} ({cell.range()})"
+        case Ranged(value, range_):
+            return inline(f"{value} ({range_})")
         case int():
             return f"{cell:,}"
         case _:
@@ -204,8 +284,35 @@ def _html(block: Block) -> str:
             return f'<pre tabindex="0">{escape(text)}</pre>'
         case Heading(text):
             return f"<h3>{escape(text)}</h3>"
+        case _:
+            return _html_drawn(block)
+
+
+def _html_drawn(block: Picture | Drawing | Side | Folded) -> str:
+    match block:
         case Picture():
             return _html_picture(block)
+        case Drawing():
+            return _html_drawing(block)
+        case Side(drawings):
+            return f'<div class="side">{"".join(map(_html_drawing, drawings))}</div>'
+        case Folded(summary, blocks):
+            inside = "\n".join(map(_html, blocks))
+            return f"<details><summary>{escape(summary)}</summary>\n{inside}\n</details>"
+
+
+def _html_drawing(drawing: Drawing) -> str:
+    return (
+        f'<figure class="drawing" role="img" aria-label="{escape(drawing.alt)}">{drawing.svg}'
+        f"<figcaption>{escape(drawing.caption)}</figcaption></figure>"
+    )
+
+
+def _html_banner(banner: Banner) -> str:
+    return (
+        f'<div class="banner {banner.tone}"><p class="word">{escape(banner.word)}</p>'
+        f"<p>{escape(banner.sentence)}</p></div>"
+    )
 
 
 def _html_fact(fact: Fact) -> str:
@@ -239,6 +346,9 @@ def _html_cell(cell: Cell) -> str:
         case Interval():
             gauge = _gauge(cell) if cell.gauge else ""
             return f"{gauge}{cell.value:.3f} <small>({cell.range()})</small>"
+        case Ranged(value, range_, wraps):
+            kind = "" if wraps else ' class="range"'
+            return f"{escape(value)}<br><small{kind}>{escape(range_)}</small>"
         case int():
             return f"{cell:,}"
         case _:

@@ -1,0 +1,367 @@
+"""What a replacement costs and saves: per request, per month, and from which volume on.
+
+Sums of dollars are exact to rounding (`math.fsum`). What is unknown stays None and is named;
+a saving below zero is shown as one.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from hone.comparison.outcomes import Counting, Outcome, Usage
+from hone.comparison.prices import Price, cost_usd
+from hone.comparison.question import ArmCosts, Question, Serving
+
+HOURS_A_MONTH = 730.0
+_SECONDS_A_MONTH = HOURS_A_MONTH * 3600
+_JUMPS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """The tokens of one arm's run, failed attempts included.
+
+    `outcomes` with a count had `prompt`, `completion`, `cached` and `cache_write` tokens in all;
+    `uncounted` outcomes had none to go by. `counting` says how many outcomes were counted how.
+    """
+
+    outcomes: int
+    uncounted: int
+    prompt: int
+    completion: int
+    cached: int
+    cache_write: int
+    shortest_prompt: int
+    counting: dict[Counting, int]
+
+    @property
+    def label(self) -> Counting:
+        """The least certain way in which a count was made."""
+        order: tuple[Counting, ...] = ("estimated", "exact", "measured")
+        return next((way for way in order if self.counting.get(way)), "none")
+
+    def a_request(self) -> float | None:
+        """Return the mean number of tokens of a counted request, in and out."""
+        return (self.prompt + self.completion) / self.outcomes if self.outcomes else None
+
+
+@dataclass(frozen=True, slots=True)
+class ServedBy:
+    """A machine: dollars an hour, the requests a second it sustains, and who measured that."""
+
+    usd_per_hour: float
+    requests_per_second: float
+    from_run: bool
+    most_in_use: float
+    always_on: bool
+
+    @property
+    def requests_a_month(self) -> float:
+        """How many requests one machine is planned to answer in a month."""
+        return self.requests_per_second * self.most_in_use * _SECONDS_A_MONTH
+
+    @property
+    def usd_a_request(self) -> float:
+        """What a request costs where only time in use is paid."""
+        return self.usd_per_hour * HOURS_A_MONTH / self.requests_a_month
+
+
+@dataclass(frozen=True, slots=True)
+class ArmCost:
+    """What one arm costs. `request_usd` is the tokens of a mean request, None where unknown.
+
+    `run_usd` is what its run's tokens cost; `unknown` says why a figure is missing, and is empty
+    otherwise.
+    """
+
+    tokens: Tokens
+    price: Price | None
+    run_usd: float | None
+    request_usd: float | None
+    served: ServedBy | None
+    unknown: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A share of all requests that one arm answers, and what that takes.
+
+    `machine_usd` is a month of one machine that always runs, for up to `machine_requests`.
+    """
+
+    share: float
+    request_usd: float
+    machine_usd: float = 0.0
+    machine_requests: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """How a replacement compares with the baseline under one assumption about its price.
+
+    Dollars, negative where the replacement is dearer, None where a price or the volume is
+    unknown. `per_1000` is without machines that always run. `break_even` is the least number of
+    requests a month from which nothing is lost (`with_once`: one-off costs spread over the months
+    included); infinite if there is none. `payback_months` is infinite if it never comes.
+    """
+
+    name: str
+    per_1000: float | None
+    baseline_month: float | None
+    replacement_month: float | None
+    saved_month: float | None
+    break_even: float | None
+    break_even_with_once: float | None
+    payback_months: float | None
+    unknown: str = ""
+
+
+def count_tokens(outcomes: Sequence[Outcome]) -> Tokens:
+    """Add up what was spent; an outcome without `spent` goes by the `usage` of its answer."""
+    spent = [o.usage if o.spent.counting == "none" else o.spent for o in outcomes]
+    known = [usage for usage in spent if usage.counting != "none"]
+    prompts = [o.usage.prompt_tokens for o in outcomes if o.usage.counting != "none"]
+    return Tokens(
+        outcomes=len(known),
+        uncounted=len(spent) - len(known),
+        prompt=sum(usage.prompt_tokens for usage in known),
+        completion=sum(usage.completion_tokens for usage in known),
+        cached=sum(usage.cached_tokens for usage in known),
+        cache_write=sum(usage.cache_write_tokens for usage in known),
+        shortest_prompt=min(prompts, default=0),
+        counting=dict(Counter(usage.counting for usage in known)),
+    )
+
+
+def cost_of(outcomes: Sequence[Outcome], costs: ArmCosts) -> ArmCost:
+    """Return what an arm costs by its outcomes and its prices."""
+    tokens, served = count_tokens(outcomes), _served(costs.serving, outcomes)
+    unknown = ""
+    if costs.serving is not None and served is None:
+        unknown = "its throughput is unknown"
+    elif costs.price is not None and not tokens.outcomes:
+        unknown = "its tokens were not counted"
+    elif costs.price is None and costs.serving is None and not costs.free:
+        unknown = (
+            f"the price of {costs.price_name} is unknown"
+            if costs.price_name
+            else "no price was given"
+        )
+    if costs.price is None or not tokens.outcomes:
+        spent = None if unknown else 0.0
+        return ArmCost(tokens, costs.price, spent, spent, served, unknown)
+    run = run_cost(outcomes, costs.price)
+    return ArmCost(tokens, costs.price, run, run / tokens.outcomes, served, unknown)
+
+
+def run_cost(outcomes: Sequence[Outcome], price: Price) -> float:
+    """Return what all counted tokens of the outcomes cost, in US dollars."""
+    return math.fsum(
+        _usage_cost(o.usage if o.spent.counting == "none" else o.spent, price) for o in outcomes
+    )
+
+
+def _usage_cost(usage: Usage, price: Price) -> float:
+    return cost_usd(
+        price,
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        cached_tokens=usage.cached_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+    )
+
+
+def _served(serving: Serving | None, outcomes: Sequence[Outcome]) -> ServedBy | None:
+    if serving is None:
+        return None
+    rate, seconds = serving.requests_per_second, [o.seconds for o in outcomes if o.seconds]
+    if rate is None and seconds:
+        rate = len(seconds) / math.fsum(seconds)
+    if rate is None:
+        return None
+    return ServedBy(
+        serving.usd_per_hour,
+        rate,
+        serving.requests_per_second is None,
+        serving.most_in_use,
+        serving.billing == "always_on",
+    )
+
+
+def cached_request_usd(cost: ArmCost, costs: ArmCosts) -> float | None:
+    """Return a mean request's tokens if a provider's cache held the prompt's static part.
+
+    Every call is taken to find it there. Without a stated static part the shortest prompt stands
+    for it, which is more than can be cached: the cost is then a lower bound. None where the price
+    has no cache price, or the cost is unknown.
+    """
+    tokens, price = cost.tokens, cost.price
+    if price is None or cost.request_usd is None or price.cache_read_input_token_cost is None:
+        return None
+    static = costs.static_prompt_tokens
+    static = tokens.shortest_prompt if static is None else static
+    prompt = tokens.prompt / tokens.outcomes
+    cached = min(max(static, tokens.cached / tokens.outcomes), prompt)
+    return cost_usd(
+        price,
+        prompt_tokens=prompt,
+        completion_tokens=tokens.completion / tokens.outcomes,
+        cached_tokens=cached,
+    )
+
+
+def part(cost: ArmCost, share: float, *, request_usd: float | None = None) -> Part | None:
+    """Return an arm's part of all requests; None where its cost is unknown."""
+    tokens = cost.request_usd if request_usd is None else request_usd
+    if tokens is None or cost.unknown:
+        return None
+    served = cost.served
+    if served is None:
+        return Part(share, tokens)
+    if served.always_on:
+        return Part(share, tokens, served.usd_per_hour * HOURS_A_MONTH, served.requests_a_month)
+    return Part(share, tokens + served.usd_a_request)
+
+
+def month(parts: Sequence[Part], requests: float) -> float:
+    """Return what a month of that many requests costs, in US dollars."""
+    return math.fsum(
+        piece
+        for part in parts
+        for piece in (part.share * requests * part.request_usd, _machines(part, requests))
+    )
+
+
+def _machines(part: Part, requests: float) -> float:
+    if not part.machine_usd:
+        return 0.0
+    return part.machine_usd * math.ceil(part.share * requests / part.machine_requests)
+
+
+def break_even(old: Sequence[Part], new: Sequence[Part], *, fixed: float = 0.0) -> float:
+    """Return the least number of requests a month at which the new way costs no more.
+
+    `fixed` is a monthly sum on top of the new way. Between the volumes at which a machine is
+    added, both costs are straight lines, so each stretch is solved by itself. Infinite if there
+    is none within the first two thousand added machines; 0 if there is nothing to make up for.
+    """
+    slope = _slope(old) - _slope(new)
+    low = 0.0
+    for high in _jumps([*old, *new]):
+        inside = (low + high) / 2 if high < math.inf else low + 1
+        owed = fixed + _machine_total(new, inside) - _machine_total(old, inside)
+        if slope * low > owed or (slope * low == owed and slope >= 0):
+            return low
+        if slope > 0 and owed / slope <= high:
+            return owed / slope
+        low = high
+    return math.inf
+
+
+def _slope(parts: Sequence[Part]) -> float:
+    return math.fsum(part.share * part.request_usd for part in parts)
+
+
+def _machine_total(parts: Sequence[Part], requests: float) -> float:
+    return math.fsum(_machines(part, requests) for part in parts)
+
+
+def _jumps(parts: Sequence[Part]) -> Iterator[float]:
+    """Yield the first volumes at which a machine is full, in order; infinity if there is none."""
+    steps = [p.machine_requests / p.share for p in parts if p.machine_usd and p.share]
+    if not steps:
+        yield math.inf
+        return
+    reach = min(steps) * _JUMPS
+    full = {step * k for step in steps for k in range(1, int(reach / step) + 1)}
+    yield from sorted(full)
+
+
+def savings(
+    baseline: ArmCost, candidate: ArmCost, question: Question, *, kept: float = 1.0
+) -> list[Saving]:
+    """Compare costs as they are, with the baseline at half its price, cached, and both.
+
+    `kept` is the share of requests that the candidate's answer serves; the baseline answers the
+    rest as well, and the question's shadow share.
+    """
+    arm = question.arms[question.baseline].costs
+    cached = cached_request_usd(baseline, arm)
+    as_is = baseline.request_usd
+    cases = [("as measured", as_is, baseline)]
+    if baseline.price is not None:
+        half = None if as_is is None else as_is / 2
+        half_cached = None if cached is None else cached / 2
+        cases += [
+            ("the baseline's tokens at half the price", half, baseline),
+            ("the baseline's prompt cached", cached, baseline),
+            ("half the price, and cached", half_cached, baseline),
+        ]
+    return [
+        _saving(name, replace(cost, request_usd=usd), candidate, question, kept=kept)
+        for name, usd, cost in cases
+    ]
+
+
+def _saving(
+    name: str, baseline: ArmCost, candidate: ArmCost, question: Question, *, kept: float
+) -> Saving:
+    old, new = part(baseline, 1.0), part(candidate, 1.0)
+    again = part(baseline, min(1.0 - kept, 1.0) + question.shadow_share)
+    if old is None or new is None or again is None:
+        nothing = Saving(name, None, None, None, None, None, None, None)
+        return replace(nothing, unknown=_why(baseline, candidate, question))
+    after = [new, again] if again.share else [new]
+    costs = question.arms[question.candidate].costs
+    once = costs.training_usd + costs.labelling_usd
+    found = Saving(
+        name,
+        per_1000=1000 * (_slope([old]) - _slope(after)),
+        baseline_month=None,
+        replacement_month=None,
+        saved_month=None,
+        break_even=break_even([old], after),
+        break_even_with_once=break_even([old], after, fixed=once / question.months),
+        payback_months=None,
+    )
+    if question.requests_per_month is None:
+        return replace(found, unknown="the number of requests a month was not given")
+    before = month([old], question.requests_per_month)
+    later = month(after, question.requests_per_month)
+    return replace(
+        found,
+        baseline_month=before,
+        replacement_month=later,
+        saved_month=before - later,
+        payback_months=payback(once, before - later),
+    )
+
+
+def _why(baseline: ArmCost, candidate: ArmCost, question: Question) -> str:
+    for name, cost in ((question.baseline, baseline), (question.candidate, candidate)):
+        if cost.unknown:
+            return f"{name}: {cost.unknown}"
+    return "the price table has no price for cached tokens"
+
+
+def payback(once: float, saved_month: float) -> float:
+    """Return after how many months a one-off cost is made up for; infinite if never."""
+    if once <= 0:
+        return 0.0 if saved_month >= 0 else math.inf
+    return once / saved_month if saved_month > 0 else math.inf
+
+
+def net_tokens(
+    baseline: ArmCost, candidate: ArmCost, question: Question, *, kept: float = 1.0
+) -> tuple[float, float] | None:
+    """Return the tokens of a baseline request, and what a replacement saves of them, net.
+
+    Net of the candidate's own, of requests that fall back and of shadow requests; None where the
+    baseline's were not counted.
+    """
+    gross = baseline.tokens.a_request()
+    if gross is None:
+        return None
+    own = candidate.tokens.a_request() or 0.0
+    return gross, gross - own - gross * (1 - kept + question.shadow_share)

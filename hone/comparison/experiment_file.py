@@ -1,0 +1,176 @@
+"""Reading an experiment file: TOML; every problem is named at once, by the key's path."""
+
+import difflib
+import hashlib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from hone.comparison.experiment import (
+    CONTENDERS,
+    Experiment,
+    PromptContender,
+    ServedContender,
+)
+from hone.comparison.prompts import check_prompt, check_served
+from hone.models.errors import InvalidInput, NotFound
+
+
+class InvalidExperiment(InvalidInput):
+    """An experiment file that cannot be used; `problems` holds all of them, not the first."""
+
+    code = "invalid_experiment"
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        head = f"the experiment has {count} problem{'s' if count != 1 else ''}"
+        super().__init__("\n  - ".join([head + ":", *self.problems]))
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentFile:
+    """An experiment as it was read: its bytes, their SHA-256, and what is odd but allowed."""
+
+    content: bytes
+    sha256: str
+    experiment: Experiment
+    warnings: tuple[str, ...]
+
+
+def load_experiment(path: Path) -> ExperimentFile:
+    """Read and check an experiment; NotFound, or InvalidExperiment with every problem."""
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
+        raise NotFound(f"there is no experiment file {path}") from None
+    return read_experiment(content, str(path))
+
+
+def read_experiment(content: bytes, name: str) -> ExperimentFile:
+    """Read and check an experiment's bytes; `name` is what messages call it."""
+    table = _table(content, name)
+    try:
+        experiment = Experiment.model_validate(table)
+    except ValidationError as error:
+        raise InvalidExperiment(_describe(error, table)) from None
+    problems: list[str] = []
+    warnings: list[str] = []
+    for number, contender in enumerate(experiment.contenders):
+        place = f"contenders[{number}]"
+        if isinstance(contender, PromptContender):
+            found = check_prompt(contender)
+        elif isinstance(contender, ServedContender):
+            found = check_served(contender)
+        else:
+            continue
+        problems += [f"{place}.{text}" for text in found.errors]
+        said = [*found.warnings, *_unencrypted(contender)]
+        warnings += [f"{contender.name}: {text}" for text in said]
+    problems += _missing_training(experiment)
+    if problems:
+        raise InvalidExperiment(problems)
+    digest = hashlib.sha256(content).hexdigest()
+    return ExperimentFile(content, digest, experiment, tuple(warnings))
+
+
+def _table(content: bytes, name: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise InvalidExperiment([f"{name} is not UTF-8 text"]) from None
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidExperiment([f"{name} is not TOML: {error}"]) from None
+    except (ValueError, RecursionError):  # a number of thousands of digits; as many brackets
+        raise InvalidExperiment([f"{name} is not TOML that can be read"]) from None
+
+
+def _unencrypted(contender: PromptContender | ServedContender) -> list[str]:
+    """Warn of a key that would cross a network in the open."""
+    parts = urlsplit(contender.address)
+    at_home = parts.hostname in {"localhost", "127.0.0.1", "::1"}
+    if contender.api_key_env is None or parts.scheme == "https" or at_home:
+        return []
+    return ["the key goes over the network unencrypted: use https"]
+
+
+def _missing_training(experiment: Experiment) -> list[str]:
+    """Name contenders that need training examples where the file names none."""
+    group = experiment.experiment
+    if group.path is not None or group.train is not None:
+        return []
+    return [
+        f"contenders[{number}]: {contender.name!r} needs training examples: give experiment.train"
+        for number, contender in enumerate(experiment.contenders)
+        if contender.kind == "majority"
+        or (isinstance(contender, PromptContender) and contender.shots)
+    ]
+
+
+def _describe(error: ValidationError, table: Mapping[str, Any]) -> list[str]:
+    """Say each wrong place once, in the file's own terms."""
+    places: dict[str, list[str]] = {}
+    shown: dict[str, str] = {}
+    for found in error.errors():
+        location = _without_kind(found["loc"], table)
+        place = _place(location)
+        messages = places.setdefault(place, [])
+        if found["type"] == "extra_forbidden":
+            message = f"unknown key{_suggestion(location, table)}"
+        elif found["type"] == "missing":
+            message = "missing"
+        elif found["type"] == "union_tag_not_found":
+            message = f"'kind' is missing: one of {', '.join(CONTENDERS)}"
+        elif found["type"] == "union_tag_invalid":
+            message = f"'kind' should be one of {', '.join(CONTENDERS)}"
+        else:
+            message = found["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            if isinstance(found["input"], str | int | float | bool):
+                shown[place] = f" (it is {found['input']!r:.80})"
+        if message not in messages:
+            messages.append(message)
+    return [
+        f"{place}: {' or '.join(messages)}{shown.get(place, '')}".removeprefix(": ")
+        for place, messages in places.items()
+    ]
+
+
+def _without_kind(location: Sequence[str | int], table: Mapping[str, Any]) -> list[str | int]:
+    """Leave out the kind that stands within a contender's location, and what follows a union."""
+    parts = list(location)
+    if parts[:1] == ["contenders"] and len(parts) > 2:
+        return [*parts[:2], *parts[3:4]]
+    del table
+    return parts[:2]
+
+
+def _place(location: Sequence[str | int]) -> str:
+    place = ""
+    for part in location:
+        if isinstance(part, int):
+            place += f"[{part}]"
+        else:
+            place += f".{part}" if place else part
+    return place
+
+
+def _suggestion(location: Sequence[str | int], table: Mapping[str, Any]) -> str:
+    """Return the known key that an unknown one is nearest to."""
+    wrong = str(location[-1])
+    near = difflib.get_close_matches(wrong, _known_keys(location[:-1], table), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _known_keys(above: Sequence[str | int], table: Mapping[str, Any]) -> list[str]:
+    if not above:
+        return list(Experiment.model_fields)
+    if above[0] == "contenders" and len(above) > 1 and isinstance(above[1], int):
+        kind = table["contenders"][above[1]].get("kind")
+        return list(CONTENDERS[kind].model_fields)
+    group: Any = Experiment.model_fields[str(above[0])].annotation
+    return list(getattr(group, "model_fields", ()))

@@ -1,0 +1,133 @@
+"""What an experiment comes to before anything is asked: material, prices, costs, warnings."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hone.comparison.asking import Tariff
+from hone.comparison.experiment import (
+    Asked,
+    Contender,
+    Experiment,
+    PromptContender,
+    RecordedContender,
+    ServedContender,
+    billing_of,
+)
+from hone.comparison.experiment_file import ExperimentFile
+from hone.comparison.items import Material, read_material
+from hone.comparison.prices import SNAPSHOT, Price, load_prices
+from hone.comparison.prompt_making import bare_prompt, fixed_form
+from hone.comparison.tokens import TokenRule
+from hone.models.errors import InvalidInput
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An experiment with everything that its files say. `price_file` is where prices are from."""
+
+    file: ExperimentFile
+    material: Material
+    prices: Mapping[str, Price]
+    price_file: Path
+
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment."""
+        return self.file.experiment
+
+    @property
+    def asked(self) -> list[Asked]:
+        """The contenders that are asked over HTTP."""
+        found = self.experiment.contenders
+        return [one for one in found if isinstance(one, ServedContender | PromptContender)]
+
+    def tariff(self, contender: Asked) -> Tariff:
+        """Return what a contender's calls cost."""
+        if billing_of(contender) == "hosting":
+            return Tariff(None, free=True)
+        return Tariff(self.prices.get(price_name(contender)))
+
+    def repeats(self, contender: Asked) -> int:
+        """Return how often each item is asked of a contender."""
+        return contender.repeats or self.experiment.experiment.repeats
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What asking one contender would take, by the rule that `counting` names.
+
+    `usd` is None where the price is unknown. Nothing is deducted for cached prompts.
+    """
+
+    contender: str
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    counting: str
+    usd: float | None
+
+
+def make_plan(file: ExperimentFile) -> Plan:
+    """Read what an experiment names; InvalidInput where prices lack that its budget needs."""
+    experiment = file.experiment
+    named = experiment.costs.prices
+    prices = load_prices(None if named is None else Path(named))
+    material = read_material(experiment.experiment)
+    plan = Plan(file, material, prices, SNAPSHOT if named is None else Path(named))
+    unknown = [price_name(one) for one in plan.asked if _unpriced(plan, one)]
+    limits = experiment.limits
+    if unknown and limits.dollars is not None and limits.unknown_prices == "refuse":
+        raise InvalidInput(
+            f"there is no price for {', '.join(dict.fromkeys(unknown))}, so that "
+            "limits.dollars cannot hold: give costs.prices or price_model, or say "
+            'billing = "hosting" of what costs nothing by the call, or limits.unknown_prices = '
+            '"allow"'
+        )
+    return plan
+
+
+def price_name(contender: Contender) -> str:
+    """Return a contender's name in the price file."""
+    if isinstance(contender, ServedContender | PromptContender):
+        return contender.price_model or contender.model
+    return (contender.price_model if isinstance(contender, RecordedContender) else None) or ""
+
+
+def _unpriced(plan: Plan, contender: Asked) -> bool:
+    tariff = plan.tariff(contender)
+    return tariff.price is None and not tariff.free
+
+
+def estimates(plan: Plan) -> Iterator[Estimate]:
+    """Yield what asking each contender would take.
+
+    Retrieved examples are stood for by fixed ones: finding them is part of the run. An answer is
+    taken for a label of mean length.
+    """
+    group = plan.experiment.experiment
+    for contender in plan.asked:
+        rule = TokenRule.of(contender.tokenizer)
+        maker = bare_prompt(contender)
+        if isinstance(contender, PromptContender):
+            maker = fixed_form(
+                contender, plan.material, group.label_descriptions, seed=group.seed
+            ).prompt
+        chat = contender.api == "chat"
+        items = plan.material.items
+        counts = (rule.prompt_tokens(maker(n, item), chat=chat) for n, item in enumerate(items))
+        repeats = plan.repeats(contender)
+        prompt_tokens = sum(counts) * repeats
+        completion = 0
+        if contender.api in {"chat", "completions"}:
+            lengths = [rule.count(label) for label in plan.material.labels]
+            completion = round(sum(lengths) / len(lengths) * len(items) * repeats)
+        usage = rule.total(prompt_tokens, completion)
+        yield Estimate(
+            contender.name,
+            len(items) * repeats,
+            prompt_tokens,
+            completion,
+            usage.counting,
+            plan.tariff(contender).dollars(usage),
+        )

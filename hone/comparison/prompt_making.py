@@ -1,0 +1,112 @@
+"""The prompt of each item: fixed examples, or the nearest ones; and which items it gives away."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hone.comparison.embedding import BertEncoder, kept_embeddings, nearest
+from hone.comparison.experiment import Asked, PromptContender
+from hone.comparison.items import Material
+from hone.comparison.outcomes import Item
+from hone.comparison.prompts import (
+    Prompt,
+    Templates,
+    choose_examples,
+    fill,
+    labels_list,
+    templates_of,
+)
+from hone.models.examples import Example, words_key
+from hone.models.prompt_form import Turn
+from hone.models.tokenizer import IntArray
+
+_LEAST_WORDS = 4
+"""A text of fewer words may stand in an instruction by chance."""
+
+PromptMaker = Callable[[int, Item], Prompt]
+"""Makes the prompt of an item from its place among the items and itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptForm:
+    """A prompt contender's templates with its labels and examples.
+
+    `near` has the places of each item's nearest training examples, the nearest first; without it
+    every item gets the `fixed` ones.
+    """
+
+    templates: Templates
+    labels: str
+    fixed: Sequence[Example]
+    training: Sequence[Example] = ()
+    near: IntArray | None = None
+
+    def examples(self, place: int) -> list[Example]:
+        """Return an item's examples as they stand in its prompt: the nearest is the last."""
+        if self.near is None:
+            return list(self.fixed)
+        return [self.training[found] for found in self.near[place].tolist()[::-1]]
+
+    def prompt(self, place: int, item: Item) -> Prompt:
+        """Return an item's prompt."""
+        return self.templates.render(item.text, labels=self.labels, examples=self.examples(place))
+
+    def leaked(self, items: Sequence[Item]) -> list[str]:
+        """Return the ids of items that stand in their own prompt beside the question."""
+        templates = f" {words_key(self.templates.system)} {words_key(self.templates.user)} "
+        found = []
+        for place, item in enumerate(items):
+            key = words_key(item.text)
+            shown = any(words_key(example.text) == key for example in self.examples(place))
+            written = len(key.split()) >= _LEAST_WORDS and f" {key} " in templates
+            if shown or written:
+                found.append(item.id)
+        return found
+
+
+def fixed_form(
+    contender: PromptContender, material: Material, descriptions: Mapping[str, str], *, seed: int
+) -> PromptForm:
+    """Return a form whose examples are drawn by the seed, the same for every item."""
+    return PromptForm(
+        templates_of(contender),
+        labels_list(material.labels, descriptions),
+        choose_examples(material.training, contender.shots, seed=seed),
+    )
+
+
+def retrieved_form(
+    contender: PromptContender,
+    material: Material,
+    descriptions: Mapping[str, str],
+    *,
+    folder: Path,
+    progressed: Callable[[int], None] | None = None,
+) -> PromptForm:
+    """Return a form with the nearest examples for each item, by the base's embeddings.
+
+    Texts are embedded once and kept in `folder`; `progressed` is told of each batch.
+    """
+    encoder = BertEncoder.from_base(contender.base)
+    taught = [example.text for example in material.training]
+    asked = [item.text for item in material.items]
+    examples = kept_embeddings(encoder, taught, folder, progressed)
+    questions = kept_embeddings(encoder, asked, folder, progressed)
+    return PromptForm(
+        templates_of(contender),
+        labels_list(material.labels, descriptions),
+        (),
+        material.training,
+        nearest(questions, examples, contender.shots),
+    )
+
+
+def bare_prompt(contender: Asked) -> PromptMaker:
+    """Return what gives a served model its text, in its template."""
+    template = getattr(contender, "template", None) or "{text}"
+
+    def made(place: int, item: Item) -> Prompt:
+        del place
+        return Prompt("", (Turn("user", fill(template, {"text": item.text})),))
+
+    return made

@@ -1,0 +1,214 @@
+"""Prompts: templates with named placeholders, checked before a run and filled for each item.
+
+`{text}` is the input, `{labels}` the list of labels, `{examples}` the few-shot examples. Anything
+else in braces that looks like a name is a mistake; `{{name}}` is shown as `{name}`; other braces,
+such as JSON's, are only braces. What is filled in is never read as a template again.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hone.comparison.experiment import PromptContender, ServedContender
+from hone.models.examples import Example
+from hone.models.prompt_form import Turn
+
+_PLACEHOLDER = re.compile(r"\{\{([A-Za-z_]\w*)\}\}|\{([A-Za-z_]\w*)\}")
+_KNOWN = ("text", "labels", "examples")
+
+ZERO_SHOT_SYSTEM = (
+    "Classify the text into exactly one of these labels:\n{labels}\n\n"
+    "Answer with the label only, exactly as it is written above."
+)
+FEW_SHOT_SYSTEM = f"{ZERO_SHOT_SYSTEM}\n\nExamples:\n\n{{examples}}"
+RETRIEVED_TEMPLATE = (
+    "Similar texts and their labels:\n\n{examples}\n\n"
+    "Give the label of this one.\n\nText: {text}\nLabel:"
+)
+DECISION_SYSTEM = "Which of the choices does the text belong to?"
+DECISION_FEW_SHOT = f"{DECISION_SYSTEM}\n\nExamples:\n\n{{examples}}"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One rendered prompt: the system message, if any, and the turns; the last is the user's."""
+
+    system: str
+    turns: tuple[Turn, ...]
+
+    @property
+    def messages(self) -> list[Turn]:
+        """Return all messages of the chat."""
+        return [*([Turn("system", self.system)] if self.system else []), *self.turns]
+
+    @property
+    def text(self) -> str:
+        """Return it as one text, for an API that knows no turns."""
+        return "\n\n".join(turn.content for turn in self.messages)
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a look at a contender's templates found, each by its key."""
+
+    errors: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Templates:
+    """A prompt contender's templates, with the defaults of its kind and API filled in."""
+
+    system: str
+    user: str
+    example: str
+    as_turns: bool
+
+    def render(self, text: str, *, labels: str, examples: Sequence[Example]) -> Prompt:
+        """Return the prompt for one input."""
+        shown = "" if self.as_turns else self._examples(examples)
+        values = {"text": text, "labels": labels, "examples": shown}
+        turns: list[Turn] = []
+        if self.as_turns:
+            for example in examples:
+                asked = fill(self.user, values | {"text": example.text})
+                turns += [Turn("user", asked), Turn("assistant", example.label)]
+        turns.append(Turn("user", fill(self.user, values)))
+        return Prompt(fill(self.system, values), tuple(turns))
+
+    def _examples(self, examples: Sequence[Example]) -> str:
+        filled = (fill(self.example, {"text": e.text, "label": e.label}) for e in examples)
+        return "\n\n".join(filled)
+
+
+def templates_of(contender: PromptContender) -> Templates:
+    """Return a contender's templates, the file's or the defaults.
+
+    Examples that are the same for all items stand before the input, so that a provider's cache
+    can hold them; those retrieved for an item stand with it.
+    """
+    in_text = bool(contender.shots) and contender.examples_as == "text"
+    retrieved = contender.prompt == "retrieved"
+    few_shot = in_text and not retrieved
+    if contender.api == "decisions":
+        system = DECISION_FEW_SHOT if in_text else DECISION_SYSTEM
+        user = "{text}"
+    else:
+        system = FEW_SHOT_SYSTEM if few_shot else ZERO_SHOT_SYSTEM
+        user = RETRIEVED_TEMPLATE if retrieved and in_text else "{text}"
+        if contender.api == "completions" and not (retrieved and in_text):
+            user = "Text: {text}\nLabel:"
+    given_system, given_user = contender.system, contender.template
+    if given_user is not None and given_system is None:
+        # A template that says everything itself needs no system message of ours.
+        named = placeholders(given_user)
+        if "labels" in named:
+            system = ""
+        elif "examples" in named and in_text:
+            system = ZERO_SHOT_SYSTEM if contender.api != "decisions" else DECISION_SYSTEM
+    if given_system is not None and given_user is None and "examples" in placeholders(given_system):
+        user = "{text}" if contender.api != "completions" else "Text: {text}\nLabel:"
+    return Templates(
+        system if given_system is None else given_system,
+        user if given_user is None else given_user,
+        contender.example,
+        contender.examples_as == "turns",
+    )
+
+
+def placeholders(template: str) -> list[str]:
+    """Return the names in single braces."""
+    return [found[2] for found in _PLACEHOLDER.finditer(template) if found[2]]
+
+
+def fill(template: str, values: Mapping[str, str]) -> str:
+    """Put values in the place of their names, in one pass."""
+
+    def value(found: re.Match[str]) -> str:
+        return f"{{{found[1]}}}" if found[1] else values.get(found[2], found[0])
+
+    return _PLACEHOLDER.sub(value, template)
+
+
+def check_prompt(contender: PromptContender) -> Findings:
+    """Find what is wrong with a prompt contender's templates."""
+    templates = templates_of(contender)
+    both = [*placeholders(templates.system), *placeholders(templates.user)]
+    errors = [
+        *_unknown("system", templates.system, _KNOWN),
+        *_unknown("template", templates.user, _KNOWN),
+        *_unknown("example", templates.example, ("text", "label")),
+    ]
+    warnings = []
+    if "text" not in both:
+        errors.append(_missing_text("template", f"{templates.system}{templates.user}"))
+    if "text" not in placeholders(templates.user) and templates.as_turns:
+        errors.append("template: examples as turns need {text} in the user's message")
+    in_text = bool(contender.shots) and not templates.as_turns
+    if in_text and "examples" not in both:
+        errors.append(f"template: a {contender.prompt} prompt needs the placeholder {{examples}}")
+    if not in_text and "examples" in both:
+        why = "are turns" if templates.as_turns else "are none"
+        errors.append(f"template: {{examples}} has no place in a prompt whose examples {why}")
+    if contender.shots:
+        errors += [
+            f"example: the placeholder {{{name}}} is missing"
+            for name in ("text", "label")
+            if name not in placeholders(templates.example)
+        ]
+    if "labels" not in both and contender.api != "decisions":
+        warnings.append("the prompt does not list the labels ({labels})")
+    return Findings(tuple(errors), tuple(warnings))
+
+
+def check_served(contender: ServedContender) -> Findings:
+    """Find what is wrong with a served contender's template."""
+    errors = list(_unknown("template", contender.template, ("text",)))
+    if "text" not in placeholders(contender.template):
+        errors.append(_missing_text("template", contender.template))
+    return Findings(tuple(errors))
+
+
+def _unknown(key: str, template: str, known: Sequence[str]) -> list[str]:
+    found = []
+    for name in dict.fromkeys(placeholders(template)):
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {{{near[0]}}}?" if near else ""
+            found.append(f"{key}: unknown placeholder {{{name}}}{hint}")
+    return found
+
+
+def _missing_text(key: str, template: str) -> str:
+    hint = " ({{text}} is shown as {text})" if "{{text}}" in template else ""
+    return f"{key}: the input's placeholder {{text}} is missing{hint}"
+
+
+def labels_list(labels: Sequence[str], descriptions: Mapping[str, str]) -> str:
+    """Return the labels as a prompt lists them: one a line, with what they mean if that is said."""
+    lines = (f"- {name}: {descriptions[name]}" if name in descriptions else f"- {name}"
+             for name in labels)  # fmt: skip
+    return "\n".join(lines)
+
+
+def choose_examples(examples: Sequence[Example], count: int, *, seed: int) -> list[Example]:
+    """Draw `count` examples by the seed, going round the labels so that each has its share.
+
+    Labels and the examples of each are shuffled; the same examples and seed give the same choice.
+    """
+    generator = np.random.default_rng(seed)
+    by_label: dict[str, list[Example]] = {}
+    for example in examples:
+        by_label.setdefault(example.label, []).append(example)
+    names = sorted(by_label)
+    order = [names[place] for place in generator.permutation(len(names))]
+    shuffled = {
+        name: [by_label[name][place] for place in generator.permutation(len(by_label[name]))]
+        for name in order
+    }
+    longest = max((len(rows) for rows in shuffled.values()), default=0)
+    turns = (shuffled[name][turn : turn + 1] for turn in range(longest) for name in order)
+    return [example for one in turns for example in one][:count]

@@ -1,0 +1,191 @@
+"""The sections of a report that set the contenders side by side."""
+
+from collections.abc import Iterator
+
+from hone.comparison import drawings
+from hone.comparison.figures import ArmFigures, Versus
+from hone.comparison.judgement import Judgement
+from hone.comparison.wording import (
+    amount,
+    delay,
+    difference,
+    dollars,
+    p_value,
+    percent,
+    share,
+    words,
+)
+from hone.models.document import Block, Cell, Side, Table, Text
+
+
+def contenders(judgement: Judgement) -> Iterator[Block]:
+    """Yield what each contender got right, how long it took, and what it costs."""
+    said = words(judgement.question)
+    numbers = {arm.name: index for index, arm in enumerate(judgement.arms, start=1)}
+    yield Text(
+        f"{said.measure} and macro F1 are of the answers that were given. "
+        f"“{said.right.capitalize()} of "
+        "all” counts every call, one without an answer as not "
+        f"{said.right}. Beneath the figures are 95 % intervals."
+    )
+    yield Table(
+        (
+            "#",
+            "Contender",
+            "",
+            said.measure,
+            f"{said.right.capitalize()} of all",
+            "Answered",
+            "Macro F1",
+        ),
+        [_quality_row(arm, numbers, judgement) for arm in judgement.arms],
+        "rllllll",
+    )
+    yield Side(
+        [
+            drawings.trade(
+                judgement.arms,
+                numbers,
+                {arm.name: cost for arm in judgement.arms if (cost := per_1000(arm)) is not None},
+                judgement.question,
+                name="dollars for 1,000 requests",
+                dollars_across=True,
+            ),
+            drawings.trade(
+                judgement.arms,
+                numbers,
+                {
+                    arm.name: arm.latency["p50"].value
+                    for arm in judgement.arms
+                    if arm.latency["p50"].n
+                },
+                judgement.question,
+                name="median delay",
+                dollars_across=False,
+            ),
+        ]
+    )
+    yield Table(
+        ("#", "Contender", "p50", "p95", "p99", "Different answers"),
+        [_delay_row(arm, numbers) for arm in judgement.arms],
+        "rlllll",
+    )
+    yield Text(
+        "Delays are those of calls that came back, retries excluded. “Different answers” is the "
+        "share of the items asked more than once that were answered in more than one way."
+    )
+
+
+def per_1000(arm: ArmFigures) -> float | None:
+    """Return what 1,000 requests of an arm cost, its machine in full use; None where unknown."""
+    cost = arm.cost
+    if cost.request_usd is None:
+        return None
+    return 1000 * (cost.request_usd + (cost.served.usd_a_request if cost.served else 0.0))
+
+
+def _role(arm: ArmFigures, judgement: Judgement) -> str:
+    role = {judgement.question.baseline: "baseline", judgement.question.candidate: "candidate"}
+    named = role.get(arm.name, arm.arm.role)
+    return f"{named}; {arm.arm.note}" if arm.arm.note else named
+
+
+def _quality_row(arm: ArmFigures, numbers: dict[str, int], judgement: Judgement) -> list[Cell]:
+    return [
+        numbers[arm.name],
+        arm.name,
+        _role(arm, judgement),
+        share(arm.accuracy),
+        share(arm.right_of_all),
+        share(arm.answered),
+        share(arm.macro_f1),
+    ]
+
+
+def _delay_row(arm: ArmFigures, numbers: dict[str, int]) -> list[Cell]:
+    flips = "–" if arm.flip_rate is None else f"{percent(arm.flip_rate)} of {arm.repeats} each"
+    return [numbers[arm.name], arm.name, *(delay(found) for found in arm.latency.values()), flips]
+
+
+def beside(judgement: Judgement) -> Iterator[Block]:
+    """Yield each contender's difference from the baseline, and the tests of it."""
+    question, said = judgement.question, words(judgement.question)
+    yield Text(
+        f"Differences are in points of {said.measure.lower()}, a contender less "
+        f"{question.baseline}, on the "
+        "items that both answered. “Alone” counts the items on which only one of the two is "
+        f"{said.right}."
+    )
+    yield Side([drawings.forest(judgement.pairs, question)])
+    yield Table(
+        (
+            "Contender",
+            "Items",
+            f"Alone {said.right}",
+            "Baseline alone",
+            "Difference",
+            "Lower bound",
+            "p, non-inferior",
+            "p, equal",
+            "Difference of all",
+            "Difference in macro F1",
+        ),
+        [_pair_row(pair) for pair in judgement.pairs],
+        "lrrrlrrrll",
+    )
+    yield Text(
+        f"The lower bound is one-sided, at {1 - question.alpha:.0%}. “p, non-inferior” tests that "
+        "a contender is less than the margin worse, “p, equal” is "
+        "McNemar's test that both are equally often "
+        f"{said.right}; both are adjusted for all contenders (Holm). “Difference of all” counts "
+        f"calls without an answer as not {said.right}."
+    )
+    own = judgement.pair.answered
+    if own is not None and own.counts.gained + own.counts.lost < 6:
+        yield Text(
+            "Candidate and baseline differ on fewer than six items: McNemar's test cannot tell "
+            "them apart at 5 %, whichever is better."
+        )
+
+
+def _pair_row(pair: Versus) -> list[Cell]:
+    found = pair.answered
+    if found is None:
+        return [pair.name, 0, "–", "–", "–", "–", "–", "–", difference(pair.strict.difference), "–"]
+    return [
+        pair.name,
+        found.counts.n,
+        amount(found.counts.gained),
+        amount(found.counts.lost),
+        difference(found.difference),
+        f"{100 * found.noninferior.lower:+.2f}",
+        _p(pair.adjusted_noninferiority),
+        _p(pair.adjusted_mcnemar),
+        difference(pair.strict.difference),
+        "–" if pair.macro_f1 is None else difference(pair.macro_f1),
+    ]
+
+
+def _p(value: float | None) -> str:
+    return p_value(value).removeprefix("= ")
+
+
+def without_answer(judgement: Judgement) -> Iterator[Block]:
+    """Yield how many calls ended in which way."""
+    yield Text(
+        "A call that failed after its retries, a refusal, and an answer that names no label or "
+        "more than one. None of them is counted as a wrong answer unseen."
+    )
+    rows: list[list[Cell]] = [
+        [
+            arm.name,
+            *(arm.kinds.get(kind, 0) for kind in ("answered", "unparsable", "refused", "failed")),
+        ]
+        for arm in judgement.arms
+    ]
+    yield Table(("Contender", "Answered", "Names no label", "Refused", "Failed"), rows, "lrrrr")
+
+
+def cost_cell(value: float | None, unknown: str) -> str:
+    """Return dollars, or why they are unknown."""
+    return f"unknown: {unknown}" if value is None else dollars(value)

@@ -1,0 +1,216 @@
+"""One run of a comparison, from its plan to a folder that can be judged."""
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hone.comparison.arms import note_on, question_of
+from hone.comparison.asking import Stop, Stopped
+from hone.comparison.budget import BudgetSpent
+from hone.comparison.cache import Sums, open_cache
+from hone.comparison.experiment import PromptContender, ServedContender, billing_of
+from hone.comparison.held_folder import RunFolder, hold, now_text, versions
+from hone.comparison.outcomes import Outcome
+from hone.comparison.plan import Plan, price_name
+from hone.comparison.question import Question
+from hone.comparison.runner import Found, Listener, Runner
+from hone.models.examples import sha256_of_file
+
+
+class Interrupted(Exception):
+    """The run was stopped by a signal; run again, it goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A whole run: its folder, what the judge is asked, the outcomes and what all calls cost."""
+
+    folder: Path
+    question: Question
+    outcomes: list[Outcome]
+    sums: Sums
+
+
+def compare(plan: Plan, out: Path, listener: Listener, *, decision_changed: bool) -> Finished:
+    """Run a plan in the folder `out`, going on where an earlier run there ended.
+
+    Interrupted after a signal; otherwise raises as `Runner.run` does. Whatever happens, run.json
+    says it, and answers that arrived are kept.
+    """
+    with hold(out) as folder:
+        material = plan.material
+        changes = folder.begin(plan.file, material.items, decision_changed=decision_changed)
+        record = _beginning(plan, changes)
+        folder.write_record(record)
+        found, state = Found(), "failed"
+        try:
+            found = asyncio.run(_run(plan, folder, listener))
+            state = "complete"
+        except (Stopped, asyncio.CancelledError, KeyboardInterrupt):
+            state = "interrupted"
+            raise Interrupted from None
+        except BudgetSpent:
+            state = "budget spent"
+            raise
+        finally:
+            with open_cache(out) as cache:
+                sums = cache.sums()
+            if state == "complete":
+                folder.write_outcomes(found.outcomes)
+                question = question_of(plan, found.static_tokens)
+                folder.write_question(question)
+            folder.write_record(record | _ending(plan, found, sums, state, changes))
+    return Finished(out, question, found.outcomes, sums)
+
+
+async def _run(plan: Plan, folder: RunFolder, listener: Listener) -> Found:
+    stop = Stop()
+    with _listening(stop):
+        return await Runner(plan, folder, listener, stop).run()
+
+
+@contextmanager
+def _listening(stop: Stop) -> Iterator[None]:
+    """Let the first signal end the run after the calls under way, and the second at once."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+
+    def heard() -> None:
+        if stop.asked and task is not None:
+            task.cancel()
+        stop.ask()
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        loop.add_signal_handler(number, heard)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def _beginning(plan: Plan, changes: list[dict[str, str]]) -> dict[str, Any]:
+    """Return what the record says before anything was asked."""
+    file, material = plan.file, plan.material
+    return {
+        "experiment": file.experiment.experiment.name,
+        "experiment_sha256": file.sha256,
+        "decision_sha256": file.experiment.decision_sha256(),
+        "decision_changes": changes,
+        "started": now_text(),
+        "finished": None,
+        "state": "running",
+        "complete": False,
+        "versions": versions(),
+        "labels": list(material.labels),
+        "items": len(material.items),
+        "items_left_out": material.rows - len(material.items),
+        "items_repeated": material.repeated,
+        "files": material.sha256,
+        **_prices(plan),
+        "contenders": [_contender(plan, number) for number in range(len(_contenders(plan)))],
+    }
+
+
+def _contenders(plan: Plan) -> list[Any]:
+    return list(plan.experiment.contenders)
+
+
+def _prices(plan: Plan) -> dict[str, Any]:
+    """Return the prices that the run is reckoned with, as they stood in their file."""
+    used = {}
+    for contender in plan.asked:
+        price = plan.prices.get(price_name(contender))
+        if price is not None and billing_of(contender) == "tokens":
+            used[price_name(contender)] = price
+    dates = sorted({price.effective_date for price in used.values() if price.effective_date})
+    sources = sorted({price.source for price in used.values() if price.source})
+    return {
+        "price_file": plan.price_file.name,
+        "price_file_sha256": sha256_of_file(plan.price_file),
+        "price_date": dates[0] if dates else None,
+        "price_source": "; ".join(sources) or plan.price_file.name,
+        "prices": {
+            name: {key: value for key, value in _fields(price).items() if value is not None}
+            for name, price in used.items()
+        },
+    }
+
+
+def _fields(price: Any) -> dict[str, Any]:  # noqa: ANN401 - a dataclass with slots
+    return {name: getattr(price, name) for name in price.__slots__}
+
+
+def _contender(plan: Plan, number: int) -> dict[str, Any]:
+    """Return what the record says of a contender: no address and no key."""
+    contender = plan.experiment.contenders[number]
+    said: dict[str, Any] = {
+        "name": contender.name,
+        "kind": contender.kind,
+        "note": note_on(contender),
+    }
+    if isinstance(contender, ServedContender | PromptContender):
+        billing = billing_of(contender)
+        priced = price_name(contender) in plan.prices
+        said |= {
+            "api": contender.api,
+            "model": contender.model,
+            "billing": billing,
+            "price": "by hosting" if billing == "hosting" else "known" if priced else "unknown",
+            "repeats": plan.repeats(contender),
+            "concurrency": contender.concurrency or plan.experiment.limits.concurrency,
+        }
+    return said
+
+
+def _ending(
+    plan: Plan, found: Found, sums: Sums, state: str, changes: list[dict[str, str]]
+) -> dict[str, Any]:
+    """Return what the record says when a run has ended."""
+    complete = state == "complete"
+    leaked = {one for ids in found.prompt_leaks.values() for one in ids}
+    in_order = [item.id for item in plan.material.items if item.id in leaked]
+    return {
+        "finished": now_text(),
+        "state": state,
+        "complete": complete,
+        "contamination": {"training data": list(plan.material.leaked), "prompt": in_order},
+        "prompt_contamination": found.prompt_leaks,
+        "bundles": found.bundles,
+        "prompts": found.examples,
+        "spent_usd": sums.usd,
+        "possibly_billed_usd": sums.unclear_usd,
+        "calls": sums.calls,
+        "unpriced_calls": sums.unpriced_calls,
+        "notes": [*plan.file.warnings, *_changed(changes), *found.notes, *_notes(plan, sums)],
+    }
+
+
+def _changed(changes: list[dict[str, str]]) -> Iterator[str]:
+    for change in changes:
+        yield f"[decision] was changed on {change['at']}, after answers were known"
+
+
+def _notes(plan: Plan, sums: Sums) -> Iterator[str]:
+    material = plan.material
+    if material.rows > len(material.items):
+        yield (
+            f"{material.rows - len(material.items)} of {material.rows} test items were left out: "
+            "experiment.most_items"
+        )
+    if material.repeated:
+        yield f"{material.repeated} items repeat another one's words"
+    if not material.training:
+        yield "no training examples were given: items that stand in them cannot be found"
+    if sums.unclear_usd:
+        yield (
+            f"calls without a whole answer may have cost up to ${sums.unclear_usd:.6f} more; "
+            "whether they did is not known here"
+        )
+    if sums.unpriced_calls:
+        yield f"{sums.unpriced_calls} calls have no known price"

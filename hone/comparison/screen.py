@@ -1,0 +1,97 @@
+"""What a person sees of a comparison: the plan's estimate, the progress, the table of outcomes."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from hone.comparison.cache import Sums
+from hone.comparison.outcomes import Item, Kind, Outcome
+from hone.comparison.plan import Estimate
+
+_KINDS: tuple[Kind, ...] = ("answered", "unparsable", "refused", "failed")
+
+
+class ProgressBars:
+    """A bar for each contender, with what the run has cost so far."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[what]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[cost]}"),
+            console=console,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    @contextmanager
+    def shown(self) -> Iterator["ProgressBars"]:
+        """Show the bars until the block ends."""
+        with self._progress:
+            yield self
+
+    def begun(self, contender: str, steps: int, what: str) -> None:
+        """Show a new bar."""
+        name = escape(contender)
+        self._tasks[contender] = self._progress.add_task(name, total=steps, what=what, cost="")
+
+    def advanced(self, contender: str, steps: int, usd: float | None = None) -> None:
+        """Move a bar on."""
+        task = self._tasks[contender]
+        self._progress.update(task, advance=steps)
+        if usd is not None:
+            self._progress.update(task, cost=f"${usd:.4f} so far")
+
+
+def show_estimates(console: Console, found: Sequence[Estimate], limit: float | None) -> None:
+    """Print what asking would take; a price that is not known reads so."""
+    table = Table("contender", "calls", "prompt tokens", "answer tokens", "counted", "US dollars")
+    for one in found:
+        dollars = "unknown" if one.usd is None else f"{one.usd:.4f}"
+        counts = (f"{n:,}" for n in (one.calls, one.prompt_tokens, one.completion_tokens))
+        table.add_row(escape(one.contender), *counts, one.counting, dollars)
+    console.print(table)
+    known = sum(one.usd for one in found if one.usd is not None)
+    unknown = sum(one.usd is None for one in found)
+    beside = f", and {unknown} contenders of unknown price" if unknown else ""
+    console.print(f"about ${known:.4f}{beside}, nothing deducted for cached prompts or answers")
+    if limit is not None:
+        console.print(f"limits.dollars is ${limit:.4f}")
+
+
+def show_outcomes(
+    console: Console, outcomes: Sequence[Outcome], items: Sequence[Item], sums: Sums
+) -> None:
+    """Print a plain table of what came of each contender's items."""
+    gold = {item.id: item.label for item in items}
+    table = Table(
+        "contender", "right", "wrong", "no label", "refused", "failed", "calls", "prompt tokens"
+    )
+    for name in dict.fromkeys(outcome.contender for outcome in outcomes):
+        own = [outcome for outcome in outcomes if outcome.contender == name]
+        kinds = Counter(outcome.kind for outcome in own)
+        right = sum(o.kind == "answered" and o.label == gold[o.item] for o in own)
+        calls = sum(outcome.calls for outcome in own)
+        tokens = sum(outcome.spent.prompt_tokens for outcome in own)
+        counts = [right, kinds["answered"] - right, *(kinds[kind] for kind in _KINDS[1:])]
+        table.add_row(escape(name), *(f"{n:,}" for n in (*counts, calls, tokens)))
+    console.print(table)
+    console.print(f"{sums.calls:,} calls in this folder, ${sums.usd:.6f}")
+    if sums.unclear_usd:
+        console.print(f"calls without a whole answer: ${sums.unclear_usd:.6f} more at most")
+    if sums.unpriced_calls:
+        console.print(f"{sums.unpriced_calls:,} calls have no known price")

@@ -1,0 +1,204 @@
+"""The bodies of the APIs that contenders are asked by: what is sent, and what comes back.
+
+Chat, completions and decisions are OpenAI's; classify is Hone's own `/v1/classify`. A body that
+has not the shape of an answer is a `MalformedAnswer`, never an empty one.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from hone.comparison.experiment import Api, PromptContender, ServedContender
+from hone.comparison.outcomes import Usage
+from hone.comparison.prompts import Prompt
+
+PATHS: dict[Api, str] = {
+    "chat": "/chat/completions",
+    "completions": "/completions",
+    "decisions": "/decisions",
+    "classify": "/classify",
+}
+_LEAST_LOGPROB = -9000.0
+"""The API says -9999 for a token that it gives no probability."""
+
+_MOST_TOKENS = 2**40
+"""More than any call has: what tells of more tells nothing."""
+
+
+class MalformedAnswer(ValueError):
+    """A body that is no answer of its API; `usage` is what it told of its tokens, if it did."""
+
+    def __init__(self, reason: str, usage: Usage | None = None) -> None:
+        super().__init__(reason)
+        self.usage = usage
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What an answer says: its text, or the label itself where the API has a place for it.
+
+    `confidence` is the probability of the whole text (or of the label); `refused` says that the
+    API itself calls it a refusal.
+    """
+
+    text: str
+    label: str | None = None
+    confidence: float | None = None
+    refused: bool = False
+    usage: Usage | None = None
+
+
+def request_body(
+    contender: PromptContender | ServedContender,
+    prompt: Prompt,
+    labels: Sequence[str],
+    descriptions: Mapping[str, str],
+) -> dict[str, Any]:
+    """Return the body to send; the contender's `parameters` with it."""
+    body: dict[str, Any] = {"model": contender.model}
+    if contender.api == "classify":
+        body |= {"input": prompt.turns[-1].content, "top_k": 1}
+    elif contender.api == "decisions":
+        choices = [_choice(label, descriptions) for label in labels]
+        instructions = prompt.system or "Which of the choices does the text belong to?"
+        question = {"type": "choice", "instructions": instructions, "choices": choices}
+        body |= {"input": prompt.turns[-1].content, "questions": [question]}
+    else:
+        body |= _generating(contender, prompt)
+    return body | contender.parameters
+
+
+def _choice(label: str, descriptions: Mapping[str, str]) -> dict[str, str]:
+    described = {"description": descriptions[label]} if label in descriptions else {}
+    return {"value": label, **described}
+
+
+def _generating(contender: PromptContender | ServedContender, prompt: Prompt) -> dict[str, Any]:
+    body: dict[str, Any] = {contender.max_tokens_field: contender.max_answer_tokens}
+    if contender.temperature != "default":
+        body["temperature"] = contender.temperature
+    stop = contender.stop
+    if contender.api == "chat":
+        body["messages"] = [{"role": t.role, "content": t.content} for t in prompt.messages]
+        body |= {"logprobs": True} if contender.logprobs else {}
+    else:
+        body["prompt"] = prompt.text
+        body |= {"logprobs": 1} if contender.logprobs else {}
+        stop = ["\n"] if stop is None else stop
+    return body | ({"stop": stop} if stop else {})
+
+
+def read_reply(api: Api, body: bytes) -> Reply:
+    """Read an answer's body; MalformedAnswer if it is none."""
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise MalformedAnswer("the body is not JSON") from None
+    if not isinstance(content, dict):
+        raise MalformedAnswer("the body is not a JSON object")
+    usage = read_usage(content.get("usage"))
+    try:
+        return _READERS[api](content, usage)
+    except (KeyError, IndexError, TypeError, AttributeError):
+        raise MalformedAnswer(f"the body is no answer of the {api} API", usage) from None
+
+
+def _chat(content: dict[str, Any], usage: Usage | None) -> Reply:
+    choice = content["choices"][0]
+    message = choice["message"]
+    refusal = message.get("refusal")
+    refused = bool(refusal) or choice.get("finish_reason") == "content_filter"
+    text = message.get("content")
+    if isinstance(text, list):  # parts, as some servers send them
+        text = "".join(part["text"] for part in text if part.get("type") == "text")
+    if not isinstance(text, str | None):
+        raise TypeError("content")
+    entries = (choice.get("logprobs") or {}).get("content") or []
+    confidence = _probability([entry["logprob"] for entry in entries])
+    shown = refusal if isinstance(refusal, str) and refusal else text or ""
+    return Reply(shown, confidence=confidence, refused=refused, usage=usage)
+
+
+def _completion(content: dict[str, Any], usage: Usage | None) -> Reply:
+    choice = content["choices"][0]
+    text = choice["text"]
+    if not isinstance(text, str):
+        raise TypeError("text")
+    logprobs = (choice.get("logprobs") or {}).get("token_logprobs") or []
+    refused = choice.get("finish_reason") == "content_filter"
+    return Reply(text, confidence=_probability(logprobs), refused=refused, usage=usage)
+
+
+def _decision(content: dict[str, Any], usage: Usage | None) -> Reply:
+    answer = content["answers"][0]
+    if answer["type"] == "refusal":
+        return Reply("", refused=True, usage=usage)
+    label = answer["choice"]
+    label = str(label).lower() if isinstance(label, bool) else label
+    if not isinstance(label, str):
+        raise TypeError("choice")
+    return Reply(label, label, _share(answer.get("confidence")), usage=usage)
+
+
+def _classified(content: dict[str, Any], usage: Usage | None) -> Reply:
+    entry = content["data"][0]
+    label = entry["label"]
+    if not isinstance(label, str):
+        raise TypeError("label")
+    return Reply(label, label, _share(entry.get("confidence")), usage=usage)
+
+
+_READERS = {
+    "chat": _chat,
+    "completions": _completion,
+    "decisions": _decision,
+    "classify": _classified,
+}
+
+
+def read_usage(usage: object) -> Usage | None:
+    """Return the tokens that an answer tells of, in either of the API's spellings, else None.
+
+    Cached tokens are never more than the prompt's.
+    """
+    if not isinstance(usage, dict):
+        return None
+    prompt = _count(usage, "prompt_tokens", "input_tokens")
+    if prompt is None:
+        return None
+    details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
+    details = details if isinstance(details, dict) else {}
+    cached = min(_count(details, "cached_tokens") or 0, prompt)
+    written = min(_count(details, "cache_write_tokens") or 0, prompt - cached)
+    return Usage(
+        prompt_tokens=prompt,
+        completion_tokens=_count(usage, "completion_tokens", "output_tokens") or 0,
+        cached_tokens=cached,
+        cache_write_tokens=written,
+        counting="measured",
+    )
+
+
+def _count(table: Mapping[str, Any], *names: str) -> int | None:
+    for name in names:
+        value = table.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS:
+            return value
+    return None
+
+
+def _probability(logprobs: Sequence[object]) -> float | None:
+    """Return the probability of tokens together: the product of their own."""
+    known = [float(value) for value in logprobs if isinstance(value, int | float)]
+    if not known or len(known) < len(logprobs) or min(known) < _LEAST_LOGPROB:
+        return None
+    return math.exp(min(0.0, math.fsum(known)))
+
+
+def _share(value: object) -> float | None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if 0 <= value <= 1 else None

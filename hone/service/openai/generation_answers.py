@@ -1,0 +1,232 @@
+"""Answers of a causal model, as both completion APIs write them: whole, or event by event."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from hone.models.decoding.generations import Generation, Update
+from hone.models.decoding.sampling import TokenLogprob
+from hone.service.answers import created_now
+from hone.service.generating import GeneratingModel
+from hone.service.openai.generation_requests import GenerationQuestion
+from hone.service.openai.sampling import IMPOSSIBLE
+
+DONE = b"data: [DONE]\n\n"
+KEEP_ALIVE = b": still at work\n\n"
+
+Json = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Choice:
+    """One choice of an answer as far as it is known."""
+
+    index: int
+    generation: Generation
+    text: str = ""
+    finish: str | None = None
+    tokens: list[Json] = field(default_factory=list)
+    """Log-probabilities, in the form of the API that is spoken."""
+    begun: bool = False
+
+
+class GenerationAnswer:
+    """Collects the updates of one request and writes them."""
+
+    def __init__(
+        self,
+        question: GenerationQuestion,
+        model: GeneratingModel,
+        generations: Sequence[Generation],
+        request_id: str,
+    ) -> None:
+        self._question = question
+        self._model = model
+        self.generations = generations
+        self._choices = {g: Choice(index, g) for index, g in enumerate(generations)}
+        kind = "chat.completion" if question.is_chat else "text_completion"
+        self._head: Json = {
+            "id": request_id,
+            "object": kind,
+            "created": created_now(),
+            "model": model.shown_as,
+            "system_fingerprint": f"fp_{model.facts.digest[:10]}",
+        }
+
+    def take(self, update: Update) -> Json | None:
+        """Note what is new; return it as a part of a stream, if it says anything."""
+        choice = self._choices[update.generation]
+        fresh = self._fresh(choice, update)
+        choice.text += update.text
+        choice.finish = update.finish or choice.finish
+        if not (update.text or fresh or not choice.begun):
+            return None
+        return self._part(choice, update.text, fresh)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every choice has ended."""
+        return all(choice.finish for choice in self._choices.values())
+
+    # Streams
+
+    def event(self, choice: Json) -> bytes:
+        """Return one event of a stream."""
+        head = self._head
+        if self._question.is_chat:
+            head = head | {"object": "chat.completion.chunk"}
+        beside = {"usage": None} if self._question.answering.include_usage else {}
+        return _frame(head | {"choices": [choice]} | beside)
+
+    def opening(self, update: Update) -> Iterator[bytes]:
+        """Yield what begins a choice: the role of a chat's message, or the echoed prompt."""
+        choice = self._choices[update.generation]
+        if choice.begun:
+            return
+        choice.begun = True
+        if self._question.is_chat:
+            delta = {"role": "assistant", "content": "", "refusal": None}
+            yield self.event({"index": choice.index, "delta": delta, **_NOT_YET})
+        elif self._question.answering.echo:
+            prompt = self._prompt(choice)
+            logprobs = self._legacy_logprobs((self._prompt_tokens(choice), 0))
+            echoed = {"text": prompt, "logprobs": logprobs, "finish_reason": None}
+            yield self.event({"index": choice.index, **echoed})
+
+    def closing(self, update: Update) -> bytes:
+        """Return the event that says why a choice ended."""
+        choice = self._choices[update.generation]
+        said: Json = {"delta": {}} if self._question.is_chat else {"text": ""}
+        ended = {"logprobs": None, "finish_reason": choice.finish}
+        return self.event({"index": choice.index, **said, **ended})
+
+    def last_events(self) -> bytes:
+        """Return what ends a stream: the usage, if it was asked for, and the mark."""
+        if not self._question.answering.include_usage:
+            return DONE
+        head = self._head
+        if self._question.is_chat:
+            head = head | {"object": "chat.completion.chunk"}
+        return _frame(head | {"choices": [], "usage": self.usage()}) + DONE
+
+    # Whole answers
+
+    def body(self) -> bytes:
+        """Return the answer in one piece."""
+        choices = [self._whole(choice) for choice in self._choices.values()]
+        last = {"usage": self.usage(), "savings": None}  # counted for classifiers alone
+        return orjson.dumps(self._head | {"choices": choices} | last)
+
+    def usage(self) -> Json:
+        """Return `usage`: a prompt counts once, whatever the number of its choices."""
+        first = [g for g in self.generations if g.leader is None]
+        prompt = sum(len(generation.request.prompt) for generation in first)
+        completion = sum(generation.generated for generation in self.generations)
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+            "prompt_tokens_details": {"cached_tokens": sum(g.reused for g in first)},
+        }
+
+    def _whole(self, choice: Choice) -> Json:
+        ended = {"finish_reason": choice.finish}
+        if self._question.is_chat:
+            message: Json = {
+                "role": "assistant", "content": choice.text, "refusal": None, "annotations": [],
+            }  # fmt: skip
+            logprobs = self._chat_logprobs(choice.tokens)
+            return {"index": choice.index, "message": message, "logprobs": logprobs, **ended}
+        prompt = self._prompt(choice)
+        said = (choice.tokens, len(prompt))
+        if not self._question.answering.echo:
+            logprobs = self._legacy_logprobs(said)
+            return {"index": choice.index, "text": choice.text, "logprobs": logprobs, **ended}
+        logprobs = self._legacy_logprobs((self._prompt_tokens(choice), 0), said)
+        return {"index": choice.index, "text": prompt + choice.text, "logprobs": logprobs, **ended}
+
+    # Parts
+
+    def _part(self, choice: Choice, text: str, tokens: list[Json]) -> Json:
+        if self._question.is_chat:
+            said: Json = {"delta": {"content": text}, "logprobs": self._chat_logprobs(tokens)}
+        else:
+            before = len(self._prompt(choice)) + len(choice.text) - len(text)
+            said = {"text": text, "logprobs": self._legacy_logprobs((tokens, before))}
+        return {"index": choice.index, **said, "finish_reason": None}
+
+    def _fresh(self, choice: Choice, update: Update) -> list[Json]:
+        token = update.token
+        if token is None or token.logprob is None:
+            return []
+        entry = self._entry(token.id, token.logprob)
+        choice.tokens.append(entry)
+        return [entry]
+
+    def _prompt(self, choice: Choice) -> str:
+        number = choice.index // self._question.choices
+        prompt = self._question.prompts[number]
+        return prompt if isinstance(prompt, str) else self._model.tokenizer.decode(prompt)
+
+    def _prompt_tokens(self, choice: Choice) -> list[Json]:
+        request = choice.generation.request
+        if request.prompt_logprobs is None:
+            return []
+        first = self._entry(request.prompt[0], None)
+        scores = choice.generation.prompt_logprobs
+        later = zip(request.prompt[1:], scores, strict=True)
+        return [first, *(self._entry(token, score) for token, score in later)]
+
+    def _entry(self, token: int, score: TokenLogprob | None) -> Json:
+        entry = self._named(token, None if score is None else score.logprob)
+        best = [self._named(*one) for one in score.top] if score else None
+        return {**entry, "top_logprobs": best}
+
+    def _named(self, token: int, logprob: float | None) -> Json:
+        found = self._model.tokenizer.token_bytes(token)
+        shown = None if logprob is None else max(logprob, IMPOSSIBLE)
+        return {
+            "token": found.decode(errors="replace"), "logprob": shown, "bytes": list(found),
+        }  # fmt: skip
+
+    def _chat_logprobs(self, tokens: list[Json]) -> Json | None:
+        if self._question.answering.logprobs is None:
+            return None
+        return {"content": tokens, "refusal": None}
+
+    def _legacy_logprobs(self, *parts: tuple[list[Json], int]) -> Json | None:
+        """Return four parallel lists, of parts that begin at an offset from the prompt's start.
+
+        Within a part offsets count the characters of the tokens before.
+        """
+        if self._question.answering.logprobs is None:
+            return None
+        offsets: list[int] = []
+        for part, offset in parts:
+            lengths = (len(entry["token"]) for entry in part[:-1])
+            offsets += itertools.accumulate(lengths, initial=offset) if part else ()
+        tokens = [entry for part, _ in parts for entry in part]
+        return {
+            "tokens": [entry["token"] for entry in tokens],
+            "token_logprobs": [entry["logprob"] for entry in tokens],
+            "top_logprobs": [_best(entry) for entry in tokens],
+            "text_offset": offsets,
+        }
+
+
+_NOT_YET: Json = {"logprobs": None, "finish_reason": None}
+
+
+def _best(entry: Json) -> dict[str, float] | None:
+    if entry["top_logprobs"] is None:
+        return None
+    # The chosen token always stands there too, as the API has it.
+    best = {one["token"]: one["logprob"] for one in entry["top_logprobs"]}
+    return best | {entry["token"]: entry["logprob"]}
+
+
+def _frame(event: Json) -> bytes:
+    return b"data: " + orjson.dumps(event) + b"\n\n"

@@ -1,0 +1,322 @@
+"""What a client asks of a causal model, by either completion API.
+
+All that steers sampling has its effect here; what is not supported is refused by its name.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from hone.models.decoding.generations import GenerationRequest
+from hone.models.decoding.sampling import SamplingParameters
+from hone.models.errors import InvalidInput
+from hone.models.prompt_form import Turn
+from hone.service.errors import InvalidRequest
+from hone.service.generating import GeneratingModel, Inbox
+from hone.service.openai.fields import Fields
+from hone.service.openai.messages import read_messages
+from hone.service.openai.sampling import MOST_CHOICES, MOST_STOPS, check_choices
+from hone.service.reading import check_model, check_texts
+from hone.service.settings import Settings
+
+READER = "a causal model of this service"
+DEFAULT_MAX_TOKENS = 16
+MOST_BIASES = 300
+
+_SEEDS = 2**63
+_MOST_TOP_K = 2**31
+_UNSUPPORTED_CHAT = (
+    "audio", "function_call", "functions", "metadata", "moderation", "parallel_tool_calls",
+    "prediction", "tools", "web_search_options", "store",
+)  # fmt: skip
+_WITHOUT_EFFECT = ("safety_identifier", "prompt_cache_key", "prompt_cache_retention")
+_HARMLESS: dict[str, tuple[Any, ...]] = {
+    "modalities": (["text"],),
+    "reasoning_effort": ("none",),
+    "service_tier": ("auto", "default"),
+    "tool_choice": ("none", "auto"),
+    "verbosity": ("medium",),
+}
+"""What may be sent of a field that is not supported: what is done anyway."""
+
+Prompt = str | tuple[int, ...]
+
+
+class Answering(NamedTuple):
+    """How the answer is to be written."""
+
+    stream: bool
+    include_usage: bool
+    echo: bool
+    logprobs: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationQuestion:
+    """A request as it was read. `turns` are a chat's, `prompts` a completion's.
+
+    `max_tokens` None is as many as there is room for. `schema` asks for JSON, any object if it is
+    empty.
+    """
+
+    model: str
+    prompts: Sequence[Prompt]
+    places: Sequence[str]
+    turns: Sequence[Turn] | None
+    sampling: SamplingParameters
+    choices: int
+    max_tokens: int | None
+    stops: tuple[str, ...]
+    schema: Mapping[str, Any] | None
+    answering: Answering
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether it came by the chat API."""
+        return self.turns is not None
+
+    def requests(self, model: GeneratingModel, inbox: Inbox) -> list[GenerationRequest]:
+        """Return one request for each prompt; InvalidRequest for one that cannot be completed.
+
+        Tokenizes, renders and compiles: not for the event loop.
+        """
+        grammar = self._grammar(model)
+        return [
+            self._request(model, ids, place, grammar, inbox)
+            for ids, place in zip(self._ids(model), self.places, strict=True)
+        ]
+
+    def _ids(self, model: GeneratingModel) -> list[tuple[int, ...]]:
+        if self.turns is not None:
+            return [_chat_ids(self.turns, model)]
+        found = []
+        for prompt, place in zip(self.prompts, self.places, strict=True):
+            try:
+                ids = model.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+            except InvalidInput as error:
+                raise InvalidRequest(f"'{place}': {error}.", param=place, code=error.code) from None
+            found.append(tuple(ids))
+        return found
+
+    def _request(
+        self,
+        model: GeneratingModel,
+        ids: tuple[int, ...],
+        place: str,
+        grammar: str | None,
+        inbox: Inbox,
+    ) -> GenerationRequest:
+        room = model.context_tokens - len(ids)
+        wanted = room if self.max_tokens is None else self.max_tokens
+        if room < max(1, wanted):
+            more = f" and {wanted} more are" if self.max_tokens is not None else " are"
+            message = (
+                f"'{place}': this model's context is {model.context_tokens} tokens; the prompt's "
+                f"{len(ids)}{more} too many."
+            )
+            raise InvalidRequest(message, param=place, code="context_length_exceeded")
+        if not ids or not all(0 <= token < model.vocabulary_size for token in ids):
+            raise InvalidRequest(f"'{place}' holds no tokens of this model.", param=place)
+        if any(token >= model.vocabulary_size for token in self.sampling.logit_bias):
+            raise InvalidRequest("'logit_bias' names no token of this model.", param="logit_bias")
+        scored = self.answering.logprobs if self.answering.echo else None
+        return GenerationRequest(
+            ids, self.sampling, wanted, self.stops, self.choices, grammar, scored, inbox
+        )
+
+    def _grammar(self, model: GeneratingModel) -> str | None:
+        if self.schema is None:
+            return None
+        if model.constraints is None:
+            raise InvalidRequest(
+                f"'response_format' is not supported by {READER}: its tokenizer is unknown to the "
+                "library that follows schemas.",
+                param="response_format",
+                code="unsupported_parameter",
+            )
+        try:
+            return model.constraints.grammar(self.schema or None)
+        except InvalidInput as error:
+            raise InvalidRequest(
+                f"'response_format': {error}.", param="response_format", code=error.code
+            ) from None
+
+
+def _chat_ids(turns: Sequence[Turn], model: GeneratingModel) -> tuple[int, ...]:
+    if model.template is None:
+        raise InvalidRequest(
+            f"'{model.facts.name}' has no chat template: ask it at /v1/completions.",
+            param="model",
+            code="not_a_chat_model",
+        )
+    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+    try:
+        text = model.template.render(messages)
+        # A template writes the special tokens itself.
+        return tuple(model.tokenizer.encode(text, special=False))
+    except InvalidInput as error:
+        raise InvalidRequest(f"'messages': {error}.", param="messages", code=error.code) from None
+
+
+def read_completion_question(
+    content: Mapping[str, Any], engine: str | None, settings: Settings
+) -> GenerationQuestion:
+    """Read the body of `/v1/completions`; InvalidRequest with the field that is wrong."""
+    fields = Fields(content, reader=READER)
+    model = check_model(fields.take("model") or engine)
+    prompts, places = _prompts(fields, settings)
+    logprobs = fields.whole_if_any("logprobs", low=0, high=5)
+    sampling = _sampling(fields, logprobs)
+    choices = fields.whole("n", 1, low=1, high=MOST_CHOICES)
+    check_choices(choices, len(prompts), settings.max_items)
+    if fields.whole("best_of", choices, low=1, high=MOST_CHOICES) != choices:
+        raise fields.unsupported("best_of")
+    max_tokens = fields.whole("max_tokens", DEFAULT_MAX_TOKENS, low=0, high=_MOST_TOP_K)
+    echo = fields.flag("echo")
+    stops = _stops(fields)
+    stream, include_usage = _stream(fields)
+    fields.none_of(["suffix"])
+    fields.word("user")
+    fields.end()
+    return GenerationQuestion(
+        model, prompts, places, None, sampling, choices, max_tokens, stops, None,
+        Answering(stream, include_usage, echo, logprobs),
+    )  # fmt: skip
+
+
+def read_chat_question(
+    content: Mapping[str, Any], engine: str | None, settings: Settings
+) -> GenerationQuestion:
+    """Read the body of `/v1/chat/completions`; InvalidRequest with the field that is wrong."""
+    del engine
+    fields = Fields(content, reader=READER)
+    model = check_model(fields.take("model"))
+    fields.none_of(_UNSUPPORTED_CHAT)
+    for name, harmless in _HARMLESS.items():
+        fields.one_of(name, harmless)
+    for name in (*_WITHOUT_EFFECT, "user"):
+        fields.word(name)
+    turns = read_messages(fields.take("messages"), "messages", settings, parts=("text",))
+    logprobs = _chat_logprobs(fields)
+    sampling = _sampling(fields, logprobs)
+    choices = fields.whole("n", 1, low=1, high=MOST_CHOICES)
+    check_choices(choices, 1, settings.max_items)
+    limits = [
+        fields.whole_if_any(name, low=1, high=_MOST_TOP_K)
+        for name in ("max_completion_tokens", "max_tokens")
+    ]
+    max_tokens = next((limit for limit in limits if limit is not None), None)
+    stops = _stops(fields)
+    schema = _schema(fields)
+    stream, include_usage = _stream(fields)
+    fields.end()
+    return GenerationQuestion(
+        model, (), ("messages",), turns, sampling, choices, max_tokens, stops, schema,
+        Answering(stream, include_usage, echo=False, logprobs=logprobs),
+    )  # fmt: skip
+
+
+def _sampling(fields: Fields, logprobs: int | None) -> SamplingParameters:
+    return SamplingParameters(
+        temperature=fields.number("temperature", 1.0, low=0, high=2),
+        top_p=fields.number("top_p", 1.0, low=0, high=1),
+        top_k=fields.whole("top_k", 0, low=0, high=_MOST_TOP_K),
+        presence_penalty=fields.number("presence_penalty", low=-2, high=2),
+        frequency_penalty=fields.number("frequency_penalty", low=-2, high=2),
+        logit_bias=_biases(fields),
+        seed=fields.whole_if_any("seed", low=-_SEEDS, high=_SEEDS - 1),
+        logprobs=logprobs,
+    )
+
+
+def _biases(fields: Fields) -> dict[int, float]:
+    value = fields.take("logit_bias") or {}
+    if type(value) is not dict or len(value) > MOST_BIASES:
+        raise fields.wrong("logit_bias", f"must be an object of at most {MOST_BIASES} token ids")
+    found = {}
+    for key, bias in value.items():
+        token = int(key) if key.isascii() and key.isdigit() and len(key) < 10 else -1
+        if token < 0 or type(bias) not in {int, float} or not -100 <= bias <= 100:
+            raise fields.wrong("logit_bias", "must give token ids numbers from -100 to 100")
+        found[token] = float(bias)
+    return found
+
+
+def _chat_logprobs(fields: Fields) -> int | None:
+    wanted = fields.flag("logprobs")
+    shown = fields.whole_if_any("top_logprobs", low=0, high=20)
+    if shown is not None and not wanted:
+        raise fields.wrong("top_logprobs", "is only for 'logprobs': true")
+    return (shown or 0) if wanted else None
+
+
+def _stops(fields: Fields) -> tuple[str, ...]:
+    value = fields.take("stop")
+    stops = [value] if type(value) is str else [] if value is None else value
+    if type(stops) is not list or not all(type(stop) is str for stop in stops):
+        raise fields.wrong("stop", "must be a string or a list of strings")
+    if len(stops) > MOST_STOPS or any(len(stop) > 1000 for stop in stops):
+        raise fields.wrong("stop", f"has more than {MOST_STOPS} strings, or too long ones")
+    return tuple(stop for stop in stops if stop)
+
+
+def _stream(fields: Fields) -> tuple[bool, bool]:
+    stream = fields.flag("stream")
+    value = fields.take("stream_options")
+    if value is None:
+        return stream, False
+    if type(value) is not dict or not stream:
+        raise fields.wrong("stream_options", "is an object, and only for streams")
+    options = Fields(value, "stream_options.", reader=READER)
+    include_usage = options.flag("include_usage")
+    if options.flag("include_obfuscation"):
+        raise options.unsupported("include_obfuscation")
+    options.end()
+    return stream, include_usage
+
+
+def _schema(fields: Fields) -> Mapping[str, Any] | None:
+    """Return the schema of `response_format`; empty for any object, None for any text."""
+    value = fields.take("response_format")
+    if value is None:
+        return None
+    form = Fields(value if type(value) is dict else {}, "response_format.", reader=READER)
+    kind = form.take("type")
+    if kind in ("text", "json_object"):
+        form.end()
+        return {} if kind == "json_object" else None
+    if kind != "json_schema":
+        raise fields.unsupported("response_format")
+    named = form.take("json_schema")
+    inner = Fields(named if type(named) is dict else {}, "response_format.json_schema.")
+    inner.word("name")
+    inner.word("description")
+    inner.flag("strict")
+    schema = inner.take("schema")
+    if type(schema) is not dict:
+        raise inner.wrong("schema", "must be an object")
+    inner.end()
+    form.end()
+    return schema
+
+
+def _prompts(fields: Fields, settings: Settings) -> tuple[Sequence[Prompt], Sequence[str]]:
+    """Return prompts, which may be texts or token ids, one or many, and their places."""
+    value = fields.take("prompt")
+    if type(value) is list and value and type(value[0]) is int:
+        return [_token_ids(value, "prompt")], ["prompt"]
+    if type(value) is list and value and type(value[0]) is list:
+        if len(value) > settings.max_items:
+            raise fields.wrong("prompt", f"has more than {settings.max_items} prompts")
+        places = [f"prompt[{index}]" for index in range(len(value))]
+        return [_token_ids(v, p) for v, p in zip(value, places, strict=True)], places
+    texts = check_texts(value, "prompt", settings)
+    single = type(value) is str
+    return texts, ["prompt"] if single else [f"prompt[{i}]" for i in range(len(texts))]
+
+
+def _token_ids(value: Any, place: str) -> tuple[int, ...]:  # noqa: ANN401 - any JSON
+    ids: Iterable[Any] = value if type(value) is list else [None]
+    if not value or not all(type(token) is int and token >= 0 for token in ids):
+        raise InvalidRequest(f"'{place}' must be a list of token ids.", param=place)
+    return tuple(value)

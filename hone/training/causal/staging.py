@@ -1,0 +1,132 @@
+"""What a bundle of a causal model holds, written into a staged folder: files, gate, record.
+
+For whoever publishes: `stage_decoder` takes a trained model's folder, as transformers saves it, and
+leaves beside each other all that serving needs.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hone.models.decoding.engine import OnnxDecoder
+from hone.models.decoding.templates import ChatTemplate
+from hone.models.errors import InvalidInput, ParityFailed
+from hone.models.manifest import TOKENIZER_FILE, GenerationParity, GenerationRecord, Variant
+from hone.training.causal.export import DecoderVariant, export_decoder
+from hone.training.causal.parity import CONTINUATION_TOKENS, Ids, bounds_for, check_decoder
+from hone.training.causal.trained import TorchModel
+
+CHAT_TEMPLATE_FILE = "chat_template.txt"
+_GATE_SLOTS = 8
+_SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
+
+
+@dataclass(frozen=True, slots=True)
+class StagedDecoder:
+    """What the manifest is told: files of the variants, reasons of those left out, the record."""
+
+    variants: dict[Variant, str]
+    left_out: dict[Variant, str]
+    record: GenerationRecord
+
+
+def stage_decoder(
+    folder: Path, staged: Path, prompts: Sequence[Ids], variants: Sequence[DecoderVariant]
+) -> StagedDecoder:
+    """Export the variants of a trained model, judge each, and write what serving needs.
+
+    `prompts` are token ids of validation prompts. A variant that fails the gate is left out with
+    its reasons. ParityFailed when none passes, InvalidInput when the folder lacks something.
+    """
+    if "fp16" in variants:
+        raise InvalidInput("fp16 runs on a GPU alone, where this gate cannot judge it")
+    about = _about(folder)
+    trained = TorchModel(folder)
+    files: dict[Variant, str] = {}
+    parity: dict[Variant, GenerationParity] = {}
+    left_out: dict[Variant, str] = {}
+    for variant in variants:
+        file = staged / f"model.{variant}.onnx"
+        export_decoder(folder, variant, file)
+        longest = max(map(len, prompts), default=1) + CONTINUATION_TOKENS
+        engine = OnnxDecoder(file, slots=_GATE_SLOTS, longest=longest)
+        record = check_decoder(engine, trained, prompts, bounds_for(variant))
+        if record.passed:
+            files[variant], parity[variant] = file.name, record
+        else:
+            left_out[variant] = "; ".join(record.reasons)
+            file.unlink()
+    if not files:
+        told = "; ".join(f"{variant}: {why}" for variant, why in left_out.items())
+        raise ParityFailed(f"the exported model does not answer as the trained one did: {told}")
+    shutil.copyfile(folder / TOKENIZER_FILE, staged / TOKENIZER_FILE)
+    if about.template is not None:
+        (staged / CHAT_TEMPLATE_FILE).write_text(about.template, encoding="utf-8")
+    return StagedDecoder(files, left_out, about.record(parity))
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    context_tokens: int
+    eos_ids: list[int]
+    template: str | None
+    special: dict[str, str]
+
+    def record(self, parity: dict[Variant, GenerationParity]) -> GenerationRecord:
+        return GenerationRecord(
+            context_tokens=self.context_tokens,
+            eos_ids=self.eos_ids,
+            chat_template=None if self.template is None else CHAT_TEMPLATE_FILE,
+            template_tokens=self.special,
+            parity=parity,
+        )
+
+
+def _about(folder: Path) -> _About:
+    """Read what a folder says of its model; InvalidInput for what cannot be missing."""
+    config = _json(folder / "config.json")
+    tokenizer = _json(folder / "tokenizer_config.json", needed=False)
+    generation = _json(folder / "generation_config.json", needed=False)
+    if not (folder / TOKENIZER_FILE).is_file():
+        raise InvalidInput(f"{folder} has no {TOKENIZER_FILE}")
+    ends = generation.get("eos_token_id", config.get("eos_token_id"))
+    eos_ids = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    context = config.get("max_position_embeddings")
+    if not eos_ids or not isinstance(context, int):
+        raise InvalidInput(f"{folder} does not say which token ends a text, or how long it may be")
+    special = {name: _text(tokenizer.get(name)) for name in _SPECIAL}
+    named = {name: text for name, text in special.items() if text is not None}
+    template = _template(folder, tokenizer)
+    if template is not None:
+        ChatTemplate(template, named)  # what cannot be compiled must not be published
+    return _About(context, eos_ids, template, named)
+
+
+def _template(folder: Path, tokenizer: dict[str, Any]) -> str | None:
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    found = tokenizer.get("chat_template")
+    if isinstance(found, list):  # several by name, as some bases carry them
+        found = next((one["template"] for one in found if one.get("name") == "default"), None)
+    return found if isinstance(found, str) else None
+
+
+def _text(token: Any) -> str | None:  # noqa: ANN401 - any JSON
+    content = token.get("content") if isinstance(token, dict) else token
+    return content if isinstance(content, str) else None
+
+
+def _json(path: Path, *, needed: bool = True) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        if needed or path.exists():
+            raise InvalidInput(f"{path} cannot be read") from None
+        return {}
+    if not isinstance(found, dict):
+        raise InvalidInput(f"{path} is not a JSON object")
+    return found

@@ -1,0 +1,132 @@
+"""`hone compare` at the command line."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.comparison.experiments import experiment_text, prompt, rows, write_data, write_lines
+from tests.comparison.upstream import Behaviour, upstream
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def hone(*words: str, folder: Path, before: str = "") -> tuple[int, str, str]:
+    """Run `hone compare WORDS` in a folder; return status, output and errors."""
+    program = f"""
+import sys
+{before}
+sys.argv = ["hone", "compare", *{list(words)!r}]
+from hone.cli import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+        timeout=120,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_dry_run_says_what_asking_would_cost_and_asks_nobody(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    with upstream() as server:
+        text = experiment_text(
+            data, prompt(server.address), prompt(server.address, "dear", model="unheard-of")
+        )
+        (tmp_path / "e.toml").write_text(text)
+        status, out, err = hone("e.toml", "--dry-run", folder=tmp_path)
+        assert server.served == []
+    assert (status, err) == (0, "")
+    assert "few" in out
+    assert "unknown" in out
+    assert "1 contenders of unknown price" in out
+    assert not (tmp_path / "comparisons").exists()
+
+
+def test_what_is_wrong_is_said_in_full_before_anything_is_imported(tmp_path: Path) -> None:
+    text = experiment_text(tmp_path, prompt("http://localhost/v1", temprature=1.0))
+    (tmp_path / "e.toml").write_text(text)
+    block = "sys.modules.update(dict.fromkeys(('aiohttp', 'scipy', 'safetensors', 'torch')))"
+    status, out, err = hone("e.toml", folder=tmp_path, before=block)
+    assert (status, out) == (1, "")
+    assert "contenders[0].temprature: unknown key; did you mean 'temperature'?" in err
+
+
+def test_without_the_extra_it_is_named(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    (tmp_path / "e.toml").write_text(experiment_text(data, prompt("http://localhost/v1")))
+    status, _, err = hone("e.toml", folder=tmp_path, before="sys.modules['aiohttp'] = None")
+    assert status == 1
+    said = " ".join(err.split())
+    assert said == "error: hone compare needs the extra 'compare': pip install 'hone[compare]'"
+
+
+def test_a_budget_that_is_spent_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    with upstream() as server:
+        text = experiment_text(data, prompt(server.address), limits={"dollars": 0.001})
+        (tmp_path / "e.toml").write_text(text)
+        status, _, err = hone("e.toml", folder=tmp_path)
+    assert status == 1
+    assert "raise it and run again" in " ".join(err.split())
+    assert "Traceback" not in err
+
+
+def test_no_key_is_ever_shown(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    key = "sk-shown-to-nobody"
+    with upstream(Behaviour(key="another")) as server:
+        text = experiment_text(data, prompt(server.address, api_key_env="UPSTREAM_KEY"))
+        (tmp_path / "e.toml").write_text(text)
+        setting = f"import os; os.environ['UPSTREAM_KEY'] = {key!r}"
+        status, out, err = hone("e.toml", folder=tmp_path, before=setting)
+        assert server.served[0].key == key
+    assert status == 1
+    assert "cannot be asked: status 401" in " ".join(err.split())
+    assert key not in out + err
+    assert str(server.port) not in out + err
+    record = json.loads((tmp_path / "comparisons" / "trial" / "run.json").read_bytes())
+    assert record["complete"] is False
+
+
+def test_another_tools_file_becomes_an_experiment(tmp_path: Path) -> None:
+    chats = [
+        {"messages": [{"role": "user", "content": r["text"]},
+                      {"role": "assistant", "content": r["label"]}]}
+        for r in rows(8)
+    ]  # fmt: skip
+    write_lines(tmp_path / "chats.jsonl", chats)
+    status, out, err = hone("chats.jsonl", "--from", "fine-tuning", folder=tmp_path)
+    assert status == 1
+    assert "--out" in err
+    words = ("chats.jsonl", "--from", "fine-tuning", "--out", "taken")
+    status, out, err = hone(*words, folder=tmp_path)
+    assert (status, err) == (0, "")
+    assert out.splitlines()[0] == "8 items in taken/items.jsonl"
+    assert (tmp_path / "taken" / "experiment.toml").is_file()
+
+
+def test_the_answers_are_judged_and_the_gate_says_the_verdict(tmp_path: Path) -> None:
+    pytest.importorskip("hone.comparison.judging")
+    data = write_data(tmp_path / "data", train=80, test=80)
+    with upstream(Behaviour(wrong=0.3)) as server:
+        ours = prompt(server.address, "ours", billing="hosting")
+        theirs = prompt(server.address, "theirs", prompt="zero-shot", k=None)
+        for candidate, baseline, wanted in (("majority", "theirs", 1), ("ours", "theirs", 0)):
+            decision = {"candidate": candidate, "baseline": baseline}
+            text = experiment_text(data, ours, theirs, decision=decision)
+            (tmp_path / "e.toml").write_text(text)
+            words = ("e.toml", "--gate", "--out", f"run-{wanted}")
+            status, out, err = hone(*words, folder=tmp_path)
+            assert status == wanted, err
+            assert ("REPLACE:" if wanted == 0 else "KEEP THE PROMPT:") in out
+            assert (tmp_path / f"run-{wanted}" / "report.html").is_file()
+            assert (tmp_path / f"run-{wanted}" / "junit.xml").is_file()

@@ -1,0 +1,116 @@
+"""A run that is killed, at any point, goes on without paying twice for an answer that arrived."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from hone.comparison.cache import ANSWERS_FILE, open_cache
+from tests.comparison.experiments import experiment_text, prompt, run, write_data
+from tests.comparison.upstream import Behaviour, Upstream, upstream
+
+ROOT = Path(__file__).resolve().parents[2]
+ITEMS, WORKERS = 60, 4
+
+
+def start(text: str, folder: Path, *words: str) -> "subprocess.Popen[str]":
+    """Start a run in a process of its own."""
+    path = folder / "experiment.toml"
+    path.write_text(text)
+    program = words or ("-m", "tests.comparison.kill_driver", str(path), str(folder / "out"))
+    return subprocess.Popen(
+        [sys.executable, *program],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def wait_for(server: Upstream, served: int, process: "subprocess.Popen[str]") -> None:
+    """Wait until the server has seen so many requests."""
+    deadline = time.monotonic() + 120
+    while len(server.served) < served:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def answered(folder: Path) -> int:
+    with open_cache(folder / "out") as cache:
+        return sum(row["state"] == "answered" for row in cache.rows())
+
+
+@pytest.mark.slow
+def test_kills_at_random_points_lose_no_answer_that_arrived(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", test=ITEMS)
+    drawn = random.Random(7)
+    with upstream(Behaviour(delay_s=0.01)) as server:
+        text = experiment_text(data, prompt(server.address), limits={"dollars": 5.0})
+        kept = 0
+        for _ in range(4):
+            process = start(text, tmp_path)
+            wait_for(server, len(server.served) + drawn.randrange(1, 12), process)
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            assert kept <= answered(tmp_path)
+            kept = answered(tmp_path)
+        assert 0 < kept < ITEMS
+        before = len(server.served)
+        finished = run(text, tmp_path / "out")
+        assert len(server.served) - before == ITEMS - kept
+    assert {outcome.kind for outcome in finished.outcomes} == {"answered"}
+    asked = Counter(str(one.body) for one in server.served)
+    assert len(asked) == ITEMS
+    # Only what was under way when a run was killed was asked again.
+    assert sum(count - 1 for count in asked.values()) <= 4 * WORKERS
+    with open_cache(tmp_path / "out") as cache:
+        rows = list(cache.rows())
+        assert Counter(row["state"] for row in rows)["answered"] == ITEMS
+        lost = sum(row["most_usd"] for row in rows if row["state"] == "sent")
+        assert cache.sums().unclear_usd == lost > 0  # and it counts against the budget
+
+
+def test_a_file_of_answers_cut_by_a_power_failure_is_read_to_its_last_whole_answer(
+    tmp_path: Path,
+) -> None:
+    data, out = write_data(tmp_path / "data"), tmp_path / "out"
+    with upstream() as server:
+        text = experiment_text(data, prompt(server.address))
+        process = start(text, tmp_path)
+        wait_for(server, 8, process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        log = out / f"{ANSWERS_FILE}-wal"
+        if log.exists() and log.stat().st_size > 5000:
+            os.truncate(log, log.stat().st_size - 100)
+        finished = run(text, out)
+    assert len(finished.outcomes) == 24
+    assert {outcome.kind for outcome in finished.outcomes} == {"answered"}
+
+
+def test_an_interrupted_run_ends_its_calls_and_says_how_to_go_on(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", test=ITEMS)
+    with upstream(Behaviour(delay_s=0.02)) as server:
+        text = experiment_text(data, prompt(server.address))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            path = tmp_path / "experiment.toml"
+            command = ("-m", "hone", "compare", str(path), "--out", str(tmp_path / "out"))
+            process = start(text, tmp_path, *command)
+            wait_for(server, len(server.served) + 10, process)
+            process.send_signal(number)
+            said, _ = process.communicate(timeout=60)
+            assert process.returncode == 75, said
+            assert "run the same command again" in " ".join(said.split())
+            assert "Traceback" not in said
+            assert len(server.served) == answered(tmp_path)  # none that was under way is lost
+        assert len(server.served) < ITEMS
+        run(text, tmp_path / "out")
+        assert len(server.served) == ITEMS

@@ -1,0 +1,242 @@
+"""Each rule of the verdict, by evidence that only it decides."""
+
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from hone.comparison.economics import Saving
+from hone.comparison.fallback import Cascade, Choice, Fallback, least_items
+from hone.comparison.figures import Reading
+from hone.comparison.question import Arm, Question
+from hone.comparison.resampling import LEAST_DIFFERENT, LEAST_OF_CLASS, LEAST_WRONG, RESAMPLES
+from hone.comparison.statistics import (
+    Estimate,
+    PairedCounts,
+    mcnemar,
+    noninferiority,
+    paired_difference,
+)
+from hone.comparison.verdict import (
+    LEAST_GROUPS,
+    LEAST_ITEMS,
+    Evidence,
+    Rule,
+    Word,
+    decide,
+    more_items,
+)
+
+QUESTION = Question(
+    baseline="prompt",
+    candidate="model",
+    arms={"prompt": Arm(), "model": Arm()},
+    margin=0.02,
+    requests_per_month=1000,
+)
+SAVES = Saving("as measured", 1.0, 40.0, 10.0, 30.0, 100.0, 200.0, 3.0)
+LOSES = replace(SAVES, replacement_month=45.0, saved_month=-5.0)
+UNKNOWN = Saving("as measured", None, None, None, None, None, None, None, "no price was given")
+
+
+def reading(n: int, gained: float, lost: float, *, groups: int | None = None) -> Reading:
+    counts = PairedCounts(n, gained, lost, 1.0, None if groups is None else groups - 1)
+    return Reading(
+        counts,
+        paired_difference(counts),
+        noninferiority(counts, margin=QUESTION.margin, alpha=QUESTION.alpha),
+        mcnemar(counts),
+    )
+
+
+AS_GOOD, UNDECIDED, WORSE = reading(3000, 100, 90), reading(300, 15, 16), reading(3000, 20, 200)
+
+
+def evidence(
+    answered: Reading | None,
+    strict: Reading | None = None,
+    *,
+    saving: Saving = SAVES,
+    failed: tuple[float, float] = (0, 0),
+    fallback: Fallback | None = None,
+    fallback_saving: Saving | None = SAVES,
+) -> Evidence:
+    strict = answered if strict is None else strict
+    assert strict is not None
+    return Evidence(answered, strict, failed, saving, fallback, fallback_saving)
+
+
+def cascade(found: Reading, *, kept: float = 0.8) -> Fallback:
+    share = Estimate(kept, kept - 0.02, kept + 0.02, 1500, "Wilson")
+    counts, test = found.counts, found.noninferior
+    result = Cascade(share, share, share, counts, counts, test, test)
+    return Fallback(Choice(0.9, "", 1500, 1200, 12, 0.019, 30), result, [])
+
+
+def test_as_good_and_cheaper_replaces() -> None:
+    found = decide(evidence(AS_GOOD), QUESTION)
+    assert (found.word, found.rule) == ("REPLACE", "as-good")
+    assert "$30.00" in found.sentence
+
+
+def test_better_is_said_to_be_better() -> None:
+    found = decide(evidence(reading(3000, 150, 50)), QUESTION)
+    assert "is better than" in found.sentence
+
+
+def test_both_readings_have_to_pass() -> None:
+    assert decide(evidence(AS_GOOD, UNDECIDED), QUESTION).word == "NOT ENOUGH DATA"
+    assert decide(evidence(UNDECIDED, AS_GOOD), QUESTION).word == "NOT ENOUGH DATA"
+    assert decide(evidence(AS_GOOD, WORSE), QUESTION).word == "KEEP THE PROMPT"
+
+
+def test_as_good_but_dearer_keeps_the_prompt() -> None:
+    found = decide(evidence(AS_GOOD, saving=LOSES), QUESTION)
+    assert (found.word, found.rule) == ("KEEP THE PROMPT", "dearer")
+    assert "good enough" in found.sentence
+    assert "$5.00 more" in found.sentence
+    better = decide(evidence(reading(3000, 150, 50), saving=LOSES), QUESTION)
+    assert better.rule == "dearer"
+    assert "is better, but" in better.sentence
+
+
+def test_as_good_but_dearer_replaces_where_no_saving_is_asked_for() -> None:
+    asked = QUESTION.model_copy(update={"must_save": False})
+    assert decide(evidence(AS_GOOD, saving=LOSES), asked).word == "REPLACE"
+
+
+@pytest.mark.parametrize(
+    ("volume", "said"),
+    [(math.inf, "though it pays at no volume"), (0.0, "and pays at any volume")],
+)
+def test_a_replacement_without_a_volume_says_where_it_pays(volume: float, said: str) -> None:
+    asked = QUESTION.model_copy(update={"must_save": False})
+    saving = replace(SAVES, saved_month=None, break_even=volume)
+    found = decide(evidence(AS_GOOD, saving=saving), asked)
+    assert found.word == "REPLACE"
+    assert said in found.sentence
+
+
+def test_unknown_costs_do_not_speak_against_and_are_named() -> None:
+    found = decide(evidence(AS_GOOD, saving=UNKNOWN), QUESTION)
+    assert found.word == "REPLACE"
+    assert "unknown" in found.sentence
+    assert any("no price was given" in reason for reason in found.reasons)
+
+
+def test_without_a_volume_a_replacement_that_never_pays_keeps_the_prompt() -> None:
+    never = replace(SAVES, saved_month=None, break_even=math.inf)
+    assert decide(evidence(AS_GOOD, saving=never), QUESTION).rule == "dearer"
+    someday = replace(never, break_even=5000.0)
+    found = decide(evidence(AS_GOOD, saving=someday), QUESTION)
+    assert found.word == "REPLACE"
+    assert "5,000 requests a month" in found.sentence
+
+
+def test_a_fallback_replaces_where_the_candidate_alone_does_not() -> None:
+    for alone in (UNDECIDED, WORSE):
+        found = decide(evidence(alone, fallback=cascade(AS_GOOD)), QUESTION)
+        assert (found.word, found.rule) == ("REPLACE WITH FALLBACK", "fallback")
+        assert "0.900" in found.sentence
+
+
+def test_a_fallback_is_not_needed_where_the_candidate_alone_will_do() -> None:
+    assert decide(evidence(AS_GOOD, fallback=cascade(AS_GOOD)), QUESTION).word == "REPLACE"
+
+
+@pytest.mark.parametrize(
+    ("fallback", "saving"),
+    [
+        (cascade(UNDECIDED), SAVES),
+        (cascade(AS_GOOD, kept=0.05), SAVES),
+        (cascade(AS_GOOD), LOSES),
+        (Fallback(Choice(None, "too few", 10, 0, 0, None, 0), None, []), None),
+    ],
+)
+def test_a_fallback_that_is_unsure_small_dear_or_infeasible_does_not_replace(
+    fallback: Fallback, saving: Saving | None
+) -> None:
+    found = decide(evidence(WORSE, fallback=fallback, fallback_saving=saving), QUESTION)
+    assert (found.word, found.rule) == ("KEEP THE PROMPT", "worse")
+    assert "fallback" in " ".join(found.reasons)
+
+
+def test_shown_to_be_worse_keeps_the_prompt() -> None:
+    found = decide(evidence(WORSE), QUESTION)
+    assert (found.word, found.rule) == ("KEEP THE PROMPT", "worse")
+
+
+def test_undecided_says_how_many_more_items_would_do() -> None:
+    found = decide(evidence(UNDECIDED), QUESTION)
+    assert (found.word, found.rule) == ("NOT ENOUGH DATA", "undecided")
+    assert found.more_items is not None
+    assert f"{found.more_items:,}" in found.sentence
+    assert "decide for model" in found.sentence
+    scaled = (300 + found.more_items) / 300
+    assert reading(300 + found.more_items, 15 * scaled, 16 * scaled).noninferior.shown
+
+
+def test_more_items_may_decide_against() -> None:
+    found = decide(evidence(reading(300, 8, 17)), QUESTION)
+    assert found.word == "NOT ENOUGH DATA"
+    assert "decide against model" in found.sentence
+
+
+def test_a_difference_of_just_the_margin_is_never_decided() -> None:
+    found = decide(evidence(reading(300, 12, 18)), QUESTION)
+    assert found.more_items is None
+    assert "no number of items" in found.sentence
+
+
+def test_groups_ask_for_more_items() -> None:
+    counts = replace(UNDECIDED.counts, design_effect=3.0, degrees=99)
+    grouped = replace(UNDECIDED, counts=counts)
+    alone, together = (more_items(evidence(one), QUESTION) for one in (UNDECIDED, grouped))
+    assert alone is not None
+    assert together is not None
+    assert together > 2 * alone
+
+
+@pytest.mark.parametrize("failed", [(0.2, 0), (0, 0.2)])
+def test_failed_calls_leave_it_unjudged(failed: tuple[float, float]) -> None:
+    found = decide(evidence(AS_GOOD, failed=failed), QUESTION)
+    assert (found.word, found.rule) == ("NOT ENOUGH DATA", "calls-failed")
+    assert "20.0%" in found.sentence
+
+
+def test_few_items_or_few_groups_are_not_judged() -> None:
+    few = decide(evidence(reading(49, 40, 0)), QUESTION)
+    assert (few.word, few.rule) == ("NOT ENOUGH DATA", "too-few-items")
+    assert few.more_items is not None
+    assert few.more_items >= 1
+    grouped = decide(evidence(reading(3000, 100, 90, groups=19)), QUESTION)
+    assert grouped.rule == "too-few-items"
+    assert "19 groups" in grouped.sentence
+    nobody = decide(evidence(None, AS_GOOD), QUESTION)
+    assert nobody.rule == "too-few-items"
+
+
+def test_labels_of_a_model_are_agreed_with_and_never_accurate() -> None:
+    asked = QUESTION.model_copy(update={"labels_from": "model"})
+    for found in (AS_GOOD, UNDECIDED, WORSE, reading(3000, 150, 50)):
+        verdict = decide(evidence(found, fallback=cascade(found)), asked)
+        said = " ".join([verdict.sentence, *verdict.reasons])
+        assert "agree" in said
+        assert "accura" not in said
+        assert "right" not in said
+
+
+def test_the_documentation_has_every_rule_in_the_order_in_which_it_is_tried() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "verdict.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| `([a-z-]+)` \|.*\| ([A-Z ]+)", text, flags=re.MULTILINE)
+    assert [rule for rule, _ in table] == list(get_args(Rule))
+    assert {word.strip() for _, word in table} == set(get_args(Word))
+    few = f"fewer than {LEAST_ITEMS} items that both answered, or fewer than {LEAST_GROUPS} groups"
+    assert few in text
+    assert f"{LEAST_OF_CLASS} items, with fewer than {LEAST_WRONG} errors" in text
+    assert f"fewer than {LEAST_DIFFERENT} items on which the answers differ" in text
+    assert f"{least_items(0.01, 0.95)} kept answers" in text
+    assert f"{RESAMPLES:,} resamples" in text

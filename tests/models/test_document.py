@@ -1,0 +1,56 @@
+"""Documents: what the newer blocks become in HTML and in Markdown."""
+
+from hone.models.document import (
+    Banner,
+    Document,
+    Drawing,
+    Folded,
+    Ranged,
+    Section,
+    Side,
+    Table,
+    Text,
+)
+
+DRAWING = Drawing("A <line>", "It rises & falls.", '<svg viewBox="0 0 1 1"></svg>')
+
+
+def written(*blocks: Text | Table | Drawing | Side | Folded) -> tuple[str, str]:
+    document = Document("T", "L", [], [Section("S", blocks)], Banner("YES", "So <be> it.", "good"))
+    return document.html(), document.markdown()
+
+
+def test_the_banner_stands_before_the_sections() -> None:
+    html, markdown = written(Text("x"))
+    assert '<div class="banner good"><p class="word">YES</p><p>So &lt;be&gt; it.</p></div>' in html
+    assert html.index("YES") < html.index("<section>")
+    assert r"**YES.** So \<be\> it." in markdown
+
+
+def test_a_drawing_goes_in_as_it_is_and_its_words_are_escaped() -> None:
+    html, markdown = written(DRAWING)
+    assert '<svg viewBox="0 0 1 1"></svg>' in html
+    assert 'aria-label="A &lt;line&gt;"' in html
+    assert "It rises &amp; falls." in html
+    assert r"A \<line\>" in markdown
+    assert "<svg" not in markdown
+
+
+def test_drawings_side_by_side_are_all_there() -> None:
+    html, markdown = written(Side([DRAWING, DRAWING]))
+    assert html.count("<svg") == 2
+    assert markdown.count("It rises") == 2
+
+
+def test_folded_blocks_open_without_a_script() -> None:
+    html, markdown = written(Folded("More & more", [Text("inside")]))
+    assert "<details><summary>More &amp; more</summary>\n<p>inside</p>\n</details>" in html
+    assert markdown.index(r"More \& more") < markdown.index("inside")
+
+
+def test_a_figure_has_its_interval_beneath_it() -> None:
+    rows = [[Ranged("93 %", "92 to <94>")], [Ranged("1", "too few", wraps=True)]]
+    html, markdown = written(Table(("F",), rows, "l"))
+    assert '93 %<br><small class="range">92 to &lt;94&gt;</small>' in html
+    assert "1<br><small>too few</small>" in html
+    assert r"93 % (92 to \<94\>)" in markdown

@@ -1,0 +1,157 @@
+"""Streams that are slow, that nobody reads any more, that fail, and that are too many."""
+
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from tests.service.generation.conftest import client_of
+from tests.service.running import Service, serving, wait_until
+
+MODEL = "fake-text"
+LABELS = (("model", MODEL), ("version", "1"))
+
+
+def body(prompt: str = "Say", max_tokens: int = 700, **more: Any) -> bytes:
+    asked = {"model": MODEL, "prompt": prompt, "max_tokens": max_tokens, **more}
+    return json.dumps(asked).encode()
+
+
+def begin(service: Service, content: bytes) -> socket.socket:
+    """Send a request for a completion and return the connection."""
+    head = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(content)}\r\n"
+    connection = service.connect()
+    connection.sendall(f"{head}content-type: application/json\r\n\r\n".encode() + content)
+    return connection
+
+
+def count(service: Service, name: str) -> float:
+    return service.metrics().get((name, LABELS), 0.0)
+
+
+def busy(service: Service) -> float:
+    return count(service, "hone_running_sequences") + count(service, "hone_waiting_sequences")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_clients_that_vanish_leave_nothing_behind(slow: Service, *, stream: bool) -> None:
+    for _ in range(8):
+        # 2 slots and room for two more: the others are refused, which leaves nothing either.
+        connections = [begin(slow, body(stream=stream)) for _ in range(6)]
+        wait_until(lambda: count(slow, "hone_running_sequences") == 2)
+        if stream:
+            connections[0].recv(10)
+        for connection in connections:
+            connection.close()
+        wait_until(lambda: busy(slow) == 0)
+    with client_of(slow) as client:
+        answer = client.completions.create(model=MODEL, prompt="Say", max_tokens=3)
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 3
+    assert slow.get("/livez").status == 200
+
+
+def test_a_full_service_answers_429_and_says_when_to_ask_again(slow: Service) -> None:
+    held = [begin(slow, body(stream=True)) for _ in range(2)]
+    wait_until(lambda: count(slow, "hone_running_sequences") == 2)
+    held += [begin(slow, body(stream=True)) for _ in range(2)]  # as many as may wait
+    wait_until(lambda: busy(slow) == 4)
+    answer = slow.post(json.loads(body()), "/v1/completions")
+    assert answer.status == 429
+    assert answer.error()["code"] == "overloaded"
+    assert int(answer.headers["retry-after"]) >= 1
+    for connection in held:
+        connection.close()
+
+
+def test_a_short_request_begins_while_others_decode(slow: Service) -> None:
+    with begin(slow, body(stream=True)) as held:
+        wait_until(lambda: count(slow, "hone_running_sequences") == 1)
+        with client_of(slow) as client:
+            short = client.completions.create(model=MODEL, prompt="x", max_tokens=2)
+        assert len(short.choices[0].text) == 2
+        assert count(slow, "hone_running_sequences") == 1
+        held.close()
+
+
+def test_a_silent_stream_is_kept_alive(slow: Service) -> None:
+    held = [begin(slow, body(stream=True)) for _ in range(2)]
+    wait_until(lambda: count(slow, "hone_running_sequences") == 2)
+    with begin(slow, body(max_tokens=2, stream=True)) as waiting:
+        wait_until(lambda: count(slow, "hone_waiting_sequences") == 1)
+        received = b""
+        while b"still at work" not in received:
+            received += waiting.recv(4096)
+        for connection in held:
+            connection.close()
+        while b"[DONE]" not in received:
+            received += waiting.recv(4096)
+    assert received.startswith(b"HTTP/1.1 200")
+    events = [line for line in received.split(b"\n") if line.startswith(b"data: {")]
+    assert json.loads(events[-1][6:].rstrip(b"\r"))["choices"][0]["finish_reason"] == "length"
+
+
+def test_a_request_that_breaks_the_model_fails_alone(slow: Service) -> None:
+    with begin(slow, body(stream=True)) as held, client_of(slow) as client:
+        wait_until(lambda: count(slow, "hone_running_sequences") == 1)
+        with pytest.raises(openai.InternalServerError) as failed:
+            client.completions.create(model=MODEL, prompt="a ~ b")
+        assert failed.value.code == "inference_failed"
+        assert "poison" not in str(failed.value)
+        assert client.completions.create(model=MODEL, prompt="ok", max_tokens=1).choices
+        assert held.recv(100)
+
+
+def test_a_stream_that_is_cut_by_the_stop_says_so(slow: Service) -> None:
+    with client_of(slow) as client:
+        stream = client.completions.create(
+            model=MODEL, prompt="Say", max_tokens=1000, stream=True, temperature=0
+        )
+        next(iter(stream))
+        slow.process.terminate()
+        started = time.monotonic()
+        with pytest.raises(openai.APIError) as cut:
+            for _ in stream:
+                pass
+        assert "stopping" in str(cut.value)
+        assert time.monotonic() - started < 30
+    assert slow.process.wait(30) == 0
+
+
+def test_an_idle_service_burns_nothing(slow: Service) -> None:
+    slow.post(json.loads(body(max_tokens=2)), "/v1/completions")
+    before = slow.cpu_seconds()
+    time.sleep(1)
+    assert slow.cpu_seconds() - before < 0.3
+
+
+def test_five_hundred_vanished_clients_leave_memory_where_it_was(tmp_path: Path) -> None:
+    with serving(
+        tmp_path / "store",
+        "0.005",
+        program=("-m", "tests.service.generation.slow_driver"),
+        log_folder=tmp_path,
+        decoder_slots=50,
+        prefix_cache_bytes=2**20,
+        run_jobs=False,
+    ) as service:
+        memory: list[int] = []
+        for _ in range(10):
+            connections = [begin(service, body(stream=True)) for _ in range(50)]
+            for connection in connections:
+                assert connection.recv(10)
+                connection.close()
+            wait_until(lambda: busy(service) == 0)
+            memory.append(resident_bytes(service))
+        assert memory[-1] - memory[1] < 8 * 2**20
+        assert service.post(json.loads(body(max_tokens=2)), "/v1/completions").status == 200
+
+
+def resident_bytes(service: Service) -> int:
+    pages = Path(f"/proc/{service.process.pid}/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
