@@ -6,8 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from hone.models.catalogue import Base
-from hone.models.manifest import CARD_FILE, GenerationParity, SplitRecord, Variant
-from hone.training.document import (
+from hone.models.document import (
     Block,
     Bullets,
     Document,
@@ -19,6 +18,7 @@ from hone.training.document import (
     Text,
     Verbatim,
 )
+from hone.models.manifest import CARD_FILE, GenerationParity, SplitRecord, Variant
 from hone.training.events import duration
 from hone.training.generation.causal_scores import Scores
 from hone.training.generation.generation_recipe import GenerationRecipe
