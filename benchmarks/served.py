@@ -52,7 +52,7 @@ class ServedModel:
             "name": f"{manifest.model}@{manifest.version}",
             "base": manifest.base.id,
             "labels": len(manifest.labels),
-            "token_lengths": manifest.token_lengths.model_dump(),
+            "token_lengths": manifest.text_lengths.model_dump(),
             "variants": self.variants,
             "digest": manifest.digest[:12],
         }
@@ -79,7 +79,7 @@ def write_model(bundle: Bundle, path: Path) -> Path:
         "onnx": {name: str(bundle.variant_file(name)) for name in manifest.variants},
         "tokenizer": str(bundle.file(TOKENIZER_FILE)),
         "labels": manifest.labels,
-        "max_tokens": manifest.limits.max_tokens,
+        "max_tokens": manifest.text_limits.max_tokens,
         "temperature": manifest.calibration.temperature,
         "pad_id": load_tokenizer(bundle).pad_id,
         "weights": str(weights) if weights.exists() else None,

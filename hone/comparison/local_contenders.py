@@ -46,7 +46,7 @@ class BundleAnswerer:
         """Return the label; a text that the bundle refuses is a failed call."""
         started = time.perf_counter()
         try:
-            row = self.predictor.probabilities(self.predictor.tokenize([item.text]))[0]
+            row = self.predictor.probabilities(self.predictor.encode([item.text]))[0]
         except InvalidInput as error:
             return _failed(self.name, item, repeat, str(error))
         seconds = time.perf_counter() - started

@@ -33,8 +33,9 @@ class CatalogueEntry:
 class Base:
     """A base that is on this machine.
 
-    `folder` holds `config.json`, `tokenizer.json` and safetensors. `max_tokens` is the longest
-    text, in tokens with the special ones, that the base was made for.
+    `folder` holds `config.json`, `tokenizer.json` (not for pictures) and safetensors. `max_tokens`
+    is the longest text, in tokens with the special ones, that the base was made for; 0 for one of
+    pictures.
     """
 
     id: str
@@ -81,18 +82,23 @@ _POSITIONS_BEHIND_PADDING = (
 """The types of text encoders whose position ids transformers makes from the padding's id."""
 
 
-def find_base(name: str) -> Base:
-    """Return the base called `name`, which must be on this machine.
+def find_base(name: str, task: Task = "text-classification") -> Base:
+    """Return the base called `name` for a task, which must be on this machine.
 
     Raises NotFound for an unknown name, MissingDependency when its package is not installed, and
     InvalidInput for a folder that is no model. A `hub:` name is fetched by the training room and
     then found here by its folder.
     """
     entry = CATALOGUE.get(LEGACY_ALIASES.get(name, name))
-    if entry is not None:
+    if entry is not None and entry.task == task:
         return _packaged(entry)
     if name and _is_folder(name):
-        return _local(Path(name).expanduser())
+        return _local(Path(name).expanduser(), task)
+    if task == "image-classification":
+        raise NotFound(
+            f"there is no base {name!r} for pictures: give a folder with config.json, "
+            f"{HUB_PREFIX}owner/name, or scratch:convnet"
+        )
     known = ", ".join([*CATALOGUE, *LEGACY_ALIASES])
     raise NotFound(
         f"there is no base {name!r}: give one of {known}, a folder with config.json, "
@@ -115,8 +121,9 @@ def _packaged(entry: CatalogueEntry) -> Base:
     return Base(entry.id, folder, entry.licence, entry.task, entry.max_tokens)
 
 
-def _local(folder: Path) -> Base:
-    for needed in ("config.json", "tokenizer.json"):
+def _local(folder: Path, task: Task) -> Base:
+    pictures = task == "image-classification"
+    for needed in ("config.json",) if pictures else ("config.json", "tokenizer.json"):
         if not (folder / needed).is_file():
             raise InvalidInput(f"the folder {folder} is not a model: it has no {needed}")
     try:
@@ -125,6 +132,8 @@ def _local(folder: Path) -> Base:
         config = None
     if not isinstance(config, dict):
         raise InvalidInput(f"the folder {folder} is not a model: its config.json is no JSON object")
+    if pictures:
+        return Base(folder.name, folder, "unknown", task, 0)
     longest = longest_text(
         config.get("max_position_embeddings"), config.get("model_type"), config.get("pad_token_id")
     )

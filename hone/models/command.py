@@ -149,6 +149,14 @@ def _when(moment: datetime) -> str:
     return moment.astimezone().strftime("%Y-%m-%d %H:%M")
 
 
+def _limit(manifest: Manifest) -> str:
+    """Return what becomes of long texts, or how pictures are made alike."""
+    if manifest.preprocessing is not None:
+        return f"pictures become {manifest.preprocessing.width} x {manifest.preprocessing.height}"
+    limits = manifest.text_limits
+    return f"{limits.max_tokens} tokens, longer: {limits.long_texts}"
+
+
 def _facts(manifest: Manifest) -> list[tuple[str, str]]:
     labels = ", ".join(manifest.labels[:12]) + (" …" if len(manifest.labels) > 12 else "")
     size = sum(entry.size for entry in manifest.files) / 1e6
@@ -158,7 +166,7 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
         ("task", manifest.task),
         ("base", f"{manifest.base.id} ({manifest.base.licence})"),
         *([("labels", f"{len(manifest.labels)}: {labels}")] if manifest.labels else []),
-        ("limit", f"{manifest.limits.max_tokens} tokens, longer: {manifest.limits.long_texts}"),
+        ("limit", _limit(manifest)),
         ("data", ", ".join(f"{name} {split.rows}" for name, split in manifest.data.items())),
         ("size", f"{size:.1f} MB in {len(manifest.files)} files"),
     ]

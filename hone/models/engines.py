@@ -1,12 +1,12 @@
-"""Engines: padded token ids in, logits out.
+"""Engines: padded token ids, or pictures, in; logits out.
 
-The contract is `Engine`, one method. A new runtime is added by writing one class here; nothing
-above this module knows which runtime it has.
+The contracts are `Engine` and `PictureEngine`, one method each. A new runtime is added by writing
+one class of each here; nothing above this module knows which runtime it has.
 """
 
 import os
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -34,12 +34,25 @@ class Engine(Protocol):
         """Return float32 logits of shape (texts, labels) for int64 ids and mask (texts, tokens)."""
 
 
-class OnnxEngine:
-    """ONNX Runtime. `intra_threads` is how many threads one `run` may use.
+class PictureEngine(Protocol):
+    """Runs a classifier of pictures. `run` may be called from several threads at once."""
 
-    With one thread a run stays on its caller's thread, so several callers run side by side on
-    one session and share its weights.
+    @property
+    def device(self) -> str:
+        """`cpu` or `cuda`."""
+
+    def run(self, pixels: FloatArray) -> FloatArray:
+        """Return float32 logits (pictures, labels) for float32 (pictures, 3, height, width)."""
+
+
+class _Session:
+    """A model in ONNX Runtime that takes these inputs and gives `logits`.
+
+    `intra_threads` is how many threads one run may use. With one thread a run stays on its
+    caller's thread, so several callers run side by side on one session and share its weights.
     """
+
+    inputs: ClassVar[frozenset[str]]
 
     def __init__(self, model: Path, *, intra_threads: int = 1, device: Device = "auto") -> None:
         options = ort.SessionOptions()
@@ -66,8 +79,8 @@ class OnnxEngine:
             raise InvalidInput("there is no usable GPU here: use cpu")
         self._device = "cuda" if on_gpu else "cpu"
         names = {value.name for value in self._session.get_inputs()}
-        if names != {"input_ids", "attention_mask"}:
-            raise BundleCorrupt(f"{model.name} takes {sorted(names)}, not ids and mask")
+        if names != self.inputs:
+            raise BundleCorrupt(f"{model.name} takes {sorted(names)}, not {sorted(self.inputs)}")
         if "logits" not in {value.name for value in self._session.get_outputs()}:
             raise BundleCorrupt(f"{model.name} gives no logits")
 
@@ -76,11 +89,29 @@ class OnnxEngine:
         """`cpu` or `cuda`."""
         return self._device
 
-    def run(self, input_ids: IntArray, attention_mask: IntArray) -> FloatArray:
-        """Return float32 logits of shape (texts, labels) for int64 ids and mask (texts, tokens)."""
-        feed = {"input_ids": input_ids, "attention_mask": attention_mask}
+    def _logits(self, feed: dict[str, Any]) -> FloatArray:
         logits: FloatArray = self._session.run(["logits"], feed)[0]
         return logits.astype(np.float32, copy=False)
+
+
+class OnnxEngine(_Session):
+    """A classifier of texts in ONNX Runtime."""
+
+    inputs = frozenset({"input_ids", "attention_mask"})
+
+    def run(self, input_ids: IntArray, attention_mask: IntArray) -> FloatArray:
+        """Return float32 logits of shape (texts, labels) for int64 ids and mask (texts, tokens)."""
+        return self._logits({"input_ids": input_ids, "attention_mask": attention_mask})
+
+
+class OnnxPictureEngine(_Session):
+    """A classifier of pictures in ONNX Runtime."""
+
+    inputs = frozenset({"pixel_values"})
+
+    def run(self, pixels: FloatArray) -> FloatArray:
+        """Return float32 logits (pictures, labels) for float32 (pictures, 3, height, width)."""
+        return self._logits({"pixel_values": pixels})
 
 
 class FakeEngine:

@@ -1,7 +1,8 @@
 """Examples: an input and the wanted output, as JSON lines.
 
 A prepared data set is a folder with `train.jsonl`, `validation.jsonl` and `test.jsonl`, each line
-`{"text": ..., "label": ...}`, UTF-8, and a `report.json` that says how they came about.
+`{"text": ..., "label": ...}`, UTF-8, and a `report.json` that says how they came about. Where the
+inputs are pictures, `image` stands in the place of `text`: the picture's path in the folder.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import orjson
 
@@ -20,9 +22,13 @@ SPLITS = ("train", "validation", "test")
 _WORDS = re.compile(r"[^\W_]+")
 
 
+Field = Literal["text", "image"]
+"""The key of an example's input."""
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One text and its label."""
+    """One input and its label. `text` is the text itself, or a picture's path."""
 
     text: str
     label: str
@@ -38,13 +44,13 @@ def words_key(text: str) -> str:
     return " ".join(_WORDS.findall(folded)) or folded.strip()
 
 
-def read_examples(path: Path) -> list[Example]:
+def read_examples(path: Path, field: Field = "text") -> list[Example]:
     """Read a prepared JSONL file; raise InvalidExamples naming every bad line (the first 100)."""
     examples: list[Example] = []
     problems: list[str] = []
     for number, line in _lines(path):
         try:
-            examples.append(_parse(line))
+            examples.append(_parse(line, field))
         except ValueError as error:
             problems.append(f"line {number}: {error}")
     if problems:
@@ -63,27 +69,27 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise InvalidExamples(f"there is no file {path}") from None
 
 
-def _parse(line: bytes) -> Example:
+def _parse(line: bytes, field: Field) -> Example:
     try:
         row = orjson.loads(line)
     except orjson.JSONDecodeError:
         raise ValueError("is not JSON in UTF-8") from None
     if not isinstance(row, dict):
         raise ValueError("is not a JSON object")  # noqa: TRY004 - one kind of problem for the caller
-    text, label = row.get("text"), row.get("label")
+    text, label = row.get(field), row.get("label")
     if not isinstance(text, str) or not text.strip():
-        raise ValueError("'text' is missing, empty or not a string")
+        raise ValueError(f"{field!r} is missing, empty or not a string")
     if not isinstance(label, str) or not label.strip():
         raise ValueError("'label' is missing, empty or not a string")
     return Example(text, label)
 
 
-def write_examples(path: Path, examples: Iterable[Example]) -> int:
+def write_examples(path: Path, examples: Iterable[Example], field: Field = "text") -> int:
     """Write examples as JSON lines and return how many."""
     count = 0
     with path.open("wb") as file:
         for example in examples:
-            file.write(orjson.dumps({"text": example.text, "label": example.label}) + b"\n")
+            file.write(orjson.dumps({field: example.text, "label": example.label}) + b"\n")
             count += 1
     return count
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hone.models.catalogue import Task
 from hone.models.errors import BundleCorrupt
+from hone.models.imaging.preprocessing import Preprocessing
 from hone.models.names import MODEL_NAME
 from hone.models.prompt_form import PromptForm
 from hone.models.savings import BaselinePrompt
@@ -159,7 +160,7 @@ class ManifestBody(_Record):
 
     task: Task
     labels: list[str] = []
-    limits: Limits
+    limits: Limits | None = None
     base: BaseModelRecord
     recipe: RecipeRecord
     data: dict[str, SplitRecord]
@@ -171,7 +172,8 @@ class ManifestBody(_Record):
     left_out: dict[Variant, str] = {}
     baseline: BaselinePrompt | None = None
     prompt_form: PromptForm | None = None
-    token_lengths: TokenLengths
+    token_lengths: TokenLengths | None = None
+    preprocessing: Preprocessing | None = None
     libraries: dict[str, str] = {}
     licence: str = "unknown"
 
@@ -189,6 +191,35 @@ class ManifestBody(_Record):
         if not generates and len(self.labels) < 2:
             raise ValueError("a classifier has two labels at least")
         return self
+
+    def _says_how_its_inputs_are_read(self) -> Self:
+        pictures = self.task == "image-classification"
+        if pictures != (self.preprocessing is not None):
+            raise ValueError("'preprocessing' is for models of pictures, and for all of them")
+        if not pictures and (self.limits is None or self.token_lengths is None):
+            raise ValueError("'limits' and 'token_lengths' are needed for models of texts")
+        return self
+
+    @property
+    def text_limits(self) -> Limits:
+        """The limits of a model of texts; BundleCorrupt for a model of pictures."""
+        if self.limits is None:
+            raise BundleCorrupt("the bundle is of no model of texts")
+        return self.limits
+
+    @property
+    def text_lengths(self) -> TokenLengths:
+        """The lengths of the texts a model was trained on; BundleCorrupt for one of pictures."""
+        if self.token_lengths is None:
+            raise BundleCorrupt("the bundle is of no model of texts")
+        return self.token_lengths
+
+    @property
+    def picture_rule(self) -> Preprocessing:
+        """How a model of pictures has them; BundleCorrupt for a model of texts."""
+        if self.preprocessing is None:
+            raise BundleCorrupt("the bundle is of no model of pictures")
+        return self.preprocessing
 
 
 class Manifest(ManifestBody):

@@ -27,7 +27,7 @@ class Predictor:
     temperature: float
     lone_engine: Engine | None = None
 
-    def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
+    def encode(self, texts: Sequence[str]) -> list[TokenizedText]:
         """Return the ids of each text, cut to the model's limit."""
         return self.tokenizer.encode(texts)
 
@@ -79,7 +79,7 @@ def choose_variant(bundle: Bundle, wanted: Variant | None, device: Device) -> Va
 
 def load_tokenizer(bundle: Bundle) -> TextTokenizer:
     """Return the tokenizer of a verified bundle."""
-    limits = bundle.manifest.limits
+    limits = bundle.manifest.text_limits
     return TextTokenizer.from_file(
         bundle.file(TOKENIZER_FILE), max_tokens=limits.max_tokens, long_texts=limits.long_texts
     )
@@ -104,7 +104,7 @@ def load_predictor(
         tuple(bundle.manifest.labels),
         bundle.manifest.calibration.temperature,
     )
-    shape = predictor.logits(predictor.tokenize(["a"])).shape
+    shape = predictor.logits(predictor.encode(["a"])).shape
     if shape != (1, len(predictor.labels)):
         raise BundleCorrupt(
             f"{bundle.folder} has {len(predictor.labels)} labels and a model that answers {shape}"

@@ -36,6 +36,16 @@ class TokenizedText:
     ids: list[int]
     full_length: int
 
+    @property
+    def length(self) -> int:
+        """What the text costs in a batch: its tokens."""
+        return len(self.ids)
+
+    @property
+    def tokens(self) -> int:
+        """What the model reads of it, as `usage` counts."""
+        return len(self.ids)
+
 
 class TextTokenizer:
     """A tokenizer with a length limit and a policy for what is longer. Thread-safe."""

@@ -36,7 +36,7 @@ def make_bill(model: LoadedModel, ticket: Ticket, sent_tokens: int = 0) -> Bill:
     `sent_tokens` are those of the prompts that were sent and not read, as the baseline counts.
     """
     items = ticket.items
-    prompt_tokens = sum(item.length for item in items)
+    prompt_tokens = sum(item.tokens for item in items)
     if model.savings is None:
         return Bill(prompt_tokens, None)
     savings = model.savings.savings(

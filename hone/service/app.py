@@ -58,7 +58,11 @@ def create_app(
     )
 
     def endpoint(
-        read: ReadQuestion, prefix: str, generation: ReadGeneration | None = None
+        read: ReadQuestion,
+        prefix: str,
+        generation: ReadGeneration | None = None,
+        *,
+        forms: bool = False,
     ) -> ClassifierEndpoint:
         find = fine_tuning.find
         other = Generator(generation, find=find, settings=settings) if generation else None
@@ -69,10 +73,14 @@ def create_app(
             settings=settings,
             metrics=metrics,
             find_run=other.find if other else None,
+            forms=forms,
+            takes_pictures=checks.takes_pictures,
         )
 
     app.router.routes.append(
-        PlainRoute(CLASSIFY_PATH, classify, endpoint(read_classify, "cls"), tag="classify")
+        PlainRoute(
+            CLASSIFY_PATH, classify, endpoint(read_classify, "cls", forms=True), tag="classify"
+        )
     )
     app.router.routes += completion_routes(endpoint)
     fine_tuning.add_routes(app)
@@ -104,7 +112,10 @@ def with_short_cut(app: FastAPI) -> ASGIApp:
 
 
 def classify(request: ClassifyRequest) -> ClassifyResponse:
-    """Classify one text or many; each gets its labels with calibrated scores, best first."""
+    """Classify one text or picture, or many; each gets its labels with calibrated scores.
+
+    Pictures may also be sent as a multipart form: fields `model` and `top_k`, files `image`.
+    """
     raise NotImplementedError  # the ASGI endpoint answers
 
 

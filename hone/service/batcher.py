@@ -18,7 +18,7 @@ import time
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -26,27 +26,28 @@ from hone.models.batching import choose_batch
 from hone.models.engines import FloatArray
 from hone.models.errors import HoneError, InvalidInput, Overloaded
 from hone.models.layout import SessionLayout
-from hone.models.savings import TokenCounter
-from hone.models.tokenizer import TokenizedText
 from hone.service.errors import BatcherClosed, InferenceFailed
-from hone.service.tickets import State, Ticket, WorkItem
+from hone.service.tickets import Encoded, Input, State, Ticket, WorkItem
 
 logger = logging.getLogger(__name__)
 
 TOKENIZING_CHARACTERS = 100_000
-"""How many characters one worker tokenizes in one go, before it runs a batch."""
+"""How many characters (of a picture: bytes) one worker encodes in one go before it runs a batch."""
 
 _SMOOTHING = 0.1
 _SHORTEST_RETRY_S = 0.05
 
 
 class Scorer(Protocol):
-    """What a batcher needs of a model; `Predictor` is one. Called from several threads."""
+    """What a batcher needs of a model; `Predictor` and `PicturePredictor` are two.
 
-    def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
-        """Return the ids of each text."""
+    Called from several threads.
+    """
 
-    def probabilities(self, texts: Sequence[TokenizedText], *, alone: bool) -> FloatArray:
+    def encode(self, texts: Sequence[Any], /) -> Sequence[Encoded]:
+        """Return each input as the model reads it."""
+
+    def probabilities(self, texts: Sequence[Any], /, *, alone: bool) -> FloatArray:
         """Return float32 probabilities of shape (texts, labels).
 
         `alone` says that no other text waits or runs: all cores may be used.
@@ -68,7 +69,7 @@ class Batcher:
         layout: SessionLayout,
         loop: asyncio.AbstractEventLoop,
         max_queue_items: int,
-        count_baseline: TokenCounter | None = None,
+        count_baseline: Callable[[Any], int] | None = None,
         on_batch: Callable[[int, float], None] | None = None,
         name: str = "batcher",
     ) -> None:
@@ -100,7 +101,7 @@ class Batcher:
 
     # The event loop's side
 
-    def submit(self, texts: Sequence[str], *, probe: bool = False) -> Ticket:
+    def submit(self, texts: Sequence[Input], *, probe: bool = False) -> Ticket:
         """Queue the texts of one request and return its ticket.
 
         Overloaded when they do not fit, BatcherClosed when the model is leaving. A `probe` goes
@@ -231,16 +232,16 @@ class Batcher:
     def _tokenize(self, items: list[WorkItem]) -> None:
         started = time.perf_counter()
         texts = [item.text for item in items]
-        tokenized = self._scorer.tokenize(texts)
+        tokenized = self._scorer.encode(texts)
         count = self._count_baseline
         counts = [count(text) for text in texts] if count else [0] * len(texts)
         elapsed_s = time.perf_counter() - started
-        for item, tokens, baseline in zip(items, tokenized, counts, strict=True):
-            item.tokens = tokens
-            item.length = len(tokens.ids)
+        for item, encoded, baseline in zip(items, tokenized, counts, strict=True):
+            item.encoded = encoded
+            item.length = encoded.length
             item.baseline_tokens = baseline
             item.tokenization_s = elapsed_s
-            if not tokens.ids:
+            if not encoded.length:
                 item.error = InvalidInput("a text has no tokens that this model knows")
 
     def _enter_pool(self, items: list[WorkItem]) -> None:
@@ -307,7 +308,7 @@ class Batcher:
 
     def _score(self, batch: list[WorkItem], *, alone: bool) -> None:
         started = time.perf_counter()
-        tokenized = [item.tokens for item in batch if item.tokens is not None]
+        tokenized = [item.encoded for item in batch if item.encoded is not None]
         probabilities = self._scorer.probabilities(tokenized, alone=alone)
         if not np.isfinite(probabilities).all():
             raise FloatingPointError("the model gave scores that are no numbers")

@@ -1,4 +1,4 @@
-"""`POST /v1/classify`: texts in, labels with calibrated scores out."""
+"""`POST /v1/classify`: texts or pictures in, labels with calibrated scores out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,13 +8,14 @@ import orjson
 from starlette.types import Scope
 
 from hone.service.answers import Bill, created_now, savings_body
-from hone.service.endpoint import Reply
+from hone.service.endpoint import FORM_TYPE, Reply, content_type
 from hone.service.errors import InvalidRequest
-from hone.service.reading import check_model, check_texts, read_object
+from hone.service.picture_forms import read_picture_form
+from hone.service.reading import check_inputs, check_model, read_object
 from hone.service.schemas import DEFAULT_TOP_K
 from hone.service.serving import LoadedModel
 from hone.service.settings import Settings
-from hone.service.tickets import Ticket, WorkItem
+from hone.service.tickets import Input, Ticket, WorkItem
 
 _DECIMALS = 6
 _FIELDS = frozenset({"model", "input", "top_k"})
@@ -25,11 +26,11 @@ class ClassifyQuestion:
     """A request to classify; each text gets its `top_k` best labels."""
 
     model: str
-    given: Sequence[str]
+    given: Sequence[Input]
     top_k: int
 
-    def texts(self, model: LoadedModel) -> Sequence[str]:
-        """Return the texts as they were sent."""
+    def texts(self, model: LoadedModel) -> Sequence[Input]:
+        """Return the texts or pictures as they were sent."""
         del model
         return self.given
 
@@ -57,8 +58,10 @@ class ClassifyQuestion:
 
 
 def read_classify(body: bytes, settings: Settings, scope: Scope) -> ClassifyQuestion:
-    """Read a body; InvalidRequest with the field that is wrong."""
-    del scope
+    """Read a body, JSON or a form; InvalidRequest with the field that is wrong."""
+    kind = content_type(scope)
+    if FORM_TYPE in kind.lower():
+        return _read_form(body, kind.decode("latin-1"), settings)
     content = read_object(body)
     for name in content:
         if name not in _FIELDS:
@@ -71,7 +74,20 @@ def read_classify(body: bytes, settings: Settings, scope: Scope) -> ClassifyQues
     top_k = content.get("top_k", DEFAULT_TOP_K)
     if type(top_k) is not int or top_k < 1:
         raise InvalidRequest("'top_k' must be a whole number from 1 up.", param="top_k")
-    return ClassifyQuestion(model, check_texts(content.get("input"), "input", settings), top_k)
+    return ClassifyQuestion(model, check_inputs(content.get("input"), "input", settings), top_k)
+
+
+def _read_form(body: bytes, kind: str, settings: Settings) -> ClassifyQuestion:
+    form = read_picture_form(body, kind)
+    fields = dict(form.fields)
+    model = check_model(fields.pop("model", None))
+    top_k = fields.pop("top_k", str(DEFAULT_TOP_K))
+    if not (top_k.isascii() and top_k.isdigit() and 1 <= len(top_k) <= 6 and int(top_k)):
+        raise InvalidRequest("'top_k' must be a whole number from 1 up.", param="top_k")
+    for name in fields:
+        message = f"There is no field {name[:80]!r}; there are model, top_k and image."
+        raise InvalidRequest(message, param=name[:80], code="unknown_field")
+    return ClassifyQuestion(model, form.pictures(settings.max_pictures), int(top_k))
 
 
 def _entry(index: int, item: WorkItem, labels: tuple[str, ...], top_k: int) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from hone.service.loading import ServedModel, as_classifier
 from hone.service.metrics import NO_MODEL, Metrics, Outcome
 from hone.service.serving import LoadedModel
 from hone.service.settings import Settings
-from hone.service.tickets import Ticket
+from hone.service.tickets import Input, Ticket
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,10 @@ CLIENT_WATCH = "hone.client"
 """The ASGI extension by which the server tells that a client has left."""
 
 JSON = b"application/json"
+FORM_TYPE = b"multipart/form-data"
+
+_READ_AT_ONCE = 64 * 2**10
+"""Bytes of a body that is read on the event loop; base64 and outlines of more take too long."""
 
 
 class Client(Protocol):
@@ -66,8 +70,8 @@ class Question(Protocol):
     def model(self) -> str:
         """The model that is asked."""
 
-    def texts(self, model: LoadedModel) -> Sequence[str]:
-        """Return the texts to classify, at least one; InvalidRequest when there are none."""
+    def texts(self, model: LoadedModel) -> Sequence[Input]:
+        """Return the texts or pictures, at least one; InvalidRequest when there are none."""
 
     def sent_beside(self) -> Sequence[str]:
         """Return what was sent with each text and not read, after `texts`."""
@@ -103,11 +107,13 @@ ReadQuestion = Callable[[bytes, Settings, Scope], Question]
 class ClassifierEndpoint:
     """The ASGI application behind each route that classifies.
 
-    `read` makes a question of a body; `prefix` begins the ids of its requests. What `find_run`
-    finds is for a model of another kind.
+    `read` makes a question of a body, outside the event loop if that is long; `prefix` begins the
+    ids of its requests. What `find_run` finds is for a model of another kind. `forms` says that it
+    reads multipart forms, too. While `takes_pictures` says yes, bodies may be as long as those
+    with pictures.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that its routes differ in
         self,
         read: ReadQuestion,
         *,
@@ -116,8 +122,12 @@ class ClassifierEndpoint:
         settings: Settings,
         metrics: Metrics,
         find_run: FindRun | None = None,
+        forms: bool = False,
+        takes_pictures: Callable[[], bool] = lambda: False,
     ) -> None:
         self._find_run = find_run
+        self._forms = forms
+        self._takes_pictures = takes_pictures
         self._read_question = read
         self._prefix = prefix
         self._find = find
@@ -136,9 +146,11 @@ class ClassifierEndpoint:
                 await run.answer(send, request_id)
                 return
             arrived_at = time.perf_counter()
-            question = self._read_question(body, self._settings, scope)
+            question = await self._question(body, scope)
             model = as_classifier(await self._find(question.model, scope))
-            ticket = model.batcher.submit(question.texts(model))
+            inputs = question.texts(model)
+            self._check_inputs(inputs, model, question, len(body))
+            ticket = model.batcher.submit(inputs)
             await _finished(ticket, model, scope, question)
             beside = question.sent_beside()
             sent_tokens = await model.sent_tokens(beside) if beside else 0
@@ -158,10 +170,32 @@ class ClassifierEndpoint:
             await respond(send, 200, reply, request_id)
             count_answer(model, ticket, bill, arrived_at)
 
+    async def _question(self, body: bytes, scope: Scope) -> Question:
+        if len(body) <= _READ_AT_ONCE:
+            return self._read_question(body, self._settings, scope)
+        return await asyncio.to_thread(self._read_question, body, self._settings, scope)
+
+    def _check_inputs(
+        self, inputs: Sequence[Input], model: LoadedModel, question: Question, size: int
+    ) -> None:
+        """Refuse texts for a model of pictures, pictures for one of texts, and too many texts."""
+        wanted = bytes if model.takes_pictures else str
+        for index, value in enumerate(inputs):
+            if type(value) is not wanted:
+                kinds = ("text", "pictures") if model.takes_pictures else ("picture", "texts")
+                place = question.place(index)
+                message = f"'{place}' is a {kinds[0]}, and this model classifies {kinds[1]}."
+                raise InvalidRequest(message, param=place, code="wrong_kind_of_input")
+        if size > self._settings.max_body_bytes and not model.takes_pictures:
+            raise _too_large(self._settings.max_body_bytes)
+
     async def _read(self, headers: Iterable[tuple[bytes, bytes]], receive: Receive) -> bytes:
-        """Return the body, at most `max_body_bytes` long and said to be plain JSON."""
-        limit = self._settings.max_body_bytes
-        _check_headers(headers, limit)
+        """Return the body, within its limit, and said to be plain JSON or a form if one is read."""
+        settings = self._settings
+        limit = settings.max_body_bytes
+        if self._takes_pictures():
+            limit = max(limit, settings.max_picture_body_bytes)
+        _check_headers(headers, limit, forms=self._forms)
         parts: list[bytes] = []
         size = 0
         while True:
@@ -192,16 +226,23 @@ class ClassifierEndpoint:
         self._metrics.requests.labels(*labels, outcome).inc()
 
 
-def _check_headers(headers: Iterable[tuple[bytes, bytes]], limit: int) -> None:
+def _check_headers(headers: Iterable[tuple[bytes, bytes]], limit: int, *, forms: bool) -> None:
     for name, value in headers:
         if name == b"content-length":
             if not value.isdigit() or len(value) > 18 or int(value) > limit:
                 raise _too_large(limit)
         elif name == b"content-type":
-            if b"json" not in value.lower():
+            kind = value.lower()
+            if b"json" not in kind and not (forms and FORM_TYPE in kind):
                 raise NotJson("The body must be application/json.")
         elif name == b"content-encoding" and value.lower() != b"identity":
             raise NotJson("The body must not be compressed.")
+
+
+def content_type(scope: Scope) -> bytes:
+    """Return the content type of a request, case and all; empty if it has none."""
+    found: bytes = next((v for name, v in scope["headers"] if name == b"content-type"), b"")
+    return found
 
 
 def _too_large(limit: int) -> TooLarge:

@@ -8,7 +8,7 @@ from hone.service import generating
 from hone.service.errors import InvalidRequest
 from hone.service.generating import GeneratingModel, load_generating
 from hone.service.serving import (
-    TASK,
+    LOADERS,
     FileStamp,
     Host,
     LoadedModel,
@@ -26,11 +26,12 @@ def load_model(bundle: Bundle, host: Host, stamps: Sequence[FileStamp]) -> Serve
     BundleCorrupt or InvalidInput when the bundle cannot be served.
     """
     facts, task = facts_of(bundle.manifest), bundle.manifest.task
-    if task == TASK:
+    if task in LOADERS:
         return load_classifier(bundle, facts, host, stamps)
     if task == generating.TASK:
         return load_generating(bundle, facts, host, stamps)
-    raise InvalidInput(f"{facts} is for {task}; this service does {TASK} and {generating.TASK}")
+    known = ", ".join([*LOADERS, generating.TASK])
+    raise InvalidInput(f"{facts} is for {task}; this service does {known}")
 
 
 def as_classifier(model: ServedModel) -> LoadedModel:

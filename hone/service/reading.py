@@ -9,8 +9,10 @@ from typing import Any
 import orjson
 
 from hone.service.errors import InvalidRequest
+from hone.service.pictures import embedded_picture
 from hone.service.schemas import LONGEST_REFERENCE
 from hone.service.settings import Settings
+from hone.service.tickets import Input
 
 
 def read_object(body: bytes) -> dict[str, Any]:
@@ -49,6 +51,40 @@ def check_texts(value: Any, name: str, settings: Settings) -> list[str]:  # noqa
     for index, text in enumerate(value):
         check_text(text, f"{name}[{index}]", settings.max_characters)
     return value
+
+
+def check_inputs(value: Any, name: str, settings: Settings) -> list[Input]:  # noqa: ANN401 - any JSON
+    """Return the inputs of a field: one text or picture, or a list of them.
+
+    A picture is `{"image": "data:image/jpeg;base64,..."}`.
+    """
+    if type(value) is dict:
+        return [_picture(value, name)]
+    if type(value) is not list or not any(type(item) is dict for item in value):
+        return [*check_texts(value, name, settings)]
+    if len(value) > settings.max_pictures:
+        raise InvalidRequest(
+            f"'{name}' has {len(value)} inputs; at most {settings.max_pictures} go into one "
+            "request with pictures.",
+            param=name,
+            code="too_many_items",
+        )
+    found: list[Input] = []
+    for index, item in enumerate(value):
+        place = f"{name}[{index}]"
+        if type(item) is dict:
+            found.append(_picture(item, place))
+        else:
+            check_text(item, place, settings.max_characters)
+            found.append(item)
+    return found
+
+
+def _picture(value: dict[str, Any], place: str) -> bytes:
+    if set(value) != {"image"}:
+        message = f"'{place}' must be a string, or an object with 'image' and nothing else."
+        raise InvalidRequest(message, param=place)
+    return embedded_picture(value["image"], f"{place}.image")
 
 
 def check_text(text: Any, name: str, max_characters: int) -> None:  # noqa: ANN401 - any JSON

@@ -5,11 +5,14 @@ import hashlib
 import itertools
 from bisect import bisect_right
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hone.comparison.prices import Price, cost_usd
 from hone.models.bundle import Bundle
+from hone.models.imaging.predictor import count_picture_tokens
+from hone.models.imaging.tokens import PICTURE_TOKENS
 from hone.models.savings import ESTIMATED, BaselinePrompt, TokenCounter, estimate_tokens
 from hone.models.tokenizer import TextTokenizer
 
@@ -38,12 +41,17 @@ class Savings:
 
 @dataclass(frozen=True, slots=True)
 class SavingsCounter:
-    """The arithmetic for one model. `count` gives a text's tokens for the baseline's model."""
+    """The arithmetic for one model.
+
+    `count` gives the tokens of one input, a text or a picture's file, for the baseline's model;
+    `count_text` those of texts that were sent beside.
+    """
 
     baseline: BaselinePrompt
-    count: TokenCounter
+    count: Callable[[Any], int]
     method: str
     price: Price | None
+    count_text: TokenCounter = estimate_tokens
 
     def savings(
         self, *, texts: int, text_tokens: int, prompt_tokens: int, sent_tokens: int = 0
@@ -126,9 +134,11 @@ def savings_counter(bundle: Bundle, prices: Mapping[str, Price]) -> SavingsCount
     if baseline is None:
         return None
     price = prices.get(baseline.price_model) if baseline.price_model else None
+    if bundle.manifest.preprocessing is not None:
+        return SavingsCounter(baseline, count_picture_tokens, PICTURE_TOKENS, price)
     if baseline.tokenizer_file is None:
         # The static part may have been counted exactly, the input is not: the sum is an estimate.
         return SavingsCounter(baseline, estimate_tokens, ESTIMATED, price)
     path = bundle.file(baseline.tokenizer_file)
     tokenizer = TextTokenizer.from_file(path, max_tokens=2**20)
-    return SavingsCounter(baseline, tokenizer.count, baseline.method, price)
+    return SavingsCounter(baseline, tokenizer.count, baseline.method, price, tokenizer.count)

@@ -15,8 +15,17 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class PictureBody(Body):
+    """A picture: JPEG, PNG or WebP, still, at most 25 megapixels."""
+
+    image: str = Field(
+        description="The file in base64, as a data URL. Addresses are not fetched.",
+        examples=["data:image/jpeg;base64,/9j/4AAQ..."],
+    )
+
+
 class ClassifyRequest(Body):
-    """Texts to classify. Each gets the labels with the highest scores, best first."""
+    """Texts or pictures to classify. Each gets the labels with the highest scores, best first."""
 
     model: str = Field(
         description="A model (`support`), a version of it (`support@3`), or an alias "
@@ -24,8 +33,9 @@ class ClassifyRequest(Body):
         examples=["support"],
         max_length=LONGEST_REFERENCE,
     )
-    input: str | list[str] = Field(
-        description="One text, or a list of texts.", examples=["Where is my card?"]
+    input: str | PictureBody | list[str | PictureBody] = Field(
+        description="One text or picture, or a list of them: what the model classifies.",
+        examples=["Where is my card?"],
     )
     top_k: int = Field(
         DEFAULT_TOP_K,
@@ -51,7 +61,10 @@ class ClassifiedText(Body):
 
 
 class Usage(Body):
-    """Tokens that the model read, special ones included, after cutting long texts."""
+    """Tokens that the model read, special ones included, after cutting long texts.
+
+    Of pictures: what they would cost in the prompt of a multimodal model, an estimate.
+    """
 
     prompt_tokens: int
     total_tokens: int

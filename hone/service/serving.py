@@ -2,29 +2,32 @@
 
 import asyncio
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from hone.comparison.prices import Price
 from hone.models.bundle import Bundle
+from hone.models.catalogue import Task
 from hone.models.errors import BundleCorrupt, InvalidInput
+from hone.models.imaging.predictor import PicturePredictor, blank_picture
 from hone.models.layout import SessionLayout
-from hone.models.manifest import MANIFEST_FILE, Manifest
+from hone.models.manifest import MANIFEST_FILE, Manifest, Variant
 from hone.models.predictor import Predictor, choose_variant, load_tokenizer
 from hone.models.prompt_form import PromptForm
 from hone.models.tokenizer import TokenizedText
 from hone.service.batcher import Batcher
 from hone.service.errors import InferenceFailed, NotReady
-from hone.service.layouts import load_engines
+from hone.service.layouts import load_engines, load_picture_engines
 from hone.service.metrics import Metrics, ModelMetrics
 from hone.service.savings import SavingsCounter, SentTokens, savings_counter
 from hone.service.settings import Settings
+from hone.service.tickets import Input
 
 PROBE_TEXT = "a"
-TASK = "text-classification"
 
 FileStamp = tuple[str, int, int, int]
 """A file's name, inode, size and time of change: it differs when the file was touched."""
@@ -62,7 +65,7 @@ class LoadedModel:
     def __init__(
         self,
         facts: ModelFacts,
-        predictor: Predictor,
+        predictor: Predictor | PicturePredictor,
         layout: SessionLayout,
         host: Host,
         *,
@@ -76,6 +79,8 @@ class LoadedModel:
         """What answers call it: a fine-tuned model goes by its id in the API."""
         self.labels = facts.labels
         self.variant = variant
+        self.takes_pictures = isinstance(predictor, PicturePredictor)
+        self._probe: Input = blank_picture() if self.takes_pictures else PROBE_TEXT
         self.device = predictor.engine.device
         self.layout = layout
         self.savings = savings
@@ -83,7 +88,7 @@ class LoadedModel:
         self.last_used = 0.0
         """When it was last asked for, by the monotonic clock; 0 if nobody did yet."""
         self.prompt_form = facts.prompt_form
-        self._sent = SentTokens(savings.count) if savings else None
+        self._sent = SentTokens(savings.count_text) if savings else None
         self.metrics = _model_metrics(host.metrics, facts, savings)
         self.batcher = Batcher(
             predictor,
@@ -97,8 +102,8 @@ class LoadedModel:
         self.metrics.watch_queue(self.batcher.waiting)
 
     async def probe(self, timeout_s: float) -> None:
-        """Classify one text through the queue; NotReady or InferenceFailed if that fails."""
-        ticket = self.batcher.submit([PROBE_TEXT], probe=True)
+        """Classify one text or picture through the queue; NotReady or InferenceFailed if not."""
+        ticket = self.batcher.submit([self._probe], probe=True)
         try:
             await asyncio.wait_for(ticket.future, timeout_s)
         except TimeoutError:
@@ -142,22 +147,65 @@ def load_classifier(
 
     BundleCorrupt or InvalidInput when the bundle cannot be served.
     """
+    load = LOADERS[bundle.manifest.task]
     variant = choose_variant(bundle, host.settings.variant, host.settings.device)
-    tokenizer = load_tokenizer(bundle)
-    engines = load_engines(bundle, variant, tokenizer.vocabulary_size, host.settings)
-    temperature = bundle.manifest.calibration.temperature
-    predictor = Predictor(tokenizer, engines.engine, facts.labels, temperature, engines.lone_engine)
-    for alone in (False, True):
-        _warm(predictor, bundle.manifest, alone=alone)
+    predictor, layout = load(bundle, variant, host.settings)
     return LoadedModel(
         facts,
         predictor,
-        engines.layout,
+        layout,
         host,
         variant=variant,
         savings=savings_counter(bundle, host.prices),
         stamps=stamps,
     )
+
+
+def _load_text_classifier(
+    bundle: Bundle, variant: Variant, settings: Settings
+) -> tuple[Predictor, SessionLayout]:
+    manifest = bundle.manifest
+    tokenizer = load_tokenizer(bundle)
+    engines = load_engines(bundle, variant, tokenizer.vocabulary_size, settings)
+    predictor = Predictor(
+        tokenizer,
+        engines.engine,
+        tuple(manifest.labels),
+        manifest.calibration.temperature,
+        engines.lone_engine,
+    )
+    limits, lengths = manifest.text_limits, manifest.text_lengths
+    for texts, length in ((1, lengths.p50), (2, lengths.p90)):
+        ids = [tokenizer.pad_id] * min(max(1, length), limits.max_tokens)
+        _warm(predictor, [TokenizedText(ids, len(ids))] * texts)
+    return predictor, engines.layout
+
+
+def _load_picture_classifier(
+    bundle: Bundle, variant: Variant, settings: Settings
+) -> tuple[PicturePredictor, SessionLayout]:
+    manifest = bundle.manifest
+    engines = load_picture_engines(bundle, variant, settings)
+    predictor = PicturePredictor(
+        manifest.picture_rule,
+        engines.engine,
+        tuple(manifest.labels),
+        manifest.calibration.temperature,
+        engines.lone_engine,
+    )
+    for pictures in (1, 2):
+        _warm(predictor, predictor.encode([blank_picture()] * pictures))
+    return predictor, engines.layout
+
+
+LOADERS: Mapping[
+    Task,
+    Callable[[Bundle, Variant, Settings], tuple[Predictor | PicturePredictor, SessionLayout]],
+] = {
+    "text-classification": _load_text_classifier,
+    "image-classification": _load_picture_classifier,
+}
+"""How a classifier of each task comes into memory, warm."""
 
 
 def _positive_label(manifest: Manifest) -> str | None:
@@ -196,15 +244,13 @@ def manifest_stamp(stamps: Sequence[FileStamp]) -> FileStamp | None:
     return next((stamp for stamp in stamps if stamp[0] == MANIFEST_FILE), None)
 
 
-def _warm(predictor: Predictor, manifest: Manifest, *, alone: bool) -> None:
-    """Run a few shapes before there is traffic, and see that the answers have the right form."""
-    labels, limit = len(manifest.labels), manifest.limits.max_tokens
-    for texts, length in ((1, manifest.token_lengths.p50), (2, manifest.token_lengths.p90)):
-        ids = [predictor.tokenizer.pad_id] * min(max(1, length), limit)
+def _warm(predictor: Predictor | PicturePredictor, inputs: Sequence[Any]) -> None:
+    """Run a shape before there is traffic, and see that the answers have the right form."""
+    labels = len(predictor.labels)
+    for alone in (False, True):
         try:
-            texts_of_it = [TokenizedText(ids, len(ids))] * texts
-            scores = predictor.probabilities(texts_of_it, alone=alone)
+            scores = predictor.probabilities(inputs, alone=alone)
         except Exception as error:  # the library's errors share no class but Exception
             raise BundleCorrupt("the model does not run") from error
-        if scores.shape != (texts, labels) or not np.isfinite(scores).all():
+        if scores.shape != (len(inputs), labels) or not np.isfinite(scores).all():
             raise BundleCorrupt(f"the model does not give a score to each of {labels} labels")

@@ -96,7 +96,11 @@ class Settings(BaseSettings):
     """Whether this service trains; several services may share one job store."""
 
     max_body_bytes: int = Field(2 * 2**20, ge=1024)
+    max_picture_body_bytes: int = Field(32 * 2**20, ge=1024)
+    """The same for requests with pictures; it holds while a model of pictures is in memory."""
     max_items: int = Field(256, ge=1)
+    max_pictures: int = Field(32, ge=1)
+    """How many pictures go into one request."""
     max_characters: int = Field(100_000, ge=1)
     max_queue_items: int = Field(1024, ge=1)
     max_connections: int = Field(1000, ge=1)

@@ -1,13 +1,29 @@
-"""A request's texts on their way through the batcher."""
+"""A request's texts, or pictures, on their way through the batcher."""
 
 import asyncio
 import enum
 import time
 from collections.abc import Sequence
+from typing import Protocol
 
 from hone.models.engines import FloatArray
 from hone.models.errors import HoneError
-from hone.models.tokenizer import IntArray, TokenizedText
+from hone.models.tokenizer import IntArray
+
+Input = str | bytes
+"""A text, or the bytes of a picture's file."""
+
+
+class Encoded(Protocol):
+    """An input as its model reads it; `TokenizedText` and `PreparedPicture` are two."""
+
+    @property
+    def length(self) -> int:
+        """What it costs in a batch, where all are as long as the longest; 0 for nothing."""
+
+    @property
+    def tokens(self) -> int:
+        """What `usage` counts for it."""
 
 
 class State(enum.Enum):
@@ -25,24 +41,24 @@ class State(enum.Enum):
 
 
 class WorkItem:
-    """One text. The batcher's lock guards `state`; a worker fills the rest.
+    """One text or picture. The batcher's lock guards `state`; a worker fills the rest.
 
     `row` holds the probabilities, float32 of shape (labels,), and `order` the labels' places,
     int64 of shape (labels,), highest probability first. Times are `time.perf_counter` seconds.
     """
 
     __slots__ = (
-        "baseline_tokens", "ended_at", "error", "length", "order", "row", "sequence", "started_at",
-        "state", "text", "ticket", "tokenization_s", "tokens",
+        "baseline_tokens", "encoded", "ended_at", "error", "length", "order", "row", "sequence",
+        "started_at", "state", "text", "ticket", "tokenization_s",
     )  # fmt: skip
 
-    def __init__(self, ticket: "Ticket", text: str) -> None:
+    def __init__(self, ticket: "Ticket", text: Input) -> None:
         self.ticket = ticket
         self.text = text
         self.state = State.ARRIVED
         self.sequence = 0
         self.length = 0
-        self.tokens: TokenizedText | None = None
+        self.encoded: Encoded | None = None
         self.baseline_tokens = 0
         self.tokenization_s = 0.0
         self.started_at = 0.0
@@ -50,6 +66,11 @@ class WorkItem:
         self.row: FloatArray | None = None
         self.order: IntArray | None = None
         self.error: HoneError | None = None
+
+    @property
+    def tokens(self) -> int:
+        """What `usage` counts for it."""
+        return self.encoded.tokens if self.encoded is not None else 0
 
 
 class Ticket:
@@ -60,7 +81,7 @@ class Ticket:
 
     __slots__ = ("future", "items", "last", "remaining", "submitted_at")
 
-    def __init__(self, texts: Sequence[str], future: "asyncio.Future[None]") -> None:
+    def __init__(self, texts: Sequence[Input], future: "asyncio.Future[None]") -> None:
         self.items = [WorkItem(self, text) for text in texts]
         self.future = future
         self.remaining = len(self.items)

@@ -38,6 +38,8 @@ class RunSummary:
     settled: dict[str, Any]
     progress: Progress
     evaluations: dict[str, Evaluation]
+    more_mistakes: tuple[Block, ...] = ()
+    """What the task has to show of its mistakes besides the confusions."""
 
 
 def card_markdown(summary: RunSummary) -> str:
@@ -51,15 +53,16 @@ def card_html(summary: RunSummary) -> str:
 
 
 def _card(summary: RunSummary) -> Document:
-    served = card_scores.served_evaluation(summary.evaluations)
     body = summary.body
+    noun = "picture" if body.preprocessing is not None else "text"
+    served = card_scores.served_evaluation(summary.evaluations, noun)
     rows = body.data["train"].rows if "train" in body.data else 0
     training = list(card_training.training(body, summary.settled, summary.progress))
     return Document(
         title=summary.name,
         lead=(
-            f"Gives a text one of {len(body.labels)} labels. Made by Hone from {body.base.id}, "
-            f"fine-tuned on {rows:,} labelled texts."
+            f"Gives a {noun} one of {len(body.labels)} labels. Made by Hone from {body.base.id}, "
+            f"fine-tuned on {rows:,} labelled {noun}s."
         ),
         facts=_facts(summary, served),
         sections=[
@@ -67,7 +70,7 @@ def _card(summary: RunSummary) -> Document:
             Section("Intended use and limits", _use(body, served)),
             Section("Scores", list(card_scores.scores(summary.evaluations, body))),
             Section("Labels", card_scores.labels(served)),
-            Section("Mistakes", card_scores.mistakes(served)),
+            Section("Mistakes", [*card_scores.mistakes(served), *summary.more_mistakes]),
             Section("Confidence", card_scores.confidence(body.calibration, served)),
             Section("Data", card_training.data(body)),
             Section("Training", training),
@@ -107,7 +110,11 @@ def _range(score: Score) -> str:
 
 def _identity(body: ManifestBody) -> list[Block]:
     model = body.recipe.content.get("model", {})
-    method = {"full": "all weights", "lora": "LoRA adapters, merged into the weights"}
+    method = {
+        "full": "all weights",
+        "lora": "LoRA adapters, merged into the weights",
+        "probe": "a linear head on the base's frozen features",
+    }
     rows: list[tuple[Cell, ...]] = [
         ("Task", body.task),
         ("Labels", len(body.labels)),
@@ -128,26 +135,39 @@ def _licence(name: str) -> str:
 
 
 def _use(body: ManifestBody, served: Served) -> list[Block]:
-    n = served.evaluation.scores["accuracy"].n
+    n, noun = served.evaluation.scores["accuracy"].n, served.noun
     sentences = [
         (
-            f"For giving one of {len(body.labels)} labels to texts like those it was trained on. "
-            "Every text gets exactly one of them, also a text that none of them fits."
+            f"For giving one of {len(body.labels)} labels to {noun}s like those it was trained "
+            f"on. Every {noun} gets exactly one of them, also a {noun} that none of them fits."
         ),
+        _reading(body),
         (
-            f"It reads at most {body.limits.max_tokens:,} tokens, special ones included. "
-            f"{_LONG_TEXTS[body.limits.long_texts]}"
-        ),
-        (
-            f"Its scores are those of {n:,} {served.split} texts. Not measured: texts from "
-            "another source, language or time than these, texts meant to mislead it, and "
-            "differences between groups of people."
+            f"Its scores are those of {n:,} {served.split} {noun}s. Not measured: {noun}s from "
+            f"another source, {'language' if noun == 'text' else 'camera'} or time than these, "
+            f"{noun}s meant to mislead it, and differences between groups of people."
         ),
     ]
     if served.split != "test":
         sentences.append(
-            "There was no test split. The scores are of the validation texts, which also chose "
+            f"There was no test split. The scores are of the validation {noun}s, which also chose "
             "the epoch and the temperature, so they are likely to be too high."
         )
     sentences += card_scores.weak_labels(served)
     return [Bullets(sentences)]
+
+
+def _reading(body: ManifestBody) -> str:
+    """Say how much of an input the model sees."""
+    if body.preprocessing is not None:
+        rule = body.preprocessing
+        how = "the centre of it is read" if rule.shortest_edge else "it is stretched to that"
+        return (
+            f"It sees {rule.width} x {rule.height} pixels of a picture: the picture is made "
+            f"smaller or larger, and {how}. What stands at the edge or is tiny may be lost."
+        )
+    limits = body.text_limits
+    return (
+        f"It reads at most {limits.max_tokens:,} tokens, special ones included. "
+        f"{_LONG_TEXTS[limits.long_texts]}"
+    )

@@ -32,15 +32,17 @@ class Served:
     split: str
     variant: str
     evaluation: Evaluation
+    noun: str = "text"
+    """What is classified: a text or a picture."""
 
 
-def served_evaluation(evaluations: Mapping[str, Evaluation]) -> Served:
+def served_evaluation(evaluations: Mapping[str, Evaluation], noun: str = "text") -> Served:
     """Choose test before validation, and int8, which a server takes, before fp32."""
     keys = [tuple(key.split(":", 1)) for key in evaluations]
     split = "test" if any(part[0] == "test" for part in keys) else keys[0][0]
     variants = [variant for part, variant in keys if part == split]
     variant = next((v for v in ("int8", "fp32") if v in variants), variants[0])
-    return Served(split, variant, evaluations[f"{split}:{variant}"])
+    return Served(split, variant, evaluations[f"{split}:{variant}"], noun)
 
 
 def weak_labels(served: Served) -> Iterator[str]:
@@ -49,8 +51,9 @@ def weak_labels(served: Served) -> Iterator[str]:
     if few := sorted((c for c in classes if c.n < _FEW_ROWS), key=lambda c: c.n):
         named = _listed([f"{c.label} ({c.n})" for c in few])
         yield (
-            f"With fewer than {_FEW_ROWS} {served.split} texts, how well a label is found is known "
-            f"only roughly. That is so of {len(few)} of the {len(classes)} labels: {named}."
+            f"With fewer than {_FEW_ROWS} {served.split} {served.noun}s, how well a label is found "
+            f"is known only roughly. That is so of {len(few)} of the {len(classes)} labels: "
+            f"{named}."
         )
     if missed := [c for c in classes if c.n and c.recall < 1]:
         worst = min(missed, key=lambda c: (c.recall, -c.n))
@@ -81,7 +84,7 @@ def scores(evaluations: Mapping[str, Evaluation], body: ManifestBody) -> Iterato
             label = _positive_label(body, evaluation)
             yield Text(f"Precision, recall, F-beta, AUROC and AUPRC are of the label {label}.")
         if split == "validation":
-            yield Text("Validation texts chose the epoch and the temperature; test texts nothing.")
+            yield Text("Validation rows chose the epoch and the temperature; test rows nothing.")
 
 
 def _score_table(by_variant: Mapping[str, Mapping[str, Score]]) -> Table:
@@ -118,8 +121,8 @@ def labels(served: Served) -> list[Block]:
     return [
         Text(
             f"On the {served.split} split, variant {served.variant}. Recall is the share of a "
-            "label's texts that get it, with its 95 % Wilson interval; precision the share of "
-            "its answers that are right; n its texts."
+            f"label's {served.noun}s that get it, with its 95 % Wilson interval; precision the "
+            f"share of its answers that are right; n its {served.noun}s."
         ),
         Table(("#", "Label", "Recall", "Precision", "F1", "n"), rows, "rlrrrr"),
     ]
@@ -147,10 +150,10 @@ def mistakes(served: Served) -> list[Block]:
         "larger share of the row. Class numbers are those of the table of labels.",
         partial(confusion_picture, evaluation),
     )
-    return [picture, *_largest_confusions(evaluation)]
+    return [picture, *_largest_confusions(evaluation, served.noun)]
 
 
-def _largest_confusions(evaluation: Evaluation) -> Iterator[Block]:
+def _largest_confusions(evaluation: Evaluation, noun: str) -> Iterator[Block]:
     pairs = sorted(
         (
             (count, truth, answer)
@@ -173,16 +176,17 @@ def _largest_confusions(evaluation: Evaluation) -> Iterator[Block]:
         for count, truth, answer in pairs[:_LARGEST_CONFUSIONS]
     ]
     if rows:
-        yield Table(("Truth", "Answered", "Texts", "Of the label's texts"), rows, "llrr")
+        head = ("Truth", "Answered", f"{noun.capitalize()}s", f"Of the label's {noun}s")
+        yield Table(head, rows, "llrr")
 
 
 def confidence(found: Calibration, served: Served) -> list[Block]:
-    """Return what calibration did, and how it holds on texts that it was not fitted on."""
+    """Return what calibration did, and how it holds on what it was not fitted on."""
     text = (
         f"Logits are divided by a temperature of {found.temperature:.3f} before the softmax, "
-        f"which changes no answer. It was fitted on {found.n:,} validation texts, and on those "
-        f"the expected calibration error (15 bins) went from {found.ece_before:.3f} to "
-        f"{found.ece_after:.3f}."
+        f"which changes no answer. It was fitted on {found.n:,} validation {served.noun}s, "
+        f"and on those the expected calibration error (15 bins) went from "
+        f"{found.ece_before:.3f} to {found.ece_after:.3f}."
     )
     error = served.evaluation.scores.get("expected_calibration_error")
     if served.split == "test" and error is not None:

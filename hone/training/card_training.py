@@ -15,7 +15,7 @@ from hone.training.progress import Progress
 
 _PARITY_ROWS: list[tuple[str, Callable[[ParityRecord], Cell]]] = [
     ("Passed", lambda r: "yes" if r.passed else "no"),
-    ("Texts", lambda r: r.rows),
+    ("Rows", lambda r: r.rows),
     ("Equal answers", lambda r: f"{100 * r.equal_predictions:.2f} %"),
     ("Accuracy, trained", lambda r: f"{r.accuracy_trained:.4f}"),
     ("Accuracy, exported", lambda r: f"{r.accuracy_exported:.4f}"),
@@ -36,14 +36,21 @@ _PARITY_ROWS: list[tuple[str, Callable[[ParityRecord], Cell]]] = [
 
 
 def data(body: ManifestBody) -> list[Block]:
-    """Return the splits' sizes and the lengths of the texts."""
+    """Return the splits' sizes, and the lengths of the texts or how pictures are made alike."""
     ordered = sorted(body.data, key=lambda split: (*SPLITS, split).index(split))
     rows: list[list[Cell]] = [
         [split, body.data[split].rows, body.data[split].sha256] for split in ordered
     ]
-    lengths = body.token_lengths
+    splits = Table(("Split", "Rows", "SHA-256 of the file"), rows, "lrl")
+    if body.preprocessing is not None:
+        rule: list[list[Cell]] = [
+            [name, "–" if value is None else str(value)]
+            for name, value in body.preprocessing.model_dump(mode="json").items()
+        ]
+        return [splits, Heading("How pictures are made alike"), Table(("", ""), rule, "ll")]
+    lengths = body.text_lengths
     return [
-        Table(("Split", "Rows", "SHA-256 of the file"), rows, "lrl"),
+        splits,
         Heading("Training texts' lengths in tokens, as the model reads them"),
         Table(
             ("Median", "90th percentile", "99th percentile", "Longest"),
@@ -68,6 +75,13 @@ def training(body: ManifestBody, settled: Mapping[str, Any], progress: Progress)
 
 def _course(body: ManifestBody, settled: Mapping[str, Any], progress: Progress) -> str:
     rows = body.data["train"].rows if "train" in body.data else 0
+    if settled["epochs"] == 0:
+        return (
+            f"The base stayed as it was: its features of {progress.examples:,} pictures (mirrored "
+            f"ones among them, if so asked) were computed once, and a linear head was fitted on "
+            f"them, in {duration(progress.seconds)}. Of several penalties on its weights the one "
+            "with the lowest validation loss was kept."
+        )
     per_epoch = max(1, -(-rows // settled["batch_size"]))
     stop = "It stopped early, when nothing more was gained."
     text = (
@@ -79,7 +93,7 @@ def _course(body: ManifestBody, settled: Mapping[str, Any], progress: Progress) 
     if best is not None:
         text += (
             f" The weights kept are those after epoch {best['step'] / per_epoch:.3g}, the last "
-            f"within a standard error of the best accuracy on the validation texts: accuracy "
+            f"within a standard error of the best accuracy on the validation rows: accuracy "
             f"{best['accuracy']:.3f}, loss {best['loss']:.3f}."
         )
     return text
@@ -100,7 +114,8 @@ def _curves_caption(body: ManifestBody) -> str:
 def _hyperparameters(body: ManifestBody, settled: Mapping[str, Any]) -> Iterator[list[Cell]]:
     """Yield the settled values, then what else of the recipe bears on the training."""
     for name, value in settled.items():
-        yield [name, _plain(value)]
+        if value is not None:
+            yield [name, _plain(value)]
     content = body.recipe.content
     lora = content.get("model", {}).get("method") == "lora"
     for group in ("model", "optimizer", "training"):
@@ -120,7 +135,7 @@ def _plain(value: object) -> str:
 def variants(body: ManifestBody) -> Iterator[Block]:
     """Yield how each exported variant compares with the trained model, and what was left out."""
     yield Text(
-        "Each exported file answered the validation texts through the code that serves it, and "
+        "Each exported file answered the validation rows through the code that serves it, and "
         "was compared with the trained model. One that differed too much was left out."
     )
     if body.parity:

@@ -7,7 +7,9 @@ from hone.training.bases import obtain_base
 from hone.training.checkpoint import remove_remains
 from hone.training.classifier import build_classifier, merge_lora, weights_revision
 from hone.training.continuing import begin_from, find_earlier
+from hone.training.delivery import TextDelivery
 from hone.training.events import Events
+from hone.training.feeding import TextFeed
 from hone.training.finetune import Run, fine_tune
 from hone.training.hyperparameters import Hyperparameters
 from hone.training.loading import Data, load_data
@@ -41,19 +43,18 @@ def train_classifier(recipe: ClassifierRecipe, context: RunContext) -> Manifest 
             folder,
             recipe,
             settled,
-            tokenizer.pad_id,
+            TextFeed(tokenizer.pad_id, tokenizer.mask_id, recipe.training.token_dropout),
             events,
             context.stop_requested,
             weights_revision(base),
             data.labels,
-            tokenizer.mask_id,
         )
         progress = fine_tune(model, data.encoded["train"], data.encoded["validation"], run)
         if not context.processes.is_main_process:
             return None
         merge_lora(model)
         model.to("cpu").float().eval()
-        manifest = publish(model, base, data, run, progress)
+        manifest = publish(TextDelivery(model, base, data, recipe), base, run, progress)
         remove_remains(folder)
     return manifest
 

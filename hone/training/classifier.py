@@ -2,11 +2,9 @@
 
 import hashlib
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -18,11 +16,9 @@ from transformers import AutoConfig, AutoModel
 from hone.models.catalogue import Base, longest_text
 from hone.models.errors import InvalidInput
 from hone.models.tokenizer import TokenizedText, pad
-from hone.training.dataset import EncodedSplit, length_sorted_batches
 from hone.training.dropout import cheapen_dropout
 from hone.training.recipe import ModelGroup
 
-_ROWS_WITHOUT_GRADIENTS = 64
 _INDEX_FILE = "model.safetensors.index.json"
 _CHUNK = 1 << 20
 LOADING_ERRORS = (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError)
@@ -72,9 +68,7 @@ def build_classifier(
     if not train_embeddings:
         encoder.get_input_embeddings().weight.requires_grad_(False)
     if group.method == "lora":
-        with warnings.catch_warnings():  # peft asks transformers in a way that it will soon drop
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-            encoder = get_peft_model(encoder, lora_config(group))
+        encoder = with_lora(encoder, lora_config(group))
     model = TextClassifier(
         encoder, labels=labels, pooling=_pooling(base, group), dropout=group.dropout
     )
@@ -105,6 +99,14 @@ def _load_encoder(base: Base, *, attention_dropout: float) -> Any:  # noqa: ANN4
     if missing:
         raise InvalidInput(f"the base {base.id} lacks {len(missing)} weights, as {missing[0]}")
     return encoder
+
+
+def with_lora(net: Any, config: LoraConfig) -> PeftModel:  # noqa: ANN401 - a class of transformers
+    """Add LoRA matrices to a model of transformers."""
+    with warnings.catch_warnings():  # peft asks transformers in a way that it will soon drop
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        adapted: PeftModel = get_peft_model(net, config)
+    return adapted
 
 
 def lora_config(group: ModelGroup) -> LoraConfig:
@@ -140,29 +142,6 @@ def token_limit(base: Base) -> int:
     positions = getattr(config, "max_position_embeddings", None)
     pad_id = getattr(config, "pad_token_id", None)
     return longest_text(positions, config.model_type, pad_id) or base.max_tokens
-
-
-def run_over(
-    model: TextClassifier,
-    split: EncodedSplit,
-    function: Callable[[Tensor, Tensor], Tensor],
-    *,
-    pad_id: int,
-) -> Tensor:
-    """Apply `function` (logits or embeddings) to every text without gradients, rows in order."""
-    device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    parts, order = [], []
-    with torch.inference_mode():
-        for rows in length_sorted_batches(split.lengths, _ROWS_WITHOUT_GRADIENTS):
-            parts.append(function(*collate([split.texts[i] for i in rows], pad_id, device)).cpu())
-            order.append(rows)
-    model.train(was_training)
-    joined = torch.cat(parts).float()
-    result = torch.empty_like(joined)
-    result[torch.from_numpy(np.concatenate(order))] = joined
-    return result
 
 
 def collate(texts: list[TokenizedText], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:

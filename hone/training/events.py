@@ -232,6 +232,13 @@ _SENTENCES: dict[str, Callable[[Event], str]] = {
     "run_started": lambda e: f"run: {e['folder']}",
     "data_loaded": _data_loaded,
     "settled": _settled,
+    "probing": lambda e: f"probe: a head on frozen features, {e['all_parameters'] / 1e6:.1f} M",
+    "features_computed": lambda e: f"features: {e['features']} of each of {e['rows']:,} pictures",
+    "probed": lambda e: (
+        f"penalty {e['penalty']:g}: validation accuracy {e['scores']['accuracy']:.3f}, "
+        f"loss {max(e['loss'], 0.0):.3f}"
+    ),
+    "quantized": lambda e: f"quantized; left in fp32: {e['left_out']}",
     "resumed": lambda e: f"resumed at step {e['step']} from the last checkpoint",
     "evaluated": _evaluated,
     "early_stopped": lambda e: f"stopped early: no gain for {e['patience']} evaluations",

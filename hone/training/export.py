@@ -38,7 +38,7 @@ def export_fp32(model: TextClassifier, path: Path) -> None:
     sample_ids = torch.tensor([[1, 2, 3, 4, 5], [1, 2, 3, 0, 0]])
     sample_mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
     free = {0: "texts", 1: "tokens"}
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
             model,
             (sample_ids, sample_mask),
@@ -64,7 +64,7 @@ def quantize_int8(fp32: Path, path: Path) -> None:
     Weights keep seven bits, because processors without VNNI add pairs of 8-bit products in 16
     bits and would saturate. Embeddings and the small head stay in fp32.
     """
-    with _quiet():
+    with quiet():
         quantize_dynamic(
             onnx.load(fp32),
             path,
@@ -79,7 +79,7 @@ def quantize_int8(fp32: Path, path: Path) -> None:
 
 def convert_fp16(fp32: Path, path: Path) -> None:
     """Write the half-precision variant, for GPUs; inputs and outputs stay as they are."""
-    with _quiet():
+    with quiet():
         onnx.save(convert_float_to_float16(onnx.load(fp32), keep_io_types=True), path)
 
 
@@ -159,7 +159,7 @@ def _name_head(model: onnx.ModelProto) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the exporter's progress, its deprecation warnings and the quantizer's advice."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "root", None)]
     levels = [logger.level for logger in loggers]

@@ -19,24 +19,14 @@ from hone.models.scoring import point_scores
 from hone.training import checkpoint
 from hone.training.calibration import calibrated_loss
 from hone.training.checkpoint import Origin
-from hone.training.classifier import (
-    TextClassifier,
-    collate,
-    run_over,
-    trained_parameters,
-)
-from hone.training.dataset import (
-    EncodedSplit,
-    bucketed_batches,
-    class_weights,
-    share_of_batch,
-)
-from hone.training.dropout import hide_tokens
+from hone.training.classifier import trained_parameters
+from hone.training.dataset import bucketed_batches, class_weights, share_of_batch
 from hone.training.events import Events
-from hone.training.hyperparameters import Hyperparameters
+from hone.training.feeding import Feed, LabelledSplit, run_over
+from hone.training.hyperparameters import Hyperparameters, PictureHyperparameters
 from hone.training.optimization import learning_rate_at, make_optimizer
 from hone.training.progress import Progress
-from hone.training.recipe import ClassifierRecipe
+from hone.training.recipe import LabellingRecipe
 from hone.training.row_schedule import FloatRows, RowLosses
 
 _SECONDS_BETWEEN_STEP_EVENTS = 0.5
@@ -52,20 +42,18 @@ class Run:
     """What the loop needs to know of the run it is part of."""
 
     folder: Path
-    recipe: ClassifierRecipe
-    settled: Hyperparameters
-    pad_id: int
+    recipe: LabellingRecipe
+    settled: Hyperparameters | PictureHyperparameters
+    feed: Feed
     events: Events
     stop_requested: Callable[[], bool]
     base_revision: str
     """The SHA-256 of the base's weights, to which a checkpoint belongs."""
     labels: Sequence[str]
-    mask_id: int | None = None
-    """The token that hides another in training; without one, none is hidden."""
 
 
 def fine_tune(
-    model: TextClassifier, train: EncodedSplit, validation: EncodedSplit, run: Run
+    model: nn.Module, train: LabelledSplit, validation: LabelledSplit, run: Run
 ) -> Progress:
     """Train `model` in place, leave it with its best weights, and return what happened.
 
@@ -94,11 +82,11 @@ class _Loop:
 
     def __init__(
         self,
-        model: TextClassifier,
+        model: nn.Module,
         optimizer: torch.optim.Optimizer,
         accelerator: Accelerator,
-        train: EncodedSplit,
-        validation: EncodedSplit,
+        train: LabelledSplit,
+        validation: LabelledSplit,
         run: Run,
     ) -> None:
         self.model, self.train, self.validation = model, train, validation
@@ -237,12 +225,9 @@ class _Loop:
         Return the sum of their weighted losses, and how many rows were answered rightly.
         """
         device = self.accelerator.device
-        ids, mask = collate([self.train.texts[i] for i in rows], self.run.pad_id, device)
-        if self.run.mask_id is not None:
-            share = self.run.recipe.training.token_dropout
-            ids = hide_tokens(ids, mask, share=share, mask_id=self.run.mask_id)
+        inputs = self.run.feed(self.train, rows, device, training=True)
         classes = torch.from_numpy(self.train.classes[rows]).to(device)
-        logits = self.prepared(ids, mask).float()
+        logits = self.prepared(*inputs).float()
         losses = self.criterion(logits, classes)
         loss = (losses * torch.from_numpy(self.row_weights[rows]).to(device)).sum()
         self.accelerator.backward(loss * scale)
@@ -321,7 +306,7 @@ class _Loop:
 
     def _evaluate(self) -> None:
         self._count_seconds()
-        logits = run_over(self.model, self.validation, self.model, pad_id=self.run.pad_id)
+        logits = run_over(self.model, self.validation, self.model, feed=self.run.feed)
         if not logits.isfinite().all():
             raise InvalidInput(
                 f"the training ran away: after step {self.progress.step} the model's answers are "
@@ -373,7 +358,7 @@ def _accelerator(run: Run) -> Accelerator:
     return Accelerator(cpu=run.settled.device == "cpu", mixed_precision=precision)
 
 
-def _label_weights(train: EncodedSplit, run: Run) -> npt.NDArray[np.float32]:
+def _label_weights(train: LabelledSplit, run: Run) -> npt.NDArray[np.float32]:
     """Return what a row of each label weighs in the loss, float32 (labels,)."""
     labels = int(train.classes.max()) + 1
     if run.recipe.dataset.class_weights == "balanced":

@@ -32,6 +32,23 @@ class Hyperparameters:
         return RowSchedule(rows, self.batch_size, self.epochs, self.easy_share)
 
 
+@dataclass(frozen=True, slots=True)
+class PictureHyperparameters:
+    """The settled values for a classifier of pictures of `picture_size` pixels a side."""
+
+    epochs: float
+    batch_size: int
+    learning_rate: float
+    precision: str
+    device: str
+    picture_size: int
+    easy_share: float = 0.0
+
+    def schedule(self, rows: int) -> RowSchedule:
+        """Return which epochs have how many of so many rows."""
+        return RowSchedule(rows, self.batch_size, self.epochs, self.easy_share)
+
+
 def settle(
     recipe: ClassifierRecipe, *, rows: int, longest: int, token_limit: int
 ) -> Hyperparameters:

@@ -6,12 +6,14 @@ exported one from the files that would be published, through the very code that 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from hone.models.engines import FloatArray
 from hone.models.errors import ParityFailed
+from hone.models.imaging.predictor import PicturePredictor, PreparedPicture
 from hone.models.manifest import ParityRecord, Variant
 from hone.models.predictor import Predictor
 from hone.models.scoring import Labels, bootstrap
@@ -51,10 +53,13 @@ QUANTIZED = Bounds(
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The trained model's answers: its labels in order, logits (rows, labels), and the truth."""
+    """The trained model's answers: its labels in order, logits (rows, labels), and the truth.
+
+    `texts` are the inputs as clients send them: texts, or the bytes of pictures' files.
+    """
 
     labels: tuple[str, ...]
-    texts: list[str]
+    texts: Sequence[Any]
     logits: npt.NDArray[np.float32]
     truth: Labels
 
@@ -64,7 +69,40 @@ def bounds_for(variant: Variant) -> Bounds:
     return EXACT if variant == "fp32" else QUANTIZED
 
 
-def check_parity(predictor: Predictor, reference: Reference, bounds: Bounds) -> ParityRecord:
+class Encoded(Protocol):
+    """An input as the model reads it; `length` is what it costs in a batch."""
+
+    @property
+    def length(self) -> int:
+        """Tokens of a text; 1 for a picture."""
+
+
+AnyPredictor = Predictor | PicturePredictor
+
+
+class _OnDemand(Sequence[PreparedPicture]):
+    """Pictures that are decoded when they are asked for: all at once would fill the memory."""
+
+    def __init__(self, predictor: PicturePredictor, files: Sequence[bytes]) -> None:
+        self._predictor, self._files = predictor, files
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, at: Any) -> Any:  # noqa: ANN401 - a number or a slice
+        if isinstance(at, slice):
+            return [self[place] for place in range(*at.indices(len(self)))]
+        return self._predictor.encode([self._files[at]])[0]
+
+
+def encode_all(predictor: AnyPredictor, inputs: Sequence[Any]) -> Sequence[Any]:
+    """Return all inputs as the predictor reads them; pictures are decoded one by one on demand."""
+    if isinstance(predictor, PicturePredictor):
+        return _OnDemand(predictor, inputs)
+    return predictor.encode(inputs)
+
+
+def check_parity(predictor: AnyPredictor, reference: Reference, bounds: Bounds) -> ParityRecord:
     """Compare an exported model with the trained one; the record says whether it may be published.
 
     Raises ParityFailed when its answers do not even have the trained model's shape.
@@ -73,7 +111,7 @@ def check_parity(predictor: Predictor, reference: Reference, bounds: Bounds) -> 
     on its neighbours; alone and in a batch it must still give the same label as often as the
     bounds ask.
     """
-    tokens = predictor.tokenize(reference.texts)
+    tokens = encode_all(predictor, reference.texts)
     logits = _in_batches(predictor, tokens)
     trained = reference.logits.argmax(axis=1)
     # Label names, not positions: a bundle whose labels are in another order answers wrongly
@@ -103,10 +141,11 @@ def check_parity(predictor: Predictor, reference: Reference, bounds: Bounds) -> 
     return record.model_copy(update={"passed": not reasons, "reasons": reasons})
 
 
-def _in_batches(predictor: Predictor, tokens: Sequence[TokenizedText]) -> FloatArray:
+def _in_batches(predictor: AnyPredictor, tokens: Sequence[Encoded]) -> FloatArray:
     """Return logits (rows, labels), run in padded batches as the service would."""
     logits = np.empty((len(tokens), len(predictor.labels)), dtype=np.float32)
-    lengths = np.array([len(text.ids) for text in tokens])
+    alike = isinstance(predictor, PicturePredictor)  # and not to be decoded for their lengths
+    lengths = np.array([1 if alike else tokens[i].length for i in range(len(tokens))])
     for rows in length_sorted_batches(lengths, _BATCH):
         found = predictor.logits([tokens[i] for i in rows])
         if found.shape != logits[rows].shape:
@@ -119,15 +158,18 @@ def _in_batches(predictor: Predictor, tokens: Sequence[TokenizedText]) -> FloatA
 
 
 def _alone_and_in_batch(
-    predictor: Predictor, tokens: Sequence[TokenizedText], together: FloatArray
+    predictor: AnyPredictor, tokens: Sequence[Any], together: FloatArray
 ) -> tuple[float, float]:
     """Run some rows alone and return (share with the same label, largest logit difference).
 
-    Some are also run alone with as much padding again, so that a model that reads its padding
-    is found out even where all texts are equally long.
+    Some texts are also run alone with as much padding again, so that a model that reads its
+    padding is found out even where all texts are equally long.
     """
     rows = np.unique(np.linspace(0, len(tokens) - 1, min(_ROWS_ALONE, len(tokens))).astype(int))
     alone = np.concatenate([predictor.logits([tokens[i]]) for i in rows])
+    if isinstance(predictor, PicturePredictor):
+        equal = (alone.argmax(axis=1) == together[rows].argmax(axis=1)).mean()
+        return float(equal), _largest_difference(alone, together[rows])
     padded = np.concatenate([_padded_twice(predictor, tokens[i]) for i in rows[:_ROWS_PADDED]])
     twice = np.concatenate([alone, alone[: len(padded)]])
     others = np.concatenate([together[rows], padded])

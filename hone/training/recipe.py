@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 from hone.models.tokenizer import LongTexts
 from hone.training.recipe_groups import (
     Auto,
-    BaselineGroup,
     Group,
     LoopGroup,
     Recipe,
@@ -63,22 +62,17 @@ class OptimizerGroup(Group):
     """Gradients are clipped to this norm."""
 
 
-class DatasetGroup(Group):
-    """Where the prepared examples lie, and how texts are cut."""
+class LabelledGroup(Group):
+    """Where the prepared examples lie, and how they count."""
 
     path: str | None = None
     """A folder that `hone prepare` made. Instead of it: the files below."""
     train: str | None = None
     """Training examples, JSON lines."""
     validation: str | None = None
-    """Validation examples: they choose weights, calibrate, and are the gate's texts."""
+    """Validation examples: they choose weights, calibrate, and are the gate's."""
     test: str | None = None
     """Test examples: only scored, at the end."""
-    max_tokens: Auto | Annotated[int, Field(ge=4, le=8192)] = "auto"
-    """Longest text in tokens; `auto` takes the longest there is, within the base's positions."""
-    long_texts: LongTexts = "head_tail"
-    """What is done with a longer one: keep its `head`; its first quarter and its end; or `reject`
-    it."""
     class_weights: Literal["none", "balanced"] = "none"
     """Whether rare classes weigh more in the loss."""
     positive_label: str | None = None
@@ -106,7 +100,17 @@ class DatasetGroup(Group):
         return inside if split != "test" or inside.exists() else None
 
 
-class TrainingGroup(LoopGroup):
+class DatasetGroup(LabelledGroup):
+    """Where the prepared examples lie, and how texts are cut."""
+
+    max_tokens: Auto | Annotated[int, Field(ge=4, le=8192)] = "auto"
+    """Longest text in tokens; `auto` takes the longest there is, within the base's positions."""
+    long_texts: LongTexts = "head_tail"
+    """What is done with a longer one: keep its `head`; its first quarter and its end; or `reject`
+    it."""
+
+
+class SupervisedGroup(LoopGroup):
     """The loop."""
 
     epochs: Auto | Annotated[float, Field(gt=0, le=1000)] = "auto"
@@ -117,15 +121,20 @@ class TrainingGroup(LoopGroup):
     """Parts in which a batch is computed, where memory is short."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     """Share of the target spread over all labels (Szegedy et al. 2016)."""
-    token_dropout: float = Field(0.1, ge=0, lt=1)
-    """Share of the tokens that a training step hides from the model, drawn anew each time."""
     easy_share: Auto | Annotated[float, Field(ge=0, le=1)] = "auto"
     """Share of the rows, those with the lowest loss, of which half sit out an epoch and half weigh
     twice (InfoBatch, Qin et al. 2024); `auto` is 0.6 from 4,000 rows on, else 0: every row."""
-    train_embeddings: bool = False
-    """Whether word embeddings are trained; half of a small base, and of little use."""
     early_stopping_patience: int = Field(5, ge=0)
     """Evaluations (one an epoch) without gain after which the run stops; 0 never stops."""
+
+
+class TrainingGroup(SupervisedGroup):
+    """The loop."""
+
+    token_dropout: float = Field(0.1, ge=0, lt=1)
+    """Share of the tokens that a training step hides from the model, drawn anew each time."""
+    train_embeddings: bool = False
+    """Whether word embeddings are trained; half of a small base, and of little use."""
 
 
 class ClassifierSavingGroup(SavingGroup):
@@ -138,12 +147,18 @@ class ClassifierSavingGroup(SavingGroup):
         return self
 
 
-class ClassifierRecipe(Recipe):
+class LabellingRecipe(Recipe):
+    """A recipe whose model gives each input one of some labels."""
+
+    optimizer: OptimizerGroup = OptimizerGroup()
+    dataset: LabelledGroup
+    training: SupervisedGroup = SupervisedGroup()
+    saving: ClassifierSavingGroup
+
+
+class ClassifierRecipe(LabellingRecipe):
     """A whole recipe, with defaults filled in."""
 
     model: ModelGroup = ModelGroup()
-    optimizer: OptimizerGroup = OptimizerGroup()
     dataset: DatasetGroup
     training: TrainingGroup = TrainingGroup()
-    saving: ClassifierSavingGroup
-    baseline: BaselineGroup = BaselineGroup()

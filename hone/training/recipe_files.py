@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from hone.models.catalogue import Task
 from hone.models.errors import InvalidRecipe, NotFound
 from hone.training.generation.generation_recipe import GenerationRecipe
+from hone.training.images.recipe import ImageRecipe
 from hone.training.recipe import ClassifierRecipe
 from hone.training.recipe_groups import Recipe
 
@@ -24,6 +25,7 @@ RECIPES_FOLDER = Path(__file__).parent / "recipes"
 KINDS: Mapping[Task, type[Recipe]] = {
     "text-classification": ClassifierRecipe,
     "text-generation": GenerationRecipe,
+    "image-classification": ImageRecipe,
 }
 """Which recipe each task has."""
 
@@ -79,11 +81,11 @@ def _kind(content: Mapping[str, Any], overrides: Sequence[str]) -> type[Recipe]:
     for text in overrides:
         if text.startswith("model.task="):
             task = _toml_value(text.partition("=")[2])
-    kind = next((kind for name, kind in KINDS.items() if name == task), None)
-    if kind is None:
+    found = next((kind for name, kind in KINDS.items() if name == task), None)
+    if found is None:
         known = ", ".join(KINDS)
         raise InvalidRecipe([f"model.task: should be one of {known} (it is {task!r:.80})"])
-    return kind
+    return found
 
 
 def _override(content: dict[str, Any], text: str, kind: type[Recipe]) -> str | None:

@@ -9,6 +9,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from hone.training.generation.generation_recipe import GenerationRecipe
+from hone.training.images.recipe import ImageRecipe
 from hone.training.recipe import ClassifierRecipe
 from hone.training.recipe_files import RECIPES_FOLDER
 from hone.training.recipe_groups import Recipe
@@ -24,11 +25,28 @@ Those that ship, with the command that runs each:
 """
 
 
+_PICTURES = """# Recipes for pictures
+
+With `model.task = "image-classification"` ([images.md](images.md)) a recipe has the groups below,
+and those above that are not repeated.
+"""
+
 _GENERATION = """# Recipes of causal language models
 
-With `model.task = "text-generation"` a recipe has the groups below, and `[baseline]` as above;
-`baseline.examples` is not used. docs/generation.md says how they work together.
+With `model.task = "text-generation"` ([generation.md](generation.md)) a recipe has the groups
+below, and `[baseline]` as above; `baseline.examples` is not used.
 """
+
+_ORDER = (
+    "model",
+    "optimizer",
+    "dataset",
+    "augmentation",
+    "training",
+    "sample_prompts",
+    "saving",
+    "baseline",
+)
 
 
 def reference() -> str:
@@ -37,18 +55,22 @@ def reference() -> str:
         f"- `{path.stem}`: `{_command(path.read_text(encoding='utf-8'))}`"
         for path in sorted(RECIPES_FOLDER.glob("*.toml"))
     )
-    return f"{_INTRODUCTION}\n{shipped}\n\n{_groups(ClassifierRecipe)}\n{_GENERATION}\n" + _groups(
-        GenerationRecipe, besides=ClassifierRecipe
+    texts = _groups(ClassifierRecipe)
+    pictures = _groups(ImageRecipe, besides=ClassifierRecipe)
+    causal = _groups(GenerationRecipe, besides=ClassifierRecipe)
+    return (
+        f"{_INTRODUCTION}\n{shipped}\n\n{texts}\n{_PICTURES}\n{pictures}\n{_GENERATION}\n{causal}"
     )
 
 
-def _groups(recipe: type[Recipe], *, besides: type[Recipe] | None = None) -> str:
+def _groups(kind: type[Recipe], *, besides: type[Recipe] | None = None) -> str:
     """Return the tables of a recipe's groups; those that another recipe has too are left out."""
-    known = {} if besides is None else besides.model_fields
+    fields, known = kind.model_fields, {} if besides is None else besides.model_fields
+    names = sorted(fields, key=_ORDER.index)
     return "\n".join(
-        _group(name, field)
-        for name, field in recipe.model_fields.items()
-        if name not in known or known[name].annotation is not field.annotation
+        _group(name, fields[name])
+        for name in names
+        if name not in known or known[name].annotation is not fields[name].annotation
     )
 
 

@@ -10,6 +10,8 @@ from hone.training.classification import train_classifier
 from hone.training.events import Events
 from hone.training.generation.generation_recipe import GenerationRecipe
 from hone.training.generation.text_generation import train_generator
+from hone.training.images.image_classification import train_image_classifier
+from hone.training.images.recipe import ImageRecipe
 from hone.training.recipe import ClassifierRecipe
 from hone.training.recipe_groups import Recipe
 from hone.training.run_context import RunContext, join_processes
@@ -37,4 +39,6 @@ def run_recipe(
         return train_classifier(recipe, context)
     if isinstance(recipe, GenerationRecipe):
         return train_generator(recipe, context)
+    if isinstance(recipe, ImageRecipe):
+        return train_image_classifier(recipe, context)
     raise InvalidRecipe(["model.task: no pipeline trains it"])

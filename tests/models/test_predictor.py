@@ -91,7 +91,7 @@ def test_a_higher_temperature_is_less_sure() -> None:
 def test_a_predictor_gives_the_same_answer_alone_and_in_a_batch() -> None:
     tokenizer = TextTokenizer(bert_like(), max_tokens=16)
     predictor = Predictor(tokenizer, FakeEngine(3), ("a", "b", "c"), 2.0)
-    texts = predictor.tokenize(["q", "it broke again", "", "中"])
+    texts = predictor.encode(["q", "it broke again", "", "中"])
     together = predictor.probabilities(texts)
     alone = np.concatenate([predictor.probabilities([text]) for text in texts])
     assert together.shape == (4, 3)
@@ -158,7 +158,7 @@ def test_a_bundle_answers_as_its_manifest_says(tiny: Bundle) -> None:
     assert predictor.engine.device == "cpu"
     assert predictor.labels == tuple(tiny.manifest.labels)
     assert predictor.temperature == tiny.manifest.calibration.temperature
-    texts = predictor.tokenize(["where is my card", "", "please help", "unseen words 中"])
+    texts = predictor.encode(["where is my card", "", "please help", "unseen words 中"])
     logits, probabilities = predictor.logits(texts), predictor.probabilities(texts)
     assert probabilities == pytest.approx(softmax(logits, predictor.temperature))
     alone = np.concatenate([predictor.logits([text]) for text in texts])
@@ -168,9 +168,9 @@ def test_a_bundle_answers_as_its_manifest_says(tiny: Bundle) -> None:
 def test_threads_may_share_a_predictor(tiny: Bundle) -> None:
     predictor = load_predictor(tiny, device="cpu")
     texts = ["where is my card", "the money i sent back", "help"] * 20
-    expected = [predictor.probabilities(predictor.tokenize([text])) for text in texts]
+    expected = [predictor.probabilities(predictor.encode([text])) for text in texts]
     with ThreadPoolExecutor(4) as threads:
-        found = threads.map(lambda t: predictor.probabilities(predictor.tokenize([t])), texts)
+        found = threads.map(lambda t: predictor.probabilities(predictor.encode([t])), texts)
         assert all((a == b).all() for a, b in zip(expected, found, strict=True))
 
 

@@ -18,7 +18,7 @@ from hone.service.server import run
 
 def main(seconds: float, poison: str) -> None:
     real_run = engines.FakeEngine.run
-    (poison_id,) = fake_predictor().tokenize([poison])[0].ids
+    (poison_id,) = fake_predictor().encode([poison])[0].ids
 
     def slow_run(
         self: engines.FakeEngine, input_ids: IntArray, attention_mask: IntArray

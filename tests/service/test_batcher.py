@@ -42,7 +42,7 @@ class NumberScorer:
         self.may_run.set()
         self.tokenized: list[str] = []
 
-    def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
+    def encode(self, texts: Sequence[str]) -> list[TokenizedText]:
         if any(text == str(PICKY) for text in texts):
             raise InvalidInput("not that one")
         self.tokenized.extend(texts)

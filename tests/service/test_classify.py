@@ -21,7 +21,7 @@ def predictor(asked_store: Path) -> Predictor:
 
 def test_a_text_gets_its_labels_best_first(asked: Service, predictor: Predictor) -> None:
     answer = asked.classify(TEXTS[0])
-    expected = predictor.probabilities(predictor.tokenize(TEXTS[:1]))[0]
+    expected = predictor.probabilities(predictor.encode(TEXTS[:1]))[0]
     ClassifyResponse.model_validate(answer, strict=True)
     (entry,) = answer["data"]
     assert entry["index"] == 0
@@ -41,7 +41,7 @@ def test_texts_are_answered_in_their_order_as_each_would_be_alone(
     answer = asked.classify(TEXTS * 3, top_k=4)
     assert [entry["index"] for entry in answer["data"]] == list(range(15))
     for text, entry in zip(TEXTS * 3, answer["data"], strict=True):
-        expected = predictor.probabilities(predictor.tokenize([text]))[0]
+        expected = predictor.probabilities(predictor.encode([text]))[0]
         for score in entry["scores"]:
             wanted = expected[LABELS.index(score["label"])]
             assert score["score"] == pytest.approx(wanted, abs=2e-6)

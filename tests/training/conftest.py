@@ -14,10 +14,11 @@ from safetensors.torch import load_file
 from hone import cli
 from hone.models.catalogue import find_base
 from hone.models.manifest import Variant
-from hone.training.classifier import TextClassifier, build_classifier, run_over
+from hone.training.classifier import TextClassifier, build_classifier
 from hone.training.command import train_command
 from hone.training.continuing import WEIGHTS_FILE
 from hone.training.events import read_events
+from hone.training.feeding import TextFeed, run_over
 from hone.training.loading import Data, load_data
 from hone.training.parity import Reference
 from hone.training.progress import Progress
@@ -92,7 +93,7 @@ def model(trained: Trained) -> TextClassifier:
 def reference(model: TextClassifier, data: Data) -> Reference:
     """Return the trained model's answers to the validation texts."""
     rows = data.encoded["validation"]
-    logits = run_over(model, rows, model, pad_id=data.tokenizer.pad_id).numpy()
+    logits = run_over(model, rows, model, feed=TextFeed(data.tokenizer.pad_id)).numpy()
     texts = [example.text for example in data.examples["validation"]]
     return Reference(tuple(data.labels), texts, logits, rows.classes)
 
@@ -114,7 +115,7 @@ def ready(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> dict[Variant, Sa
         spoil(trained.bundle.variant_file(source), file, spoilt.get(variant, as_it_is))
 
     monkeypatch.setattr("hone.training.classification.fine_tune", fine_tune)
-    monkeypatch.setattr("hone.training.publishing.write_variant", write_variant)
+    monkeypatch.setattr("hone.training.delivery.write_variant", write_variant)
     return spoilt
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from hone import cli
 from hone.models.manifest import Variant
-from hone.training import publishing
+from hone.training import delivery
 from hone.training.classifier import TextClassifier
 
-write_variant = publishing.write_variant
+write_variant = delivery.write_variant
 
 
 def kill_before(last: str) -> None:
@@ -24,7 +24,7 @@ def kill_before(last: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         write_variant(model, variant, file, fp32=fp32)
 
-    publishing.write_variant = killed
+    delivery.write_variant = killed
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from hone.models.names import ModelReference
 from hone.models.registry import Registry
 from hone.training.classifier import TextClassifier, build_classifier, weights_revision
 from hone.training.events import Event, Events
+from hone.training.feeding import TextFeed
 from hone.training.finetune import Run, fine_tune
 from hone.training.loading import Data, load_data
 from hone.training.optimization import make_optimizer
@@ -124,12 +125,11 @@ def make_loop(
         place,
         recipe,
         settled,
-        tokenizer.pad_id,
+        TextFeed(tokenizer.pad_id, tokenizer.mask_id, recipe.training.token_dropout),
         Events(events.append),
         stop_requested,
         weights_revision(base),
         data.labels,
-        tokenizer.mask_id,
     )
     return Loop(model, data, run, events)
 

@@ -236,7 +236,8 @@ def test_what_auto_settled_on_and_the_bases_weights_must_be_those_of_the_checkpo
     copy: Loop,
 ) -> None:
     before, run = copy.weights(), copy.run
-    copy.run = replace(run, settled=replace(run.settled, max_tokens=32))
+    settled: Any = run.settled
+    copy.run = replace(run, settled=replace(settled, max_tokens=32))
     with pytest.raises(BundleCorrupt, match=r"max_tokens 64 \(now 32\): .*with --fresh"):
         copy.fine_tune()
     copy.run = replace(run, base_revision="0" * 64)

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from hone.models.errors import InvalidInput
 from hone.training import finetune
 from hone.training.checkpoint import BEST_FILE
-from hone.training.classifier import TextClassifier, collate, merge_lora, run_over
+from hone.training.classifier import TextClassifier, collate, merge_lora
 from hone.training.dataset import bucketed_batches, class_weights
 from hone.training.dropout import hide_tokens
+from hone.training.feeding import TextFeed, run_over
 from hone.training.optimization import learning_rate_at
 from hone.training.progress import Progress, least_worth_keeping
 from tests.training.runs import Loop, make_loop, named, same_weights
@@ -42,7 +43,7 @@ def still_task(tmp_path_factory: pytest.TempPathFactory) -> Task:
 
 def accuracy(loop: Loop, split: str = "test") -> float:
     rows = loop.data.encoded[split]
-    logits = run_over(loop.model, rows, loop.model, pad_id=loop.run.pad_id)
+    logits = run_over(loop.model, rows, loop.model, feed=loop.run.feed)
     return float((logits.argmax(dim=1).numpy() == rows.classes).mean())
 
 
@@ -78,9 +79,9 @@ def test_lora_trains_a_few_matrices_and_merged_it_answers_the_same(
         changed = not torch.equal(parameter, before[name])
         assert changed == ("lora_" in name or name.startswith("head."))
     rows = loop.data.encoded["test"]
-    unmerged = run_over(loop.model, rows, loop.model, pad_id=0)
+    unmerged = run_over(loop.model, rows, loop.model, feed=TextFeed(0))
     merge_lora(loop.model)
-    merged = run_over(loop.model, rows, loop.model, pad_id=0)
+    merged = run_over(loop.model, rows, loop.model, feed=TextFeed(0))
     assert not any("lora" in name for name in loop.model.state_dict())
     assert torch.allclose(unmerged, merged, atol=1e-5)
 
@@ -159,7 +160,9 @@ def test_a_batch_in_parts_has_the_gradient_and_the_loss_of_the_formula(
 def _loss_of_first_batch(loop: Loop, weights: str, smoothing: float) -> float:
     train = loop.data.encoded["train"]
     rows = bucketed_batches(train.lengths, 8, seed=0, epoch=0)[0]
-    ids, mask = collate([train.texts[i] for i in rows], loop.run.pad_id, torch.device("cpu"))
+    ids, mask = collate(
+        [train.texts[i] for i in rows], loop.data.tokenizer.pad_id, torch.device("cpu")
+    )
     weight = torch.from_numpy(class_weights(train.classes, len(LABELS)))
     loss = nn.functional.cross_entropy(
         loop.model(ids, mask),

@@ -192,7 +192,7 @@ def test_a_model_that_reads_its_padding_is_found_out_where_all_texts_are_equally
     assert len(rows) >= 4
     alike = Reference(
         reference.labels,
-        [reference.texts[row] for row in rows],
+        [reference.texts[int(row)] for row in rows],
         reference.logits[rows],
         reference.truth[rows],
     )

@@ -209,7 +209,7 @@ def test_what_was_published_is_what_was_trained_on_what(trained: Trained, task: 
     assert set(manifest.scores) == {
         f"{split}:{variant}" for split in ("validation", "test") for variant in manifest.variants
     }
-    assert manifest.token_lengths.longest <= manifest.limits.max_tokens
+    assert manifest.text_lengths.longest <= manifest.text_limits.max_tokens
     assert {entry.path for entry in manifest.files} == {
         "card.md",
         "model.fp32.onnx",
@@ -222,7 +222,7 @@ def test_what_was_published_is_what_was_trained_on_what(trained: Trained, task: 
 def test_the_scores_are_those_of_the_served_files(trained: Trained, task: Task) -> None:
     predictor = load_predictor(trained.bundle, variant="fp32")
     rows = read_examples(task.data / "test.jsonl")
-    answers = predictor.probabilities(predictor.tokenize([row.text for row in rows])).argmax(1)
+    answers = predictor.probabilities(predictor.encode([row.text for row in rows])).argmax(1)
     right = sum(predictor.labels[a] == row.label for a, row in zip(answers, rows, strict=True))
     accuracy = trained.manifest.scores["test:fp32"]["accuracy"]
     assert (accuracy.value, accuracy.n) == (right / len(rows), len(rows))
@@ -276,7 +276,7 @@ def test_long_texts_are_cut_in_serving_as_they_were_in_training(
     found = train("dataset.max_tokens=10", f"dataset.long_texts={policy}")
     assert found.status == 0, found.errors
     bundle = Registry(tmp_path / "store").open(ModelReference("tiny"))
-    assert bundle.manifest.limits.model_dump() == {"max_tokens": 10, "long_texts": policy}
+    assert bundle.manifest.text_limits.model_dump() == {"max_tokens": 10, "long_texts": policy}
     recipe = task.recipe(tmp_path, "dataset.max_tokens=10", f"dataset.long_texts={policy}")
     data, _ = load_data(recipe, find_base(recipe.model.base))
     served = load_tokenizer(bundle)

@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`: messages in, a label out.
+"""`POST /v1/chat/completions`: messages in, a label out; for a model of pictures, one picture.
 
 The system message and the opening turns that all training chats had may be sent or not.
 """
@@ -14,7 +14,7 @@ from hone.service.answers import Bill, savings_body
 from hone.service.endpoint import Reply
 from hone.service.errors import InvalidRequest
 from hone.service.openai.fields import Fields
-from hone.service.openai.messages import read_messages
+from hone.service.openai.messages import SentPicture, read_messages
 from hone.service.openai.sampling import (
     MOST_TOKENS,
     Sampling,
@@ -29,7 +29,7 @@ from hone.service.openai.sampling import (
 from hone.service.reading import check_model, check_text, read_object
 from hone.service.serving import LoadedModel
 from hone.service.settings import Settings
-from hone.service.tickets import Ticket
+from hone.service.tickets import Input, Ticket
 
 MOST_LOGPROBS = 20
 
@@ -59,15 +59,32 @@ class ChatQuestion:
     logprobs: int | None
     max_characters: int
     reading: Reading = NOTHING_READ
+    pictures: Sequence[SentPicture] = ()
 
-    def texts(self, model: LoadedModel) -> Sequence[str]:
-        """Return the one text that the training data would have had for this chat."""
+    def texts(self, model: LoadedModel) -> Sequence[Input]:
+        """Return the one text that the training data would have had for this chat, or picture."""
+        if model.takes_pictures:
+            return [self._picture()]
+        if self.pictures:
+            raise self.pictures[0].unreadable
         self.reading = model.prompt_form.read(self.turns)
         if not self.reading.text:
             message = "'messages' holds nothing but what all prompts share."
             raise InvalidRequest(message, param="messages", code="empty_text")
         check_text(self.reading.text, "messages", self.max_characters)
         return [self.reading.text]
+
+    def _picture(self) -> bytes:
+        if len(self.pictures) != 1:
+            message = (
+                f"'messages' holds {len(self.pictures)} pictures; this model classifies one a chat."
+            )
+            raise InvalidRequest(message, param="messages", code="one_picture_needed")
+        if self.pictures[0].problem is not None:
+            raise self.pictures[0].problem
+        said = "\n".join(turn.content for turn in self.turns if turn.content)
+        self.reading = Reading("", said)
+        return self.pictures[0].content
 
     def sent_beside(self) -> Sequence[str]:
         """Return the instruction that was sent along."""
@@ -127,14 +144,19 @@ def read_chat_completion(body: bytes, settings: Settings, scope: Scope) -> ChatQ
         fields.one_of(name, harmless)
     for name in _WITHOUT_EFFECT:
         fields.word(name)
-    turns = read_messages(fields.take("messages"), "messages", settings, parts=("text",))
+    pictures: list[SentPicture] = []
+    turns = read_messages(
+        fields.take("messages"), "messages", settings, parts=("text",), pictures=pictures
+    )
     sampling = read_sampling(fields)
     check_choices(sampling.n, 1, settings.max_items)
     logprobs = _shown(fields)
     for name in ("max_tokens", "max_completion_tokens"):
         fields.whole(name, MOST_TOKENS, low=1, high=MOST_TOKENS)
     fields.end()
-    return ChatQuestion(model, turns, sampling, logprobs, settings.max_characters)
+    return ChatQuestion(
+        model, turns, sampling, logprobs, settings.max_characters, pictures=pictures
+    )
 
 
 def _shown(fields: Fields) -> int | None:

@@ -71,19 +71,19 @@ class _FormReader:
         self._header, self._value = bytearray(), bytearray()
         self._headers: dict[bytes, bytes] = {}
         self._name, self._text = "", bytearray()
-        self._parser = MultipartParser(_boundary(content_type), self._callbacks())  # type: ignore[arg-type]
+        self._parser = MultipartParser(boundary_of(content_type), self._callbacks())  # type: ignore[arg-type]
 
     def feed(self, piece: bytes) -> None:
         """Take the next bytes."""
         try:
             self._parser.write(piece)
         except FormParserError:
-            raise _broken() from None
+            raise broken_form() from None
 
     def end(self) -> Form:
         """Return the whole form."""
         if not self._ended:
-            raise _broken()
+            raise broken_form()
         return self._form
 
     def _callbacks(self) -> dict[str, Callable[..., None]]:
@@ -120,10 +120,10 @@ class _FormReader:
         self._name = options.get(b"name", b"").decode(errors="replace")
         known = self._form.fields
         if not self._name or self._name in known or len(known) >= _MOST_FIELDS:
-            raise _broken("a part has no name or one that was there before")
+            raise broken_form("a part has no name or one that was there before")
         if self._name == self._file_field:
             if self._form.filename is not None:
-                raise _broken("there is more than one file")
+                raise broken_form("there is more than one file")
             self._form.filename = _filename(given, options)
 
     def _take_data(self, data: bytes, start: int, end: int) -> None:
@@ -132,7 +132,7 @@ class _FormReader:
             return
         self._text += data[start:end]
         if len(self._text) > _LONGEST_FIELD:
-            raise _broken("a field is too long")
+            raise broken_form("a field is too long")
 
     def _end_part(self) -> None:
         if self._name != self._file_field:
@@ -142,13 +142,14 @@ class _FormReader:
         self._ended = True
 
 
-def _boundary(content_type: str) -> bytes:
+def boundary_of(content_type: str) -> bytes:
+    """Return a form's boundary; NotJson for another type, InvalidRequest without one."""
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data":
         raise NotJson("The body must be multipart/form-data.")
     boundary = options.get(b"boundary", b"")
     if not 0 < len(boundary) <= 200:
-        raise _broken("it names no boundary")
+        raise broken_form("it names no boundary")
     return boundary
 
 
@@ -160,5 +161,6 @@ def _filename(given: bytes, options: dict[bytes, bytes]) -> str:
     return options.get(b"filename", b"").decode(errors="replace")
 
 
-def _broken(why: str = "it is cut off or malformed") -> InvalidRequest:
+def broken_form(why: str = "it is cut off or malformed") -> InvalidRequest:
+    """Return the error of a form that cannot be read."""
     return InvalidRequest(f"The form cannot be read: {why}.", code="invalid_form")

@@ -17,7 +17,7 @@ from starlette.types import Scope, Send
 from hone.models.decoding.generations import Generation, Update
 from hone.models.errors import HoneError, NotFound
 from hone.service.endpoint import CLIENT_WATCH, Client, ClientGone, Reply, respond
-from hone.service.errors import InferenceFailed, NotReady, answer_for
+from hone.service.errors import BatcherClosed, InferenceFailed, NotReady, answer_for
 from hone.service.generating import GeneratingModel, Inbox
 from hone.service.limits import spend_tokens
 from hone.service.loading import ServedModel
@@ -55,22 +55,34 @@ class Generator:
         try:
             content = orjson.loads(body)
             name = (content.get("model") or engine) if type(content) is dict else None
-            model = await self._find(name, scope) if type(name) is str else None
+            if not isinstance(name, str):
+                return None
+            model = await self._find(name, scope)
         except (orjson.JSONDecodeError, NotFound):
             return None  # the classifiers' endpoint says what is wrong
         if not isinstance(model, GeneratingModel):
             return None
         question = self._read(content, engine, self._settings)
-        return GenerationRun(question, model, scope, ping_s=self._settings.stream_ping_s)
+        find_again = functools.partial(self._find, name, scope)
+        return GenerationRun(
+            question, model, scope, find_again=find_again, ping_s=self._settings.stream_ping_s
+        )
 
 
 class GenerationRun:
     """One request on its way."""
 
     def __init__(
-        self, question: GenerationQuestion, model: GeneratingModel, scope: Scope, *, ping_s: float
+        self,
+        question: GenerationQuestion,
+        model: GeneratingModel,
+        scope: Scope,
+        *,
+        find_again: Callable[[], Awaitable[ServedModel]],
+        ping_s: float,
     ) -> None:
         self.model = model
+        self._find_again = find_again
         self._question = question
         self._scope = scope
         self._ping_s = ping_s
@@ -89,8 +101,7 @@ class GenerationRun:
             client.watch(functools.partial(self._inbox.put, None))
         generations: Sequence[Generation] = ()
         try:
-            requests = await asyncio.to_thread(self._question.requests, self.model, self._inbox)
-            generations = self.model.submit(requests)
+            generations = await self._begin()
             answer = GenerationAnswer(self._question, self.model, generations, request_id)
             if self._question.answering.stream:
                 await self._stream(answer, send, request_id)
@@ -107,6 +118,21 @@ class GenerationRun:
         spend_tokens(self._scope, answer.usage()["total_tokens"])
         self.model.metrics.outcomes["answered"].inc()
         self.model.metrics.request_seconds.observe(time.perf_counter() - arrived_at)
+
+    async def _begin(self) -> Sequence[Generation]:
+        """Queue the request; once more if its model was taken out of memory in this moment."""
+        try:
+            return await self._submit()
+        except BatcherClosed:
+            found = await self._find_again()
+            if not isinstance(found, GeneratingModel) or found is self.model:
+                raise
+            self.model = found
+            return await self._submit()
+
+    async def _submit(self) -> Sequence[Generation]:
+        requests = await asyncio.to_thread(self._question.requests, self.model, self._inbox)
+        return self.model.submit(requests)
 
     async def _collect(self, answer: GenerationAnswer) -> None:
         while not answer.complete:

@@ -4,11 +4,11 @@ The order matters: spellings are merged before labels are compared, conflicts ar
 rows before repeats are dropped, and classes are counted last.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from hone.training.preparation.problems import EXAMPLES_SHOWN, Problem, counted
+from hone.training.preparation.problems import EXAMPLES_SHOWN, Ask, Problem, counted
 from hone.training.preparation.spool import Spool, shown
 
 _LIKENESS = 0.8
@@ -44,6 +44,29 @@ def recommended_checks(*, min_per_class: int) -> tuple[Check, ...]:
             lambda spool: spool.drop("temp.rare_rows", "rare_class"),
         ),
     )
+
+
+def ask_and_mend(spool: Spool, checks: Iterable[Check], ask: Ask) -> tuple[list[Problem], bool]:
+    """Run checks in their order and make the mends that are agreed to.
+
+    Return what was found, and whether there was nobody to ask.
+    """
+    problems: list[Problem] = []
+    waits = False
+    for check in checks:
+        problem = check.find(spool)
+        if problem is None:
+            continue
+        if check.mend is None:
+            problems.append(problem)
+            continue
+        answer = ask(problem)
+        # With nobody to ask, later checks count as after a yes: the next run will say one.
+        if answer is not False:
+            check.mend(spool)
+        problems.append(problem.as_mended() if answer else problem)
+        waits = waits or answer is None
+    return problems, waits
 
 
 def find_spellings(spool: Spool) -> Problem | None:
@@ -120,8 +143,8 @@ def _letters(label: str) -> str:
     return "".join(character for character in label if not character.isdigit())
 
 
-def find_conflicts(spool: Spool) -> Problem | None:
-    """Find texts of FILE that stand with more than one label."""
+def find_conflicts(spool: Spool, *, noun: str = "text") -> Problem | None:
+    """Find texts (or other inputs) of FILE that stand with more than one label."""
     texts = spool.temporary(
         "conflicts",
         "SELECT words, min(id) AS first, count(*) AS rows FROM kept_file GROUP BY words"
@@ -146,19 +169,19 @@ def find_conflicts(spool: Spool) -> Problem | None:
         "conflicting_labels",
         "recommended",
         rows,
-        f"{counted(texts, 'text stands', 'texts stand')} with different labels, "
+        f"{counted(texts, f'{noun} stands', f'{noun}s stand')} with different labels, "
         f"in {counted(rows, 'row')}",
-        _conflict_mend(decided, texts - decided),
+        _conflict_mend(decided, texts - decided, noun),
         conflict_examples(spool),
     )
 
 
-def _conflict_mend(decided: int, undecided: int) -> str:
+def _conflict_mend(decided: int, undecided: int, noun: str) -> str:
     parts = []
     if decided:
-        parts.append(f"keep only the majority's label of {counted(decided, 'text')}")
+        parts.append(f"keep only the majority's label of {counted(decided, noun)}")
     if undecided:
-        parts.append(f"drop {counted(undecided, 'text')} without a majority")
+        parts.append(f"drop {counted(undecided, noun)} without a majority")
     return ", ".join(parts)
 
 
@@ -187,13 +210,18 @@ def conflict_examples(spool: Spool) -> tuple[dict[str, object], ...]:
     return tuple(examples.values())
 
 
-def find_repeats(spool: Spool) -> Problem | None:
-    """Find rows of FILE with the words and the label of an earlier one."""
-    rows = spool.temporary(
+def write_repeats(spool: Spool) -> int:
+    """Put the rows of FILE with the digest and the label of an earlier one into `temp.repeats`."""
+    return spool.temporary(
         "repeats",
         "SELECT id, first FROM (SELECT id, min(id) OVER (PARTITION BY words, label) AS first"
         " FROM kept_file) WHERE id > first",
     )
+
+
+def find_repeats(spool: Spool) -> Problem | None:
+    """Find rows of FILE with the words and the label of an earlier one."""
+    rows = write_repeats(spool)
     if not rows:
         return None
     exact = spool.number(
@@ -207,11 +235,12 @@ def find_repeats(spool: Spool) -> Problem | None:
         f"{counted(rows, 'row repeats', 'rows repeat')} an earlier one with the same label: "
         f"{exact:,} exactly, {rows - exact:,} but for case, punctuation or spaces",
         "keep the first of each",
-        _repeat_examples(spool),
+        repeat_examples(spool),
     )
 
 
-def _repeat_examples(spool: Spool) -> tuple[dict[str, object], ...]:
+def repeat_examples(spool: Spool) -> tuple[dict[str, object], ...]:
+    """Return the first rows of `temp.repeats`, each with the line that it repeats."""
     query = (
         "SELECT a.origin, a.number, b.number, a.text, a.label"
         " FROM (SELECT * FROM temp.repeats ORDER BY id LIMIT ?) d"

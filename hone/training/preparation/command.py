@@ -12,6 +12,8 @@ from rich.console import Console
 from hone.models.errors import InvalidInput, MissingDependency
 from hone.training.failures import told_by_status
 from hone.training.preparation.conversational import ConversationReport, prepare_conversations
+from hone.training.preparation.pictures.prepare import prepare_pictures
+from hone.training.preparation.pictures.sources import holds_pictures
 from hone.training.preparation.prepare import PrepareOptions, prepare
 from hone.training.preparation.problems import Answer, Problem
 from hone.training.preparation.readers import FORMATS
@@ -34,7 +36,12 @@ MENDS_WAIT = 2
 def prepare_command(  # noqa: PLR0913 - one parameter for each option
     *,
     file: Annotated[
-        Path, typer.Argument(help=f"The examples: {', '.join(FORMATS)}.", show_default=False)
+        Path,
+        typer.Argument(
+            help=f"The examples: {', '.join(FORMATS)}. Pictures: a folder with a sub-folder for "
+            "each class, a table with their paths, or a zip of either.",
+            show_default=False,
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option(help="The folder to write, by default build/<name of FILE>.")
@@ -133,7 +140,9 @@ def prepare_command(  # noqa: PLR0913 - one parameter for each option
             found = _run(options, prepare_conversations, yes=yes, json=json)
             _tell_conversations(found, show=show, base=base, json=json)
             return
-        report = _run(options, prepare, yes=yes, json=json)
+        pictures = holds_pictures(options.file, options.reading(options.file))
+        work = prepare_pictures if pictures else prepare
+        report = _run(options, work, yes=yes, json=json)
     if json:
         sys.stdout.write(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2).decode() + "\n")
     else:

@@ -58,6 +58,8 @@ _MESSAGES = {
     ),
     "missing_text": ("{} without a text", "leave them out"),
     "missing_label": ("{} without a label", "leave them out"),
+    "too_small": ("{} with a picture that is too small", "leave them out"),
+    "too_large": ("{} with a picture that is too large", "leave them out"),
     "unfit_label": (
         f"{{}} with a label of more than {LONGEST_LABEL} characters or of several lines",
         "leave them out",

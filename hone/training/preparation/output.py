@@ -1,6 +1,7 @@
 """Writing the prepared folder: all of it at once, or nothing."""
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -18,7 +19,13 @@ from hone.training.preparation.spool import Spool
 
 Written = TypeVar("Written")
 
-_OWN_FILES = frozenset({*(f"{split}.jsonl" for split in SPLITS), REPORT_NAME, PAGE_NAME})
+PICTURES_FOLDER = "pictures"
+"""Where the pictures of a prepared folder lie, each named for the SHA-256 of its bytes."""
+
+_OWN_FILES = frozenset(
+    {*(f"{split}.jsonl" for split in SPLITS), REPORT_NAME, PAGE_NAME, PICTURES_FOLDER}
+)
+_PICTURE_NAME = re.compile(r"[0-9a-f]{64}\.(jpg|png|webp)")
 
 
 def check_folder(folder: Path) -> None:
@@ -33,11 +40,21 @@ def check_folder(folder: Path) -> None:
             f"{folder} is not an earlier output of hone prepare, and is left alone: "
             "give another --out"
         )
-    if foreign := sorted(names - _OWN_FILES):
+    if foreign := sorted(names - _OWN_FILES) or _foreign_pictures(folder / PICTURES_FOLDER):
         raise Conflict(
             f"{folder} also holds {foreign[0]!r}, which would be lost: move it, "
             "or give another --out"
         )
+
+
+def _foreign_pictures(folder: Path) -> list[str]:
+    """Return what lies among the pictures and was not put there by this module."""
+    if not folder.exists():
+        return []
+    if not folder.is_dir() or folder.is_symlink():
+        return [folder.name]
+    strange = (p.name for p in folder.iterdir() if not _PICTURE_NAME.fullmatch(p.name))
+    return sorted(strange)
 
 
 def _is_earlier_output(folder: Path) -> bool:
@@ -48,8 +65,24 @@ def _is_earlier_output(folder: Path) -> bool:
     return isinstance(report, dict) and report.get("kind") == KIND
 
 
+Write = Callable[[Spool, Path], dict[str, Split]]
+"""Writes all splits into a folder."""
+
+
+def write_texts(spool: Spool, folder: Path) -> dict[str, Split]:
+    """Write one file of texts and labels for each split."""
+    splits = {}
+    for split in SPLITS:
+        path = folder / f"{split}.jsonl"
+        splits[split] = Split(write_examples(path, spool.examples(split)), sha256_of_file(path))
+    return splits
+
+
 def write_folder(
-    spool: Spool, report: PrepareReport, page: Callable[[PrepareReport], str]
+    spool: Spool,
+    report: PrepareReport,
+    page: Callable[[PrepareReport], str],
+    write: Write = write_texts,
 ) -> PrepareReport:
     """Write the splits and the report; return the report with the splits' hashes.
 
@@ -59,7 +92,7 @@ def write_folder(
     """
 
     def fill(beside: Path) -> PrepareReport:
-        splits = {split: _write_split(spool, beside / f"{split}.jsonl", split) for split in SPLITS}
+        splits = write(spool, beside)
         written = replace(report, written=True, splits=splits)
         (beside / PAGE_NAME).write_text(page(written), encoding="utf-8")
         write_report(beside, written.as_json())
@@ -95,15 +128,10 @@ def write_all(folder: Path, fill: Callable[[Path], Written]) -> Written:
     return written
 
 
-def _write_split(spool: Spool, path: Path, split: str) -> Split:
-    rows = write_examples(path, spool.examples(split))
-    return Split(rows, sha256_of_file(path))
-
-
 def _make_durable(folder: Path) -> None:
     folder.chmod(0o777 & ~_umask())
-    for path in folder.iterdir():
-        fsync_file(path)
+    for path in folder.rglob("*"):
+        (fsync_folder if path.is_dir() else fsync_file)(path)
     fsync_folder(folder)
 
 

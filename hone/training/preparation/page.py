@@ -57,6 +57,8 @@ def _tiles(report: PrepareReport) -> str:
     ]
     if report.lengths is not None:
         numbers.append((report.lengths.percentiles["p95"], "tokens at the 95th percentile"))
+    if report.picture_sides is not None:
+        numbers.append((report.picture_sides["p50"], "pixels, the median shorter side"))
     tiles = (f'<div class="tile"><b>{n:,}</b><span>{escape(of)}</span></div>' for n, of in numbers)
     return f'<div class="tiles">{"".join(tiles)}</div>'
 

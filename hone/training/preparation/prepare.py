@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hone.models.errors import InvalidInput
 from hone.models.examples import SPLITS
-from hone.training.preparation.checks import recommended_checks
+from hone.training.preparation.checks import ask_and_mend, recommended_checks
 from hone.training.preparation.forms import Form, find_form
 from hone.training.preparation.given_splits import drop_leaks, odd_rows
 from hone.training.preparation.lengths import (
@@ -163,19 +163,9 @@ class _Run:
         self.progress("checking", 0)
         check_task(spool)
         self.problems += necessary_problems(spool)
-        for check in recommended_checks(min_per_class=self.options.min_per_class):
-            problem = check.find(spool)
-            if problem is None:
-                continue
-            if check.mend is None:
-                self.problems.append(problem)
-                continue
-            answer = self.ask(problem)
-            # With nobody to ask, later checks count as after a yes: the next run will say one.
-            if answer is not False:
-                check.mend(spool)
-            self.problems.append(problem.as_mended() if answer else problem)
-            self.waits = self.waits or answer is None
+        checks = recommended_checks(min_per_class=self.options.min_per_class)
+        found, self.waits = ask_and_mend(spool, checks, self.ask)
+        self.problems += found
         check_classes(spool)
         self.problems += drop_leaks(spool, self.given)
 

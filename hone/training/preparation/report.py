@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import hone
+from hone.models.catalogue import Task
 from hone.models.examples import sha256_of_file
 from hone.models.prompt_form import PromptForm
 from hone.training.preparation.lengths import Lengths
@@ -95,6 +96,9 @@ class PrepareReport:
     lengths: Lengths | None
     splits: Mapping[str, Split]
     seed: int
+    task: Task = "text-classification"
+    picture_sides: Mapping[str, int] | None = None
+    """Percentiles of the pictures' shorter sides, in pixels; None for texts."""
 
     @property
     def pending(self) -> tuple[Problem, ...]:
@@ -113,13 +117,14 @@ class PrepareReport:
             "sources": [_source_json(source) for source in self.sources],
             "options": dict(self.options),
             "seed": self.seed,
-            "task": "text-classification",
+            "task": self.task,
             "form": self.form,
             "columns": list(self.columns),
             "counts": {"read": self.rows, "dropped": dict(self.dropped), "kept": self.kept},
             "problems": [problem.as_json() for problem in self.problems],
             "labels": [label._asdict() for label in self.labels],
             "tokens": self.lengths.as_json() if self.lengths else None,
+            "picture_sides": dict(self.picture_sides) if self.picture_sides else None,
             "prompt_form": self.prompt_form.model_dump(mode="json"),
             "shared_instruction": self._instruction_json(),
             "splits": {

@@ -75,11 +75,13 @@ def folded_label(label: str) -> str:
 class Spool:
     """The table and the few statements that every check uses. A context manager.
 
-    `files` are the names of the files by what they are.
+    `files` are the names of the files by what they are; `numbered` tells whether a row's number
+    is a place in them.
     """
 
-    def __init__(self, path: Path, files: Mapping[Origin, str]) -> None:
+    def __init__(self, path: Path, files: Mapping[Origin, str], *, numbered: bool = True) -> None:
         self.files = files
+        self.numbered = numbered
         self.database = sqlite3.connect(path, isolation_level=None)
         self.database.executescript(
             "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA locking_mode=EXCLUSIVE;"
@@ -165,7 +167,8 @@ class Spool:
 
     def place(self, origin: object, number: object) -> dict[str, object]:
         """Return where a row stands, for an example of a problem."""
-        return {"file": self.files[cast("Origin", origin)], "line": number}
+        found: dict[str, object] = {"file": self.files[cast("Origin", origin)]}
+        return found | {"line": number} if self.numbered else found
 
 
 def shown(text: object) -> str:

@@ -93,6 +93,9 @@ def _closing_lines(report: PrepareReport) -> Iterator[str]:
     if report.lengths is not None:
         percentiles = ", ".join(f"{n} {v:,}" for n, v in report.lengths.percentiles.items())
         yield f"Tokens: {percentiles}, longest {report.lengths.longest:,}"
+    if report.picture_sides is not None:
+        sides = ", ".join(f"{name} {side:,}" for name, side in report.picture_sides.items())
+        yield f"Shorter sides in pixels: {sides}"
     if report.shared_instruction is not None and report.shared_instruction_tokens is not None:
         yield f"Shared instruction: {report.shared_instruction_tokens:,} tokens with every request"
     if report.written:

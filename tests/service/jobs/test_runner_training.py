@@ -79,7 +79,7 @@ def test_a_job_is_trained_paused_and_resumed_and_answers(yard: Yard) -> None:
     assert [row.split(",")[0] for row in rows[1:]] == [str(n) for n in range(1, len(rows))]
     examples = make_examples(40, seed=9)
     predictor = load_predictor(bundle)
-    best = predictor.probabilities(predictor.tokenize([e.text for e in examples])).argmax(axis=1)
+    best = predictor.probabilities(predictor.encode([e.text for e in examples])).argmax(axis=1)
     answers = [predictor.labels[index] for index in best]
     assert sum(a == e.label for a, e in zip(answers, examples, strict=True)) > 32
 

@@ -27,7 +27,7 @@ def chat(service: Service, messages: list[Any], model: str = "chats", /, **body:
 
 
 def best_label(predictor: Predictor, text: str = TEXT) -> str:
-    return LABELS[predictor.probabilities(predictor.tokenize([text]))[0].argmax()]
+    return LABELS[predictor.probabilities(predictor.encode([text]))[0].argmax()]
 
 
 def test_the_label_is_the_message(client: OpenAI, predictor: Predictor) -> None:
@@ -63,7 +63,7 @@ def test_what_all_chats_share_may_be_sent_or_not(
     speaking: Service, predictor: Predictor, messages: list[Any], model: str
 ) -> None:
     answer = chat(speaking, messages, model, logprobs=True, top_logprobs=20)
-    row = predictor.probabilities(predictor.tokenize([TEXT]))[0]
+    row = predictor.probabilities(predictor.encode([TEXT]))[0]
     (token,) = answer["choices"][0]["logprobs"]["content"]
     assert token["logprob"] == pytest.approx(math.log(row.max()), abs=1e-5)
     found = {shown["token"]: shown["logprob"] for shown in token["top_logprobs"]}

@@ -21,7 +21,7 @@ NULLS = dict.fromkeys(
 
 
 def row_of(predictor: Predictor, text: str) -> Any:
-    return predictor.probabilities(predictor.tokenize([text]))[0]
+    return predictor.probabilities(predictor.encode([text]))[0]
 
 
 def complete(service: Service, path: str = "/v1/completions", **body: Any) -> Any:
@@ -97,12 +97,12 @@ def test_each_prompt_has_its_choices_in_order(client: OpenAI, predictor: Predict
     answer = client.completions.create(
         model="support", prompt=texts, n=2, best_of=4, temperature=1.5, seed=3
     )
-    rows = predictor.probabilities(predictor.tokenize(texts))
+    rows = predictor.probabilities(predictor.encode(texts))
     expected = [LABELS[place] for place in np.repeat(rows.argmax(axis=1), 2)]
     assert [choice.text for choice in answer.choices] == expected
     assert [choice.index for choice in answer.choices] == list(range(6))
     assert answer.usage is not None
-    read = sum(len(text.ids) for text in predictor.tokenize(texts))
+    read = sum(len(text.ids) for text in predictor.encode(texts))
     assert answer.usage.prompt_tokens == read
     assert answer.usage.completion_tokens == 6
     assert answer.usage.total_tokens == read + 6

@@ -31,7 +31,7 @@ def decide(service: Service, *questions: Any, **body: Any) -> Any:
 
 
 def test_the_client_gets_all_three_kinds(client: OpenAI, predictor: Predictor) -> None:
-    row = predictor.probabilities(predictor.tokenize([TEXT]))[0].tolist()
+    row = predictor.probabilities(predictor.encode([TEXT]))[0].tolist()
     answer = client.decisions.create(
         model="support",
         input=TEXT,

@@ -37,7 +37,7 @@ def python(langchain: Path, service: Service, *lines: str) -> Any:
 
 @pytest.fixture(scope="session")
 def label(predictor: Predictor) -> str:
-    return LABELS[predictor.probabilities(predictor.tokenize([TEXT]))[0].argmax()]
+    return LABELS[predictor.probabilities(predictor.encode([TEXT]))[0].argmax()]
 
 
 def test_chat_models_answer_stream_batch_and_count(

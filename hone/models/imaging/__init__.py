@@ -1,0 +1,1 @@
+"""Pictures: decoded behind guards, and preprocessed alike in training and in serving."""

@@ -1,0 +1,170 @@
+"""What the first bytes and the outline of a picture file say, read without decoding anything.
+
+Only JPEG, PNG and WebP are known. The dimensions come from the file's own header fields (JPEG:
+ITU T.81, section B.2.2; PNG: W3C third edition, section 11.2.1; WebP: RFC 9649), so that a file
+which would unpack to more than anyone wants to hold is found out before a decoder sees it.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from hone.models.errors import InvalidInput
+
+Format = Literal["JPEG", "PNG", "WEBP"]
+
+MEDIA_TYPES: dict[Format, str] = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
+SUFFIXES: dict[Format, str] = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_STANDALONE_MARKERS = frozenset({0x01, *range(0xD0, 0xD8)})
+_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+_ANIMATED_FLAG = 0x02
+
+
+class UnusablePicture(InvalidInput):
+    """Bytes that are no picture which can be used; the message says why."""
+
+    code = "unusable_picture"
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file says of itself; `width` and `height` in pixels, before any rotation by EXIF."""
+
+    format: Format
+    width: int
+    height: int
+    animated: bool = False
+
+
+def sniff(content: bytes) -> Format | None:
+    """Return the format by the file's first bytes, whatever it is called; None for another."""
+    if content.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if content.startswith(_PNG_SIGNATURE):
+        return "PNG"
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return "WEBP"
+    return None
+
+
+def read_header(content: bytes) -> Header:
+    """Walk the outline of a file; UnusablePicture for another format, or one that is not whole.
+
+    A file that goes on behind its end is refused: it may be another kind of file as well.
+    """
+    found = sniff(content)
+    if found is None:
+        raise UnusablePicture("it is no JPEG, PNG or WebP picture")
+    readers = {"JPEG": _read_jpeg, "PNG": _read_png, "WEBP": _read_webp}
+    try:
+        header = readers[found](content)
+    except (struct.error, IndexError):
+        raise UnusablePicture(f"it is a {found} picture that was cut off") from None
+    if header.width < 1 or header.height < 1:
+        raise UnusablePicture(f"it is a {found} picture without a size")
+    return header
+
+
+def _read_png(content: bytes) -> Header:
+    size: tuple[int, int] | None = None
+    animated, end = False, None
+    for kind, start, length in _png_chunks(content):
+        if kind == b"IHDR" and size is None:
+            size = struct.unpack_from(">II", content, start)
+        animated = animated or kind == b"acTL"
+        if kind == b"IEND":
+            end = start + length + 4
+            break
+    if size is None or end is None or end > len(content):
+        raise UnusablePicture("it is a PNG picture that was cut off")
+    _refuse_more(content, end, "PNG")
+    return Header("PNG", *size, animated)
+
+
+def _png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield each chunk's type, where its data starts, and how long that is."""
+    at = len(_PNG_SIGNATURE)
+    while at + 8 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, at)
+        yield kind, at + 8, length
+        at += 12 + length
+
+
+def _read_webp(content: bytes) -> Header:
+    (length,) = struct.unpack_from("<I", content, 4)
+    end = 8 + length
+    if end > len(content):
+        raise UnusablePicture("it is a WEBP picture that was cut off")
+    _refuse_more(content, end + length % 2, "WEBP")
+    kind = content[12:16]
+    if kind == b"VP8X":
+        animated = bool(content[20] & _ANIMATED_FLAG)
+        width = 1 + int.from_bytes(content[24:27], "little")
+        height = 1 + int.from_bytes(content[27:30], "little")
+        return Header("WEBP", width, height, animated)
+    if kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", content, 21)
+        return Header("WEBP", 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF))
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", content, 26)
+        return Header("WEBP", width & 0x3FFF, height & 0x3FFF)
+    raise UnusablePicture("it is a WEBP picture of an unknown kind")
+
+
+def _read_jpeg(content: bytes) -> Header:
+    size: tuple[int, int] | None = None
+    at = 2
+    while True:
+        marker, at = _next_marker(content, at)
+        if marker == _END_OF_IMAGE:
+            break
+        if marker in _STANDALONE_MARKERS:
+            continue
+        (length,) = struct.unpack_from(">H", content, at)
+        if marker in _FRAME_MARKERS and size is None:
+            height, width = struct.unpack_from(">HH", content, at + 3)
+            size = width, height
+        at += length
+        if marker == _START_OF_SCAN:
+            at = _end_of_scan(content, at)
+    if size is None:
+        raise UnusablePicture("it is a JPEG picture without a size")
+    _refuse_more(content, at, "JPEG")
+    return Header("JPEG", *size)
+
+
+def _next_marker(content: bytes, at: int) -> tuple[int, int]:
+    """Return the marker at a place and where its segment starts."""
+    if content[at] != 0xFF:
+        raise UnusablePicture("it is a JPEG picture whose parts do not fit together")
+    while content[at] == 0xFF:  # any number of fill bytes may stand before a marker
+        at += 1
+    return content[at], at + 1
+
+
+def _end_of_scan(content: bytes, at: int) -> int:
+    """Return where the next marker stands behind entropy-coded data."""
+    while True:
+        at = content.find(b"\xff", at)
+        if at < 0 or at + 1 >= len(content):
+            raise UnusablePicture("it is a JPEG picture that was cut off")
+        follows = content[at + 1]
+        if follows and follows not in _STANDALONE_MARKERS:
+            return at
+        at += 2
+
+
+def _refuse_more(content: bytes, end: int, name: str) -> None:
+    """Refuse what stands behind the end of a picture, unless it is zeros or further JPEGs.
+
+    Cameras add a preview or a depth map as another JPEG, and some pad their files.
+    """
+    if end >= len(content):
+        return
+    rest = content[end:].lstrip(b"\0\xff")
+    if rest and not (name == "JPEG" and content[end:].lstrip(b"\0").startswith(b"\xff\xd8\xff")):
+        raise UnusablePicture(f"it is a {name} picture with something else behind its end")

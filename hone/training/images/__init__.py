@@ -1,0 +1,1 @@
+"""Classifiers of pictures: bases, probes, fine-tuning, export and the contact sheet."""

@@ -1,0 +1,56 @@
+"""Pictures made for tests: small, seeded, and of each kind that a decoder can meet."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+CATS_DOGS = Path(__file__).resolve().parents[2] / "shared/data/cats_dogs/Data/Train_Data"
+MOBILENET = Path(__file__).resolve().parents[2] / "shared/bases/mobilenet_v2"
+
+
+def shared(path: Path) -> Path:
+    """Return a path of the shared folder, which lies beside the checkout or under /work."""
+    inside = path.parts[path.parts.index("shared") :]
+    return next((p for p in (path, Path("/work", *inside)) if p.exists()), path)
+
+
+def picture(
+    colour: tuple[int, int, int], *, size: tuple[int, int] = (48, 40), seed: int = 0
+) -> Any:
+    """Return an RGB picture of one colour with noise and a bright square, drawn from the seed."""
+    generator = np.random.default_rng(seed)
+    width, height = size
+    pixels = generator.normal(colour, 25, (height, width, 3))
+    top, left = generator.integers(0, height // 2), generator.integers(0, width // 2)
+    pixels[top : top + height // 4, left : left + width // 4] += 70
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def encoded(image: Any, kind: str = "JPEG", **options: Any) -> bytes:
+    """Return a picture as a file's bytes."""
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    """Return one chunk of a PNG file."""
+    checksum = zlib.crc32(kind + data)
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
+
+
+def png_bomb(side: int) -> bytes:
+    """Return a black PNG of side x side pixels, one bit each, in a few kilobytes."""
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    rows = zlib.compress(bytes((side // 8 + 2) * side), 9)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + png_chunk(b"IHDR", header)
+        + png_chunk(b"IDAT", rows)
+        + png_chunk(b"IEND", b"")
+    )

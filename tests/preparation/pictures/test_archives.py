@@ -1,0 +1,97 @@
+import stat
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hone.models.errors import InvalidExamples
+from hone.training.preparation.pictures.archives import ArchiveBounds, unpack
+
+
+def make(tmp_path: Path, *entries: tuple[str, bytes], mode: int | None = None, **how: Any) -> Path:
+    archive = tmp_path / "pictures.zip"
+    with zipfile.ZipFile(archive, "w", **how) as file:
+        for name, content in entries:
+            entry = zipfile.ZipInfo(name)
+            entry.compress_type = how.get("compression", zipfile.ZIP_STORED)
+            if mode is not None:
+                entry.external_attr = mode << 16
+            file.writestr(entry, content)
+    return archive
+
+
+def test_an_archive_is_unpacked_without_what_systems_leave_in_it(tmp_path: Path) -> None:
+    entries = [("a/1.jpg", b"one"), ("__MACOSX/a/._1.jpg", b"x"), ("b/.DS_Store", b"x")]
+    unpack(make(tmp_path, *entries, ("b/2.jpg", b"two")), tmp_path / "out")
+    found = {p.relative_to(tmp_path / "out").as_posix(): p.read_bytes()
+             for p in (tmp_path / "out").rglob("*") if p.is_file()}  # fmt: skip
+    assert found == {"a/1.jpg": b"one", "b/2.jpg": b"two"}
+
+
+@pytest.mark.parametrize(
+    "name", ["../out.jpg", "a/../../out.jpg", "/etc/out.jpg", "C:/out.jpg", "a\\..\\out.jpg"]
+)
+def test_an_entry_that_leads_out_is_refused_and_nothing_is_written(
+    tmp_path: Path, name: str
+) -> None:
+    archive = make(tmp_path, ("a/1.jpg", b"one"), (name, b"bad"))
+    with pytest.raises(InvalidExamples, match="leads out"):
+        unpack(archive, tmp_path / "deep/out")
+    assert [p.name for p in tmp_path.rglob("*.jpg")] == []
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR])
+def test_links_and_devices_are_refused(tmp_path: Path, kind: int) -> None:
+    archive = make(tmp_path, ("a/1.jpg", b"/etc/passwd"), mode=kind | 0o777)
+    with pytest.raises(InvalidExamples, match="link or a device"):
+        unpack(archive, tmp_path / "out")
+
+
+def test_more_entries_or_bytes_than_the_bounds_are_refused(tmp_path: Path) -> None:
+    archive = make(tmp_path, *((f"a/{n}.jpg", b"x" * 100) for n in range(20)))
+    unpack(archive, tmp_path / "fits", ArchiveBounds(entries=20, total_bytes=2000))
+    for bounds in (
+        ArchiveBounds(entries=19),
+        ArchiveBounds(total_bytes=1999),
+        ArchiveBounds(entry_bytes=99),
+    ):
+        with pytest.raises(InvalidExamples):
+            unpack(archive, tmp_path / "out", bounds)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bomb_is_refused_by_its_ratio(tmp_path: Path) -> None:
+    archive = make(tmp_path, ("a/1.png", bytes(4 << 20)), compression=zipfile.ZIP_DEFLATED)
+    with pytest.raises(InvalidExamples, match="100 times"):
+        unpack(archive, tmp_path / "out")
+
+
+def test_an_entry_that_lies_about_its_size_is_found_out(tmp_path: Path) -> None:
+    archive = make(tmp_path, ("a/1.jpg", bytes(5000)), compression=zipfile.ZIP_DEFLATED)
+    content = archive.read_bytes()
+    # 5,000 stands as the unpacked size in the local header and in the directory.
+    lying = content.replace(struct.pack("<I", 5000), struct.pack("<I", 10))
+    assert lying != content
+    archive.write_bytes(lying)
+    with pytest.raises(InvalidExamples):
+        unpack(archive, tmp_path / "out")
+    assert sum(p.stat().st_size for p in tmp_path.rglob("*.jpg")) <= 10
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04" + bytes(200)])
+def test_what_is_no_archive_is_told(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.zip").write_bytes(content)
+    with pytest.raises(InvalidExamples, match="no zip archive, or is broken"):
+        unpack(tmp_path / "x.zip", tmp_path / "out")
+
+
+def test_a_broken_entry_and_one_in_another_s_way_are_told(tmp_path: Path) -> None:
+    archive = make(tmp_path, ("a/1.jpg", b"abcdefgh" * 50))
+    content = archive.read_bytes()
+    archive.write_bytes(content.replace(b"abcdefgh", b"abcdefgX", 1))
+    with pytest.raises(InvalidExamples, match="broken"):
+        unpack(archive, tmp_path / "one")
+    with pytest.raises(InvalidExamples, match="in another's way"):
+        unpack(make(tmp_path, ("a", b"x"), ("a/1.jpg", b"y")), tmp_path / "two")

@@ -1,0 +1,114 @@
+"""Whole runs on a tiny data set: what is published answers, and is told truly."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from hone.models.errors import InvalidExamples, InvalidRecipe
+from hone.models.imaging.predictor import load_picture_predictor
+from hone.models.registry import Registry
+from hone.training.continuing import WEIGHTS_FILE
+from hone.training.finetune import Interrupted
+from hone.training.images.contact_sheet import confident_mistakes, contact_sheet
+from hone.training.images.loading import PictureFiles
+from tests.pictures import encoded, picture
+from tests.training.images.conftest import COLOURS, PictureTask, TrainedPictures, train
+
+
+def test_the_published_variants_tell_new_pictures_apart(trained_pictures: TrainedPictures) -> None:
+    manifest = trained_pictures.bundle.manifest
+    assert (manifest.task, manifest.labels) == ("image-classification", ["green", "red"])
+    assert set(manifest.variants) == {"fp32", "int8"}
+    assert manifest.parity["fp32"].equal_predictions == 1.0
+    assert manifest.picture_rule.height == 16
+    for variant in manifest.variants:
+        predictor = load_picture_predictor(trained_pictures.bundle, variant=variant)
+        shots = [encoded(picture(COLOURS[label], seed=900)) for label in manifest.labels]
+        assert predictor.probabilities(predictor.encode(shots)).argmax(axis=1).tolist() == [0, 1]
+
+
+def test_int8_is_smaller_and_says_what_it_left_in_fp32(trained_pictures: TrainedPictures) -> None:
+    sizes = {entry.path: entry.size for entry in trained_pictures.bundle.manifest.files}
+    assert sizes["model.int8.onnx"] < 0.5 * sizes["model.fp32.onnx"]
+    (told,) = [event for event in trained_pictures.events if event["event"] == "quantized"]
+    assert told["left_out"].startswith("the head")
+
+
+def test_the_bundle_names_the_prompt_and_how_its_tokens_are_counted(
+    trained_pictures: TrainedPictures,
+) -> None:
+    baseline = trained_pictures.bundle.manifest.baseline
+    assert baseline is not None
+    assert "green, red" in baseline.instruction
+    assert (baseline.method, baseline.examples) == ("estimated:gpt-4o-tiles", [])
+
+
+def test_the_card_speaks_of_pictures(trained_pictures: TrainedPictures) -> None:
+    text = re.sub(r"<[^>]+>", " ", trained_pictures.card)
+    assert "Gives a picture one of 2 labels" in text
+    assert "16 x 16 pixels" in text
+    assert "test picture was answered wrongly" in text or "most confident mistakes" in text
+    assert "How pictures are made alike" in text
+
+
+def test_nothing_of_the_run_is_left_but_its_card(trained_pictures: TrainedPictures) -> None:
+    folder = trained_pictures.store.parent
+    left = {path.name for run in folder.glob("runs/*") for path in run.iterdir()}
+    assert left == {".lock", "card.html"}
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_very_same_weights(
+    picture_task: PictureTask, trained_pictures: TrainedPictures, tmp_path: Path
+) -> None:
+    calls = iter(range(10_000))
+    decoding = 80  # one question for each picture that is decoded
+    with pytest.raises(Interrupted):
+        train(picture_task.recipe(tmp_path), stop_requested=lambda: next(calls) >= decoding + 6)
+    assert not (tmp_path / "store/tiny").exists()
+    assert list(tmp_path.glob("runs/*/checkpoint-*"))
+    _, events = train(picture_task.recipe(tmp_path))
+    assert [event["event"] for event in events if event["event"] == "resumed"] == ["resumed"]
+    (mine,) = tmp_path.glob(f"store/tiny/1/{WEIGHTS_FILE}")
+    once, twice = load_file(mine), load_file(trained_pictures.bundle.file(WEIGHTS_FILE))
+    assert once.keys() == twice.keys()
+    assert all(np.array_equal(once[name], twice[name]) for name in once)
+
+
+def test_pictures_that_were_changed_after_preparing_are_refused(
+    picture_task: PictureTask, tmp_path: Path
+) -> None:
+    copied = PictureTask(shutil.copytree(picture_task.data, tmp_path / "data"))
+    row = json.loads((copied.data / "train.jsonl").read_text().splitlines()[0])
+    (copied.data / row["image"]).write_bytes(encoded(picture((0, 0, 0)), "PNG"))
+    with pytest.raises(InvalidExamples, match="was changed after it was prepared"):
+        train(copied.recipe(tmp_path))
+    (copied.data / row["image"]).unlink()
+    with pytest.raises(InvalidExamples, match="cannot be read"):
+        train(copied.recipe(tmp_path))
+    assert Registry(tmp_path / "store").models() == []
+
+
+def test_a_tokenizer_for_pictures_is_refused(picture_task: PictureTask, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRecipe, match="for texts"):
+        train(picture_task.recipe(tmp_path, "baseline.tokenizer=x.json"))
+
+
+def test_the_contact_sheet_shows_the_most_confident_mistakes_first(tmp_path: Path) -> None:
+    logits = np.array([[3, 0], [0, 1], [4, 0], [0, 5], [9, 0]], dtype=np.float32)
+    classes = np.array([1, 0, 0, 0, 1])
+    mistakes = confident_mistakes(logits, classes, ["cat", "dog"], 1.0)
+    assert [mistake.row for mistake in mistakes] == [4, 3, 0, 1]
+    assert (mistakes[0].truth, mistakes[0].answer) == ("dog", "cat")
+    paths = []
+    for row in range(5):
+        paths.append(tmp_path / f"{row}.png")
+        paths[-1].write_bytes(encoded(picture((50 * row, 90, 90)), "PNG"))
+    for dark in (False, True):
+        sheet = contact_sheet(mistakes, PictureFiles(paths), dark=dark, dpi=110)
+        assert sheet.content.startswith(b"\x89PNG")
+        assert sheet.width == 4 * 128 + 8
