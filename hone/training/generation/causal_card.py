@@ -95,7 +95,7 @@ def _facts(summary: CausalSummary) -> list[Fact]:
         Fact(f"Exact match ({split})", f"{exact.value:.3f}", _range(exact.low, exact.high)),
         Fact(f"Loss ({split})", f"{loss.value:.3f}", _range(loss.low, loss.high)),
         Fact("Training", duration(summary.progress.seconds), f"on {summary.settled.device}"),
-        Fact("Peak memory", _megabytes(summary.peak_bytes), "of the training"),
+        Fact("Peak memory", f"{_megabytes(summary.peak_bytes)} MB", "of the training"),
     ]
 
 

@@ -87,7 +87,7 @@ def encode_splits(
         recipe,
         preferences=found.preferences,
         rows=len(train),
-        longest=max(len(text.ids) for sides in texts["train"] for text in sides),
+        longest=max(len(text.ids) for all_of in texts.values() for some in all_of for text in some),
         token_limit=base.max_tokens,
     )
     encoded, rejected = {}, {}

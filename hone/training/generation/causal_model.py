@@ -106,8 +106,16 @@ def merged(model: Any) -> Any:  # noqa: ANN401
 
 def save_trained(model: Any, base: CausalBase, folder: Path) -> None:  # noqa: ANN401
     """Write a Hugging Face folder: config.json, model.safetensors, tokenizer and template."""
+    _end_as_trained(model, base.tokenizer.eos_token_id)
     model.save_pretrained(folder)
     base.tokenizer.save_pretrained(folder)
+
+
+def _end_as_trained(model: Any, end: int) -> None:  # noqa: ANN401
+    """Let the model stop at the token that ended its training texts, beside those it had."""
+    stated = model.generation_config.eos_token_id
+    ends = stated if isinstance(stated, list) else [] if stated is None else [stated]
+    model.generation_config.eos_token_id = [*ends, *([] if end in ends else [end])]
 
 
 def token_ids(texts: list[tuple[int, ...]], *, pad_id: int, left: bool = False) -> Tensor:

@@ -1,24 +1,19 @@
 """From a trained Hugging Face folder to a published bundle: export, compare, describe."""
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.torch import save_file
 
-from hone.models.decoding.engine import OnnxDecoder
 from hone.models.errors import InvalidInput, ParityFailed
 from hone.models.manifest import (
     CARD_FILE,
-    TOKENIZER_FILE,
     BaseModelRecord,
     GenerationParity,
-    GenerationRecord,
     Limits,
     Manifest,
     ManifestBody,
@@ -30,9 +25,8 @@ from hone.models.names import ModelReference
 from hone.models.registry import Registry
 from hone.models.savings import BaselinePrompt
 from hone.training.baseline import BASELINE_TOKENIZER_FILE, token_counter
-from hone.training.causal.export import export_decoder
-from hone.training.causal.parity import CONTINUATION_TOKENS, bounds_for, check_decoder
-from hone.training.causal.trained import TorchModel
+from hone.training.causal.parity import CONTINUATION_TOKENS
+from hone.training.causal.staging import StagedDecoder, stage_decoder
 from hone.training.continuing import WEIGHTS_FILE
 from hone.training.finetune import Interrupted
 from hone.training.generation.causal_bases import CausalBase
@@ -41,12 +35,10 @@ from hone.training.generation.causal_data import CausalData
 from hone.training.generation.conversations import Completion, Conversation, Example, Preference
 from hone.training.run_context import RunContext
 
-TEMPLATE_FILE = "chat_template.txt"
 _LIBRARIES = (
     "torch", "transformers", "peft", "onnx", "onnxruntime", "onnxruntime-genai", "tokenizers",
 )  # fmt: skip
 _PROMPTS_COMPARED = 32
-_SLOTS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +61,14 @@ def publish_causal(trained: TrainedFolder, context: RunContext) -> Manifest:
     recipe = trained.summary.recipe
     registry = Registry(Path(recipe.saving.store))
     with registry.staging() as staged:
-        shutil.copyfile(trained.model / TOKENIZER_FILE, staged / TOKENIZER_FILE)
-        template = trained.base.tokenizer.chat_template
-        if template:
-            (staged / TEMPLATE_FILE).write_text(template, encoding="utf-8")
         if recipe.baseline.tokenizer is not None:
             shutil.copyfile(recipe.baseline.tokenizer, staged / BASELINE_TOKENIZER_FILE)
-        variants, parity, left_out = _export(trained, context, staged)
+        decoder = _export(trained, context, staged)
         if recipe.saving.keep_weights:
             save_file(trained.weights, staged / WEIGHTS_FILE, metadata={"format": "pt"})
-        card = write_card(trained.summary, trained.run, parity)
+        card = write_card(trained.summary, trained.run, decoder.record.parity)
         (staged / CARD_FILE).write_text(card, encoding="utf-8")
-        body = _body(trained, variants, parity, left_out)
+        body = _body(trained, decoder)
         manifest = registry.publish(recipe.saving.name, staged, body)
     if recipe.saving.promote:
         registry.promote(ModelReference(manifest.model, version=manifest.version))
@@ -94,53 +82,35 @@ def publish_causal(trained: TrainedFolder, context: RunContext) -> Manifest:
     return manifest
 
 
-def _export(
-    trained: TrainedFolder, context: RunContext, staged: Path
-) -> tuple[dict[Variant, str], dict[Variant, GenerationParity], dict[Variant, str]]:
+def _export(trained: TrainedFolder, context: RunContext, staged: Path) -> StagedDecoder:
     """Write each variant and hold it against the trained model; fp32 must pass."""
-    variants: dict[Variant, str] = {}
-    parity: dict[Variant, GenerationParity] = {}
+    files: dict[Variant, str] = {}
     left_out: dict[Variant, str] = {}
-    truth = TorchModel(trained.model)
+    parity: dict[Variant, GenerationParity] = {}
+    record = None
     prompts = _gate_prompts(trained)
     for variant in sorted(trained.summary.recipe.saving.variants, key=lambda v: v != "fp32"):
         if context.stop_requested():
             step = trained.summary.progress.step
             context.events.emit("interrupted", step=step, during="during the export")
             raise Interrupted
-        file = staged / f"model.{variant}.onnx"
         try:
-            record = _checked(trained, variant, file, truth, prompts)
+            found = stage_decoder(trained.model, staged, prompts, [variant])
         except (InvalidInput, ParityFailed) as error:
             if variant == "fp32":
-                why = f"the exported model is not the trained one: {error}"
-                raise ParityFailed(why) from None
+                raise
             left_out[variant] = str(error)
-            file.unlink(missing_ok=True)
+            (staged / f"model.{variant}.onnx").unlink(missing_ok=True)
             context.events.emit("variant_left_out", variant=variant, reason=str(error))
             continue
-        variants[variant], parity[variant] = file.name, record
-        context.events.emit("exported", variant=variant, bytes=file.stat().st_size)
-        context.events.emit("decoder_parity", variant=variant, **record.model_dump())
-    return variants, parity, left_out
-
-
-def _checked(
-    trained: TrainedFolder,
-    variant: Variant,
-    file: Path,
-    truth: TorchModel,
-    prompts: Sequence[list[int]],
-) -> GenerationParity:
-    if variant == "fp16":
-        raise InvalidInput("fp16 decoders are for a GPU, where the gate does not run yet")
-    export_decoder(trained.model, variant, file)
-    longest = max(map(len, prompts)) + CONTINUATION_TOKENS
-    engine = OnnxDecoder(file, slots=_SLOTS, longest=longest, intra_threads=torch.get_num_threads())
-    record = check_decoder(engine, truth, prompts, bounds_for(variant))
-    if not record.passed:
-        raise ParityFailed("; ".join(record.reasons))
-    return record
+        record = found.record
+        files[variant], parity[variant] = found.variants[variant], record.parity[variant]
+        size = (staged / files[variant]).stat().st_size
+        context.events.emit("exported", variant=variant, bytes=size)
+        context.events.emit("decoder_parity", variant=variant, **parity[variant].model_dump())
+    if record is None:
+        raise ParityFailed("no variant was exported")
+    return StagedDecoder(files, left_out, record.model_copy(update={"parity": parity}))
 
 
 def _gate_prompts(trained: TrainedFolder) -> list[list[int]]:
@@ -165,31 +135,19 @@ def prompt_of(example: Example) -> Any:  # noqa: ANN401 - text, or messages
     return example.prompt
 
 
-def _body(
-    trained: TrainedFolder,
-    variants: dict[Variant, str],
-    parity: dict[Variant, GenerationParity],
-    left_out: dict[Variant, str],
-) -> ManifestBody:
+def _body(trained: TrainedFolder, decoder: StagedDecoder) -> ManifestBody:
     summary, base = trained.summary, trained.base
-    recipe, tokenizer = summary.recipe, base.tokenizer
-    named = {"bos_token": tokenizer.bos_token, "eos_token": tokenizer.eos_token}
+    recipe = summary.recipe
     return ManifestBody(
         task="text-generation",
-        limits=Limits(max_tokens=base.max_tokens, long_texts="reject"),
+        limits=Limits(max_tokens=decoder.record.context_tokens, long_texts="reject"),
         base=BaseModelRecord(id=base.base.id, licence=base.base.licence, revision=base.revision),
         recipe=RecipeRecord(sha256=recipe.sha256(), content=recipe.model_dump(mode="json")),
         data=dict(summary.records),
         scores=summary.scores,
-        variants=variants,
-        generation=GenerationRecord(
-            context_tokens=base.max_tokens,
-            eos_ids=[tokenizer.eos_token_id],
-            chat_template=TEMPLATE_FILE if tokenizer.chat_template else None,
-            template_tokens={name: text for name, text in named.items() if text},
-            parity=parity,
-        ),
-        left_out=left_out,
+        variants=decoder.variants,
+        generation=decoder.record,
+        left_out=decoder.left_out,
         baseline=_baseline(trained),
         token_lengths=_token_lengths(trained),
         libraries={name: version(name) for name in _LIBRARIES},

@@ -13,6 +13,7 @@ from hone.models.registry import Registry
 from hone.training.finetune import Interrupted
 from hone.training.generation.conversations import Completion, Example, Preference
 from hone.training.generation.sampling import read_samples
+from tests.bases import base_folder
 from tests.training.generation.running import recipe_for, train, without_publishing, write_splits
 from tests.training.generation.tiny import COLOURS, colour_rows, tiny_base
 
@@ -52,6 +53,18 @@ def test_a_run_ends_as_a_published_decoder_that_passed_its_gate(tmp_path: Path, 
     assert "peak, measured" in card
     assert "estimate" in card
     assert not list(finished.folder.glob("checkpoint-*"))
+
+
+@pytest.mark.slow
+def test_a_pretrained_base_is_adapted_and_published(tmp_path: Path, data: Path) -> None:
+    model = {"base": str(base_folder("stories260K")), "method": "lora", "lora_rank": 4}
+    finished = train(recipe_for(tmp_path, data, model=model))
+    first, last = finished.named("evaluated")[0], finished.named("evaluated")[-1]
+    assert last["loss"] < first["loss"]
+    manifest = Registry(tmp_path / "store").open(ModelReference("colours")).manifest
+    assert manifest.generation is not None
+    assert manifest.generation.parity["fp32"].passed
+    assert manifest.generation.eos_ids == [2]
 
 
 @pytest.mark.usefixtures("unpublished")
