@@ -139,6 +139,8 @@ def _train(
     for split, values in scores.items():
         told = {name: score.model_dump() for name, score in values.items()}
         context.events.emit("text_scored", split=split, **told)
+    if recipe.model.base.startswith(SCRATCH_PREFIX) and data.encoder.template == "plain":
+        base.tokenizer.chat_template = None  # it has never seen a chat
     save_trained(whole, base, folder / MODEL_FOLDER)
     summary = CausalSummary(
         recipe=recipe,

@@ -48,6 +48,7 @@ def test_a_run_ends_as_a_published_decoder_that_passed_its_gate(tmp_path: Path, 
     assert manifest.generation is not None
     assert manifest.generation.parity["fp32"].passed
     assert manifest.generation.context_tokens == 64
+    assert manifest.generation.chat_template is None, "no chat was in its data"
     assert manifest.scores["test"]["exact_match"].n == 16
     card = bundle.file("card.md").read_text(encoding="utf-8")
     assert "peak, measured" in card
