@@ -131,8 +131,11 @@ class GenerationRun:
             return await self._submit()
 
     async def _submit(self) -> Sequence[Generation]:
-        requests = await asyncio.to_thread(self._question.requests, self.model, self._inbox)
-        return self.model.submit(requests)
+        """Tokenize, compile what constrains the answer, and queue it: too long for the loop."""
+        model = self.model
+        return await asyncio.to_thread(
+            lambda: model.submit(self._question.requests(model, self._inbox))
+        )
 
     async def _collect(self, answer: GenerationAnswer) -> None:
         while not answer.complete:
