@@ -31,7 +31,7 @@ from hone.training.images.feeding import PictureFeed
 from hone.training.images.loading import PictureExamples, PictureSplit
 from hone.training.images.recipe import ImageRecipe
 
-CALIBRATING_PICTURES = 128
+CALIBRATING_PICTURES = 64
 """How many training pictures the ranges of int8 are taken from."""
 
 
