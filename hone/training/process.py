@@ -151,10 +151,13 @@ def _say_next(manifest: Manifest, store: str) -> None:
     """Print how to serve and ask the new model."""
     reference = f"{manifest.model}@{manifest.version}"
     route, field = _QUESTIONS.get(manifest.task, ("classify", "input"))
-    question = json.dumps({"model": manifest.model, field: "..."})
+    body = json.dumps({"model": manifest.model, field: "..."})
+    asked = f"-H 'content-type: application/json' -d '{body}'"
+    if manifest.preprocessing is not None:
+        asked = f"-F model={manifest.model} -F image=@PICTURE"
     print(f"""
 {reference} is published. To serve it and ask it:
 
   hone serve {manifest.model} --store {shlex.quote(store)}
-  curl -s localhost:8000/v1/{route} -H 'content-type: application/json' -d '{question}'
+  curl -s localhost:8000/v1/{route} {asked}
 """)

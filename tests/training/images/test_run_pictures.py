@@ -16,6 +16,7 @@ from hone.training.continuing import WEIGHTS_FILE
 from hone.training.finetune import Interrupted
 from hone.training.images.contact_sheet import confident_mistakes, contact_sheet
 from hone.training.images.loading import PictureFiles
+from hone.training.process import _say_next
 from tests.pictures import encoded, picture
 from tests.training.images.conftest import COLOURS, PictureTask, TrainedPictures, train
 
@@ -112,3 +113,10 @@ def test_the_contact_sheet_shows_the_most_confident_mistakes_first(tmp_path: Pat
         sheet = contact_sheet(mistakes, PictureFiles(paths), dark=dark, dpi=110)
         assert sheet.content.startswith(b"\x89PNG")
         assert sheet.width == 4 * 128 + 8
+
+
+def test_what_to_do_next_is_said_for_pictures(
+    trained_pictures: TrainedPictures, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _say_next(trained_pictures.bundle.manifest, "store")
+    assert "-F model=tiny -F image=@PICTURE" in capsys.readouterr().out
