@@ -192,6 +192,7 @@ class ManifestBody(_Record):
             raise ValueError("a classifier has two labels at least")
         return self
 
+    @model_validator(mode="after")
     def _says_how_its_inputs_are_read(self) -> Self:
         pictures = self.task == "image-classification"
         if pictures != (self.preprocessing is not None):

@@ -151,8 +151,8 @@ def _say_next(manifest: Manifest, store: str) -> None:
     """Print how to serve and ask the new model."""
     reference = f"{manifest.model}@{manifest.version}"
     route, field = _QUESTIONS.get(manifest.task, ("classify", "input"))
-    question = json.dumps({"model": manifest.model, field: "..."})
-    asked = f"-H 'content-type: application/json' -d '{question}'"
+    body = json.dumps({"model": manifest.model, field: "..."})
+    asked = f"-H 'content-type: application/json' -d '{body}'"
     if manifest.preprocessing is not None:
         asked = f"-F model={manifest.model} -F image=@PICTURE"
     print(f"""
