@@ -1,6 +1,6 @@
 """Simulates what the comparison's statistics promise, from stated truths and fixed seeds.
 
-    python -m benchmarks.comparison.simulations [--trials 2000] [--only macro-f1]
+    python -m benchmarks.comparison.simulations [--trials 2000] [--only macro-f1] [--seed 0]
 
 Prints one line for each scene: how often a 95 % interval held the truth, how often the test of
 non-inferiority rejected where it should not and where it should, and how often the error among
@@ -10,7 +10,7 @@ simulated: their coverage is a finite sum.
 
 import argparse
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -286,41 +286,41 @@ def broken_bounds(
     return broken / trials, infeasible / trials
 
 
-def _share_scenes(trials: int) -> Iterator[Finding]:
+def _share_scenes(trials: int, seed: int) -> Iterator[Finding]:
     for n in (30, 100, 200, 300, 1000, 3000):
         lowest, mean = share_coverage(n)
         name = f"share, n = {n}: lowest over 499 true shares (mean {mean:.4f})"
         yield Finding(name, lowest, ">= 0.94", 0)
     for groups, size, likeness in ((30, 10, 0.3), (100, 5, 0.3), (300, 10, 0.1)):
-        found = grouped_coverage(groups, size, likeness=likeness, trials=trials)
+        found = grouped_coverage(groups, size, likeness=likeness, trials=trials, seed=seed)
         scene = f"{groups} groups of {size}, likeness {likeness}"
         for name, held in zip(("share", "difference"), found, strict=True):
             yield Finding(f"{name}, {scene}", held, ">= 0.94", trials)
     for n, repeats in ((300, 3), (1000, 5)):
-        found = repeated_coverage(n, repeats, trials=trials)
+        found = repeated_coverage(n, repeats, trials=trials, seed=seed)
         for name, held in zip(("share", "difference"), found, strict=True):
             yield Finding(f"{name}, {n} items asked {repeats} times", held, ">= 0.94", trials)
 
 
-def _difference_scenes(trials: int) -> Iterator[Finding]:
+def _difference_scenes(trials: int, seed: int) -> Iterator[Finding]:
     for n, d, change in (
         (100, 0.1, 0.0),
         (300, 0.1, -0.02),
         (1000, 0.08, 0.01),
         (3000, 0.15, 0.03),
     ):
-        held = difference_coverage(n, discordance=d, difference=change, trials=trials)
+        held = difference_coverage(n, discordance=d, difference=change, trials=trials, seed=seed)
         name = f"difference, n = {n}, discordance {d}, true {change:+}"
         yield Finding(name, held, ">= 0.94", trials)
 
 
-def _delay_scenes(trials: int) -> Iterator[Finding]:
+def _delay_scenes(trials: int, seed: int) -> Iterator[Finding]:
     for n, q in ((100, 0.5), (200, 0.95), (1000, 0.99)):
-        held = quantile_coverage(n, q, trials=trials)
+        held = quantile_coverage(n, q, trials=trials, seed=seed)
         yield Finding(f"p{100 * q:g} of {n} delays", held, ">= 0.94", trials)
 
 
-def _fallback_scenes(trials: int) -> Iterator[Finding]:
+def _fallback_scenes(trials: int, seed: int) -> Iterator[Finding]:
     del trials  # the promise is stated for a thousand
     for n, accuracy, bound in (
         (500, 0.9, 0.05),
@@ -328,34 +328,42 @@ def _fallback_scenes(trials: int) -> Iterator[Finding]:
         (1500, 0.8, 0.05),
         (3000, 0.93, 0.01),
     ):
-        broken, infeasible = broken_bounds(n, accuracy=accuracy, max_error=bound, trials=1000)
+        broken, infeasible = broken_bounds(
+            n, accuracy=accuracy, max_error=bound, trials=1000, seed=seed
+        )
         name = f"fallback, {n} items to choose, error <= {bound}, accuracy {accuracy} "
         yield Finding(f"{name}(infeasible {infeasible:.3f})", broken, "<= 0.05", 1000)
 
 
-def _dropped(trials: int) -> Iterator[Finding]:
+def _dropped(trials: int, seed: int) -> Iterator[Finding]:
     trials //= 8  # each is slow
     yield Finding("not used: Wilson alone, n = 100, lowest", wilson_coverage(100), "0.95", 0)
     people = Population(77, 0.9, 0.0)
-    held = percentile_coverage(1000, people, trials=trials)
+    held = percentile_coverage(1000, people, trials=trials, seed=seed)
     yield Finding("not used: percentile bootstrap, 77 classes, n = 1000", held, "0.95", trials)
 
 
-def _resampled_scenes(trials: int) -> Iterator[Finding]:
-    trials //= 2  # each is slow
-    for n, people in (
-        (500, Population(2, 0.9, 1.0)),
-        (300, Population(5, 0.85, 0.5)),
-        (1000, Population(20, 0.88, 0.5)),
-        (1500, Population(50, 0.9, 0.2)),
-    ):
-        single, both, given = macro_f1_coverage(n, people, trials=trials)
+def _few_classes(trials: int, seed: int) -> Iterator[Finding]:
+    scenes = (500, Population(2, 0.9, 1.0)), (300, Population(5, 0.85, 0.5))
+    yield from _resampled_scenes(scenes, trials // 2, seed)
+
+
+def _many_classes(trials: int, seed: int) -> Iterator[Finding]:
+    scenes = (1000, Population(20, 0.88, 0.5)), (1500, Population(50, 0.9, 0.2))
+    yield from _resampled_scenes(scenes, trials // 2, seed)
+
+
+def _resampled_scenes(
+    scenes: Iterable[tuple[int, Population]], trials: int, seed: int
+) -> Iterator[Finding]:
+    for n, people in scenes:
+        single, both, given = macro_f1_coverage(n, people, trials=trials, seed=seed)
         scene = f"{people.classes} classes, n = {n} (given in {given:.2f})"
         yield Finding(f"macro F1, {scene}", single, ">= 0.94", trials)
         yield Finding(f"difference in macro F1, {scene}", both, ">= 0.94", trials)
 
 
-def _test_scenes(trials: int) -> Iterator[Finding]:
+def _test_scenes(trials: int, seed: int) -> Iterator[Finding]:
     trials *= 10  # each is quick
     for n, discordance, margin in (
         (300, 0.1, 0.05),
@@ -366,7 +374,12 @@ def _test_scenes(trials: int) -> Iterator[Finding]:
         scene = f"n = {n}, discordance {discordance}, margin {margin}"
         for name, change in (("size", -margin), ("power", 0.0)):
             simulated, exact = rejections(
-                n, discordance=discordance, difference=change, margin=margin, trials=trials
+                n,
+                discordance=discordance,
+                difference=change,
+                margin=margin,
+                trials=trials,
+                seed=seed,
             )
             wanted = "0.05" if name == "size" else f"{exact:.4f}"
             yield Finding(
@@ -377,16 +390,22 @@ def _test_scenes(trials: int) -> Iterator[Finding]:
             discordance=discordance, difference=0.0, margin=margin, alpha=0.05, power=0.8
         )
         reached, _ = rejections(
-            planned or 1, discordance=discordance, difference=0.0, margin=margin, trials=trials
+            planned or 1,
+            discordance=discordance,
+            difference=0.0,
+            margin=margin,
+            trials=trials,
+            seed=seed,
         )
         name = f"power at the planned n = {planned}, discordance {discordance}, margin {margin}"
         yield Finding(name, reached, "0.80", trials)
 
 
-_PARTS: dict[str, Callable[[int], Iterator[Finding]]] = {
+_PARTS: dict[str, Callable[[int, int], Iterator[Finding]]] = {
     "shares": _share_scenes,
     "differences": _difference_scenes,
-    "macro-f1": _resampled_scenes,
+    "macro-f1": _few_classes,
+    "macro-f1-many": _many_classes,
     "delays": _delay_scenes,
     "tests": _test_scenes,
     "fallback": _fallback_scenes,
@@ -398,11 +417,12 @@ def main() -> None:
     """Run every scene and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=sorted(_PARTS), action="append")
     options = parser.parse_args()
     print("| scene | found | wanted | trials |\n|---|---|---|---|")
     parts = [_PARTS[name] for name in options.only or _PARTS]
-    for scene in (scene for part in parts for scene in part(options.trials)):
+    for scene in (scene for part in parts for scene in part(options.trials, options.seed)):
         trials = scene.trials or "exact"
         print(f"| {scene.name} | {scene.found:.4f} | {scene.wanted} | {trials} |", flush=True)
 

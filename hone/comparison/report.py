@@ -136,7 +136,8 @@ def _method(judgement: Judgement) -> Iterator[Block]:
         (
             "Shares have Wilson's interval, or Clopper and Pearson's with fewer than 200 items or "
             "fewer than 20 of either kind; differences of shares have Tango's score interval; "
-            "macro F1 a BCa bootstrap that resamples items; delays the order statistics around the "
+            "macro F1 a BCa bootstrap over items, widened for small samples; delays the order "
+            "statistics around the "
             f"quantile. All at 95 %, but for the one-sided {level} bounds of the verdict."
         ),
         (
