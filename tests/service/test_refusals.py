@@ -120,7 +120,7 @@ def test_a_long_text_is_not_echoed(asked: Service) -> None:
     ("headers", "status"),
     [
         ({"content-type": "text/plain"}, 415),
-        ({"content-type": "multipart/form-data; boundary=x"}, 415),
+        ({"content-type": "multipart/mixed; boundary=x"}, 415),
         ({"content-type": "application/json; charset=utf-8"}, 200),
         ({"content-type": "application/problem+json"}, 200),
         ({}, 200),
@@ -134,6 +134,13 @@ def test_the_body_must_be_plain_json(asked: Service, headers: dict[str, str], st
     assert answer.status == status
     if status != 200:
         assert answer.error()["code"] == "unsupported_media_type"
+
+
+def test_a_form_that_is_none_is_refused(asked: Service) -> None:
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    body = json.dumps({"model": "support", "input": "card"}).encode()
+    answer = asked.request("POST", "/v1/classify", body, headers)
+    assert (answer.status, answer.error()["code"]) == (400, "invalid_form")
 
 
 @pytest.mark.parametrize(
