@@ -56,17 +56,25 @@ def bootstrap(
 ) -> Score:
     """Return statistic(all rows) with a 95 % percentile-bootstrap interval over n rows.
 
-    `statistic` gets row indices (int64, shape (n,)). Seeded, so a report can be repeated. Where
-    all rows are right, or none is, every resample says the same and knows nothing of what was not
-    seen: a statistic of exactly 1 or 0 then has Wilson's interval for n of n, or none of n.
+    `statistic` gets row indices (int64, shape (n,)). Seeded, so a report can be repeated.
     """
     generator = np.random.default_rng(seed)
     drawn = [statistic(generator.integers(0, n, n)) for _ in range(_RESAMPLES)]
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
     value = statistic(np.arange(n))
-    if low == high == value and value in {0.0, 1.0}:
-        return proportion(round(value * n), n).model_copy(update={"value": value})
     return Score(value=value, low=float(low), high=float(high), n=n, interval="bootstrap")
+
+
+def score(statistic: Callable[[npt.NDArray[np.int64]], float], n: int) -> Score:
+    """Return a statistic between 0 and 1, such as F1, with its bootstrap interval.
+
+    Where all rows are right, or none is, every resample says the same and knows nothing of what
+    was not seen: exactly 1 or 0 then has Wilson's interval for n of n, or none of n.
+    """
+    found = bootstrap(statistic, n)
+    if found.low == found.high == found.value and found.value in {0.0, 1.0}:
+        return proportion(round(found.value * n), n)
+    return found
 
 
 def f1_scores(truth: Labels, predicted: Labels, classes: int) -> npt.NDArray[np.float64]:
@@ -194,11 +202,9 @@ def evaluate(
     classes, n = len(labels), len(truth)
     scores = {
         "accuracy": proportion(int((predicted == truth).sum()), n),
-        "macro_f1": bootstrap(lambda rows: macro_f1(truth[rows], predicted[rows], classes), n),
-        "weighted_f1": bootstrap(
-            lambda rows: weighted_f1(truth[rows], predicted[rows], classes), n
-        ),
-        "expected_calibration_error": bootstrap(
+        "macro_f1": score(lambda rows: macro_f1(truth[rows], predicted[rows], classes), n),
+        "weighted_f1": score(lambda rows: weighted_f1(truth[rows], predicted[rows], classes), n),
+        "expected_calibration_error": score(
             lambda rows: _calibration_error(confidence[rows], correct[rows]), n
         ),
     }
@@ -237,7 +243,7 @@ def _binary_scores(
                 return float("nan")  # a draw of one class has no such score; it is left out
             return function(drawn, answers[rows])
 
-        return bootstrap(statistic, len(truth))
+        return score(statistic, len(truth))
 
     hits = int((predicted & truth).sum())
     found = {

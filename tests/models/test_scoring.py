@@ -281,3 +281,12 @@ def processor_seconds(act: Callable[[], object]) -> float:
 def test_an_evaluation_of_three_thousand_rows_takes_seconds(classes: int) -> None:
     truth, probabilities = sample(3000, classes, seed=4)
     assert processor_seconds(lambda: scoring.evaluate(truth, probabilities, names(classes))) < 5
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_perfect_score_of_a_few_rows_is_not_certain(value: float) -> None:
+    found = scoring.score(lambda rows: value, 6)
+    assert found == scoring.proportion(int(6 * value), 6)
+    assert found.high - found.low > 0.3
+    unchanged = scoring.bootstrap(lambda rows: value, 6)
+    assert (unchanged.low, unchanged.high) == (value, value)
