@@ -1,11 +1,13 @@
 """`hone train`: the recipe is read, and refused, before what training needs is imported."""
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hone.models.errors import InvalidRecipe, MissingDependency
+from hone.models.errors import InvalidInput, InvalidRecipe, MissingDependency
 from hone.training.events import Events, writers
 from hone.training.recipe_files import find_recipe, load_recipe
 
@@ -27,19 +29,50 @@ def train_command(
         int | None,
         typer.Option(min=1, help="Processes that train together; default: one for each GPU."),
     ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(help="Train with each of these, as full,lora, and set them side by side."),
+    ] = None,
 ) -> None:
     """Fine-tune a model as a recipe says, check it, and publish it as a new version."""
     path = find_recipe(recipe)
+    if methods is not None:
+        if events is not None:
+            raise InvalidInput("with --methods each run writes its own events: leave --events out")
+        _train_each(path, overrides or [], methods, fresh=fresh, processes=processes)
+        return
     try:
         loaded = load_recipe(path, overrides or [])
     except InvalidRecipe as error:
         with ExitStack() as stack:
             Events(*writers(stack, events)).emit("failed", code=error.code, message=str(error))
         raise
-    try:
+    with _needing_the_extra():
         from hone.training.process import train  # noqa: PLC0415 - it takes seconds
+    train(path, loaded, overrides or [], events, fresh=fresh, processes=processes)
+
+
+def _train_each(
+    path: Path, overrides: list[str], methods: str, *, fresh: bool, processes: int | None
+) -> None:
+    """Train with each method, and say where the table and the plot are."""
+    with _needing_the_extra():
+        from hone.training.methods.run import (  # noqa: PLC0415 - it takes seconds
+            compare_methods,
+            parse_methods,
+        )
+    folder = compare_methods(
+        path, overrides, parse_methods(methods), fresh=fresh, processes=processes
+    )
+    print(f"The table and the plot: {folder / 'methods.html'}")
+
+
+@contextmanager
+def _needing_the_extra() -> Iterator[None]:
+    """Turn a missing library into what to install."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("hone"):
             raise
         raise MissingDependency("hone train", "train") from error
-    train(path, loaded, overrides or [], events, fresh=fresh, processes=processes)

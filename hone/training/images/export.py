@@ -21,7 +21,7 @@ from hone.training.images.backbones import ImageClassifier
 _OPSET = 18
 _BATCH = 16
 _ENOUGH_AGREEMENT = 0.995
-_MOST_NOISE = 0.15
+_MOST_NOISE = 0.05
 """Of int8's logits, as a share of what the logits themselves vary by."""
 _WEIGHTED = ("Conv", "MatMul", "Gemm")
 

@@ -1,0 +1,1 @@
+"""Pictures served: the service beside a bare loop and a hand-written server."""

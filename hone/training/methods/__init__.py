@@ -1,0 +1,1 @@
+"""Methods side by side: the same recipe, data and seed, trained in several ways."""
