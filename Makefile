@@ -21,9 +21,10 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
 
-# The service beside a bare loop and other servers; see benchmarks/README.md.
+# The service beside a bare loop and other servers, for texts and for pictures; see benchmarks/README.md.
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.pictures
 
 # A wheel in dist/.
 build: $(VENV)/.installed-dev
