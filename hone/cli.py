@@ -19,6 +19,7 @@ _ROOMS = {
     "serve": ("hone.service.command", "serve_command", None),
     "models": ("hone.models.command", "app", None),
     "compare": ("hone.comparison.command", "compare_command", None),
+    "fallback": ("hone.comparison.fallback_command", "app", None),
     "keys": ("hone.service.keys_command", "app", None),
     "jobs": ("hone.service.jobs_command", "app", None),
 }
@@ -28,6 +29,7 @@ _HELP = {
     "serve": "Serve published models over HTTP.",
     "models": "List, show, verify, promote and remove published models.",
     "compare": "Ask a fine-tuned model and prompts the same, and judge whether to replace.",
+    "fallback": "Let a model's least confident answers go to the prompt as well, or no more.",
     "keys": "Make, list and revoke the keys of the API.",
     "jobs": "List, show, follow and cancel fine-tuning jobs.",
 }

@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 
 from hone.comparison.judging import judge
-from hone.comparison.outcomes import Item, Outcome, Usage
+from hone.comparison.outcomes import Item, Outcome
 from hone.comparison.prices import Price
 from hone.comparison.question import (
     ITEMS_FILE,
@@ -27,6 +27,7 @@ from hone.comparison.question import (
     Question,
     Serving,
 )
+from hone.models.prompting.usage import Usage
 
 _TOPICS = ("card", "transfer", "fee", "top-up", "refund", "limit", "pin", "exchange")
 _STATES = ("missing", "declined", "pending")

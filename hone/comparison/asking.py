@@ -10,17 +10,19 @@ from typing import Any
 
 import orjson
 
-from hone.comparison.answers import LabelReader
 from hone.comparison.budget import Budget, dollars, most_dollars
 from hone.comparison.cache import AnswerCache, Known, key_of
-from hone.comparison.calls import Answer, CallFailed, Line
 from hone.comparison.experiment import LimitsGroup, PromptContender, ServedContender
-from hone.comparison.outcomes import Item, Kind, Outcome, Usage
+from hone.comparison.outcomes import Item, Outcome
 from hone.comparison.prices import Price
-from hone.comparison.prompts import Prompt
-from hone.comparison.tokens import TokenRule
-from hone.comparison.wire import PATHS, MalformedAnswer, Reply, read_reply, request_body
 from hone.models.errors import HoneError
+from hone.models.prompting.answers import LabelReader
+from hone.models.prompting.calls import Answer, CallFailed, Line
+from hone.models.prompting.prompts import Prompt
+from hone.models.prompting.reading import read_label
+from hone.models.prompting.tokens import TokenRule
+from hone.models.prompting.usage import Usage
+from hone.models.prompting.wire import PATHS, MalformedAnswer, Reply, read_reply, request_body
 
 _MOST_RAW = 20_000
 _CANNOT_ASK = frozenset({0, 401, 403, 404})
@@ -245,25 +247,13 @@ class Asker:
             reason = "no answer" if failed is None else failed.reason
             return outcome.model_copy(update={"error": reason})
         reply = read_reply(self.contender.api, known.body)
-        kind, label, confidence = self._read(reply)
+        said = read_label(reply, self.labels, self.reader)
         return outcome.model_copy(
             update={
-                "kind": kind,
-                "label": label,
-                "confidence": confidence,
+                "kind": said.kind,
+                "label": said.label,
+                "confidence": said.confidence,
                 "raw": reply.text[:_MOST_RAW],
                 "seconds": known.seconds,
             }
         )
-
-    def _read(self, reply: Reply) -> tuple[Kind, str | None, float | None]:
-        """Return kind, label and confidence of a reply."""
-        if reply.refused:
-            return "refused", None, None
-        if reply.label is not None:
-            if reply.label in self.labels:
-                return "answered", reply.label, reply.confidence
-            return "unparsable", None, None
-        read = self.reader.read(reply.text)
-        # The probability is that of the whole text: of a label within it nothing is known.
-        return read.kind, read.label, reply.confidence if read.whole else None

@@ -3,9 +3,9 @@
 import asyncio
 import math
 
-from hone.comparison.outcomes import Usage
 from hone.comparison.prices import Price, cost_usd
 from hone.models.errors import HoneError
+from hone.models.prompting.usage import Usage
 
 _TOKENS_OF_FORMAT = 64
 """More than a chat's format adds to all messages beyond the bytes of their JSON."""

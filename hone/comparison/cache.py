@@ -17,9 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hone.comparison.outcomes import Usage
 from hone.models.errors import InvalidInput
 from hone.models.manifest import sha256_of_json
+from hone.models.prompting.usage import Usage
 
 ANSWERS_FILE = "answers.db"
 

@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from hone.comparison.outcomes import Counting, Outcome, Usage
+from hone.comparison.outcomes import Outcome
 from hone.comparison.prices import Price, cost_usd
 from hone.comparison.question import ArmCosts, Question, Serving
+from hone.models.prompting.usage import Counting, Usage
 
 HOURS_A_MONTH = 730.0
 _SECONDS_A_MONTH = HOURS_A_MONTH * 3600

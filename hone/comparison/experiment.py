@@ -8,8 +8,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from hone.models.errors import HoneError
 from hone.models.manifest import Variant, sha256_of_json
 from hone.models.names import parse_reference
+from hone.models.prompting.wire import Api
 
-Api = Literal["chat", "completions", "decisions", "classify"]
 Billing = Literal["tokens", "hosting"]
 
 _OWN_FIELDS = frozenset(

@@ -30,7 +30,7 @@ from hone.models.errors import BundleCorrupt, Conflict
 
 EXPERIMENT_FILE = "experiment.toml"
 QUESTION_FILE = "question.json"
-_LIBRARIES = ("aiohttp", "numpy", "onnxruntime", "pydantic", "safetensors", "scipy", "tokenizers")
+_LIBRARIES = ("aiohttp", "numpy", "onnxruntime", "pydantic", "scipy", "tokenizers")
 
 
 class RunFolder:

@@ -10,17 +10,18 @@ from typing import Any, Protocol
 import numpy as np
 import orjson
 
-from hone.comparison.answers import LabelReader
-from hone.comparison.embedding import BertEncoder
 from hone.comparison.experiment import BundleContender, EmbeddedContender, RecordedContender
-from hone.comparison.outcomes import Item, Outcome, Usage
-from hone.comparison.prompts import fill
+from hone.comparison.outcomes import Item, Outcome
 from hone.models.engines import FloatArray
 from hone.models.errors import InvalidExamples, InvalidInput
 from hone.models.examples import Example
-from hone.models.manifest import Manifest
+from hone.models.manifest import Manifest, Variant
 from hone.models.names import parse_reference
-from hone.models.predictor import Predictor, load_predictor, softmax
+from hone.models.predictor import Predictor, choose_variant, load_predictor, softmax
+from hone.models.prompting.answers import LabelReader
+from hone.models.prompting.embedding import BertEncoder
+from hone.models.prompting.prompts import fill
+from hone.models.prompting.usage import Usage
 from hone.models.registry import Registry
 
 _COSINE_TEMPERATURE = 0.05
@@ -41,6 +42,7 @@ class BundleAnswerer:
     name: str
     predictor: Predictor
     manifest: Manifest
+    variant: Variant
 
     def answer(self, item: Item, repeat: int) -> Outcome:
         """Return the label; a text that the bundle refuses is a failed call."""
@@ -58,8 +60,9 @@ class BundleAnswerer:
 def load_bundle(contender: BundleContender) -> BundleAnswerer:
     """Open and verify a bundle, and load it on this machine's CPU, with one thread."""
     bundle = Registry(Path(contender.store)).open(parse_reference(contender.model))
-    predictor = load_predictor(bundle, variant=contender.variant, device="cpu")
-    return BundleAnswerer(contender.name, predictor, bundle.manifest)
+    variant = choose_variant(bundle, contender.variant, "cpu")
+    predictor = load_predictor(bundle, variant=variant, device="cpu")
+    return BundleAnswerer(contender.name, predictor, bundle.manifest, variant)
 
 
 @dataclass(frozen=True, slots=True)

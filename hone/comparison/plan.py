@@ -18,8 +18,8 @@ from hone.comparison.experiment_file import ExperimentFile
 from hone.comparison.items import Material, read_material
 from hone.comparison.prices import SNAPSHOT, Price, load_prices
 from hone.comparison.prompt_making import bare_prompt, fixed_form
-from hone.comparison.tokens import TokenRule
 from hone.models.errors import InvalidInput
+from hone.models.prompting.tokens import TokenRule
 
 
 @dataclass(frozen=True, slots=True)

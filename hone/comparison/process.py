@@ -51,6 +51,8 @@ def _judged(finished: Finished, plan: Plan, *, gate: bool) -> int:
     verdict = judgement.verdict
     console.print(f"\n[bold]{escape(verdict.word)}[/]: {escape(verdict.sentence)}")
     console.print(f"the report: {escape(str(folder / 'report.html'))}", highlight=False)
+    if verdict.word == "REPLACE WITH FALLBACK":
+        console.print(f"to adopt it: hone fallback set {escape(str(folder))}", highlight=False)
     if not gate:
         return 0
     write_atomically(folder / JUNIT_FILE, junit(judgement))

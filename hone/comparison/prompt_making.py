@@ -4,20 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hone.comparison.embedding import BertEncoder, kept_embeddings, nearest
 from hone.comparison.experiment import Asked, PromptContender
 from hone.comparison.items import Material
 from hone.comparison.outcomes import Item
-from hone.comparison.prompts import (
-    Prompt,
-    Templates,
-    choose_examples,
-    fill,
-    labels_list,
-    templates_of,
-)
+from hone.comparison.prompts import choose_examples, templates_of
 from hone.models.examples import Example, words_key
 from hone.models.prompt_form import Turn
+from hone.models.prompting.embedding import BertEncoder, kept_embeddings, nearest
+from hone.models.prompting.prompts import Prompt, Templates, fill, labels_list, nearest_last
 from hone.models.tokenizer import IntArray
 
 _LEAST_WORDS = 4
@@ -45,7 +39,7 @@ class PromptForm:
         """Return an item's examples as they stand in its prompt: the nearest is the last."""
         if self.near is None:
             return list(self.fixed)
-        return [self.training[found] for found in self.near[place].tolist()[::-1]]
+        return nearest_last(self.training, self.near[place].tolist())
 
     def prompt(self, place: int, item: Item) -> Prompt:
         """Return an item's prompt."""

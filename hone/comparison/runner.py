@@ -11,12 +11,9 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, Protocol
 
-from hone.comparison.answers import LabelReader
 from hone.comparison.asking import Asker, Stop, Stopped
 from hone.comparison.budget import Budget
 from hone.comparison.cache import AnswerCache, open_cache
-from hone.comparison.calls import connect
-from hone.comparison.embedding import BertEncoder
 from hone.comparison.experiment import (
     AnyContender,
     Asked,
@@ -46,9 +43,12 @@ from hone.comparison.prompt_making import (
     fixed_form,
     retrieved_form,
 )
-from hone.comparison.prompts import Prompt
 from hone.comparison.settings import read_api_key
-from hone.comparison.tokens import TokenRule
+from hone.models.prompting.answers import LabelReader
+from hone.models.prompting.calls import connect
+from hone.models.prompting.embedding import BertEncoder
+from hone.models.prompting.prompts import Prompt
+from hone.models.prompting.tokens import TokenRule
 
 
 class Listener(Protocol):
@@ -148,6 +148,7 @@ class Runner:
         self.found.bundles[bundle.name] = {
             "model": f"{manifest.model}@{manifest.version}",
             "digest": manifest.digest,
+            "variant": bundle.variant,
             "trained_on_the_training_file": same,
         }
         if not same:
@@ -195,6 +196,7 @@ class Runner:
             key_header=contender.key_header,
             timeout_s=limits.timeout_s,
             connections=workers,
+            agent="hone-compare",
         ) as line:
             asker = Asker(
                 contender=contender,

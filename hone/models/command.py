@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from hone.models.editions import describe_fallback
 from hone.models.errors import BundleCorrupt, HoneError, InvalidInput, NotFound
 from hone.models.manifest import CARD_FILE, Manifest, Score
 from hone.models.names import PRODUCTION, ModelReference, parse_reference
@@ -191,4 +192,6 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
     if manifest.baseline is not None:
         count = f"{manifest.baseline.static_tokens} tokens and the input"
         facts.append(("replaces a prompt of", f"{count} ({manifest.baseline.method})"))
+    if manifest.fallback is not None:
+        facts += describe_fallback(manifest.fallback)
     return [*facts, ("digest", manifest.digest)]

@@ -12,6 +12,7 @@ from hone.models.errors import BundleCorrupt
 from hone.models.imaging.preprocessing import Preprocessing
 from hone.models.names import MODEL_NAME
 from hone.models.prompt_form import PromptForm
+from hone.models.prompting.arm import PromptArm
 from hone.models.savings import BaselinePrompt
 from hone.models.tokenizer import LongTexts
 
@@ -146,6 +147,32 @@ class GenerationRecord(_Record):
     parity: dict[Variant, GenerationParity] = {}
 
 
+class FallbackRecord(_Record):
+    """Below which confidence a text goes to a prompt as well, and what that rests on.
+
+    Of the answers with a calibrated confidence of at least `threshold`, at most the share
+    `max_error` is wrong, with the probability `confidence` over the choice of the `items` that
+    chose it; `kept` of them were at or above it, and `wrong` of these were wrong. On the items that
+    did not choose, the share `share_kept` was at or above it. `judgement_sha256` is the hash of the
+    report.json that it comes from, `judged_digest` that of the manifest of the version that was
+    judged, and `variant` the one of its variants.
+    """
+
+    threshold: float = Field(ge=0, le=1)
+    max_error: float = Field(gt=0, lt=1)
+    confidence: float = Field(gt=0, lt=1)
+    items: int = Field(ge=1)
+    kept: int = Field(ge=0)
+    wrong: float = Field(ge=0)
+    share_kept: float = Field(ge=0, le=1)
+    verdict: str
+    set_at: datetime
+    judgement_sha256: Sha256
+    judged_digest: Sha256
+    variant: Variant
+    arm: PromptArm
+
+
 class TokenLengths(_Record):
     """Percentiles of the training texts' lengths in tokens, special ones included."""
 
@@ -174,6 +201,7 @@ class ManifestBody(_Record):
     prompt_form: PromptForm | None = None
     token_lengths: TokenLengths | None = None
     preprocessing: Preprocessing | None = None
+    fallback: FallbackRecord | None = None
     libraries: dict[str, str] = {}
     licence: str = "unknown"
 
@@ -199,6 +227,16 @@ class ManifestBody(_Record):
             raise ValueError("'preprocessing' is for models of pictures, and for all of them")
         if not pictures and (self.limits is None or self.token_lengths is None):
             raise ValueError("'limits' and 'token_lengths' are needed for models of texts")
+        return self
+
+    @model_validator(mode="after")
+    def _falls_back_to_its_own_labels(self) -> Self:
+        if self.fallback is None:
+            return self
+        if self.task != "text-classification":
+            raise ValueError("'fallback' is for models that classify texts")
+        if set(self.fallback.arm.labels) != set(self.labels):
+            raise ValueError("the fallback's labels are not those of the model")
         return self
 
     @property

@@ -1,23 +1,29 @@
 """What an answered request cost and saved, and the counters that it moves."""
 
 import itertools
+import math
 import secrets
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from hone.service.savings import Savings
 from hone.service.serving import LoadedModel
-from hone.service.tickets import Ticket
+from hone.service.tickets import PromptAnswer, Ticket
 
 _prefix = secrets.token_hex(6)
 _numbers = itertools.count(1)
 
 
 class Bill(NamedTuple):
-    """The tokens that the model read for a request, and what that saved; None without baseline."""
+    """The tokens that the model read for a request, and what that saved; None without baseline.
+
+    `fallback_tokens` are those of prompts that were asked as well.
+    """
 
     prompt_tokens: int
     savings: Savings | None
+    fallback_tokens: int = 0
 
 
 def new_request_id(prefix: str) -> str:
@@ -37,15 +43,45 @@ def make_bill(model: LoadedModel, ticket: Ticket, sent_tokens: int = 0) -> Bill:
     """
     items = ticket.items
     prompt_tokens = sum(item.tokens for item in items)
+    said = [item.prompt_answer for item in items if item.prompt_answer is not None]
+    fallback_tokens = sum(answer.prompt_tokens for answer in said)
     if model.savings is None:
-        return Bill(prompt_tokens, None)
+        return Bill(prompt_tokens, None, fallback_tokens)
     savings = model.savings.savings(
         texts=len(items),
         text_tokens=sum(item.baseline_tokens for item in items),
         prompt_tokens=prompt_tokens,
         sent_tokens=sent_tokens,
+        fallback_tokens=fallback_tokens,
+        fallback_dollars=_dollars(said),
     )
-    return Bill(prompt_tokens, savings)
+    return Bill(prompt_tokens, savings, fallback_tokens)
+
+
+def _dollars(answers: Sequence[PromptAnswer]) -> float | None:
+    """Return what calls to a prompt cost together; None if that of one is not known."""
+    known = [answer.dollars for answer in answers if answer.dollars is not None]
+    return math.fsum(known) if len(known) == len(answers) else None
+
+
+def answered_by_headers(ticket: Ticket) -> list[tuple[bytes, bytes]]:
+    """Return the headers that say who answered: one word, or one for each text where they differ.
+
+    `x-hone-fallback` is there only if a text was below the threshold.
+    """
+    said = [item.prompt_answer for item in ticket.items]
+    if not any(said):
+        return _BY_MODEL
+    whose = _listed([item.answered_by for item in ticket.items])
+    outcomes = _listed(["none" if answer is None else answer.outcome for answer in said])
+    return [(b"x-hone-answered-by", whose), (b"x-hone-fallback", outcomes)]
+
+
+_BY_MODEL = [(b"x-hone-answered-by", b"model")]
+
+
+def _listed(words: Sequence[str]) -> bytes:
+    return (words[0] if len(set(words)) == 1 else ", ".join(words)).encode()
 
 
 def count_answer(model: LoadedModel, ticket: Ticket, bill: Bill, arrived_at: float) -> None:
@@ -64,5 +100,6 @@ def savings_body(bill: Bill) -> dict[str, Any] | None:
     return {
         "baseline_prompt_tokens": savings.baseline_prompt_tokens,
         "tokens_saved": savings.tokens_saved,
+        "fallback_tokens": savings.fallback_tokens,
         "method": savings.method,
     }

@@ -38,6 +38,11 @@ class ClassifyQuestion:
         """Return nothing: all that is sent is read."""
         return ()
 
+    def wants_label(self, model: LoadedModel) -> bool:
+        """Return that it does."""
+        del model
+        return True
+
     def place(self, index: int) -> str:
         """Return the text's place in the body."""
         return f"input[{index}]"
@@ -93,15 +98,16 @@ def _read_form(body: bytes, kind: str, settings: Settings) -> ClassifyQuestion:
 def _entry(index: int, item: WorkItem, labels: tuple[str, ...], top_k: int) -> dict[str, Any]:
     if item.row is None or item.order is None:
         raise ValueError("the text has no scores")
-    places = item.order[:top_k]
+    places, answer = item.order[:top_k], item.prompt_answer
     ranked = [
         {"label": labels[place], "score": round(score, _DECIMALS)}
         for place, score in zip(places.tolist(), item.row[places].tolist(), strict=True)
     ]
-    best = ranked[0]
     return {
         "index": index,
-        "label": best["label"],
-        "confidence": best["score"],
+        "label": labels[item.answer],
+        "confidence": round(float(item.row[item.answer]), _DECIMALS),
         "scores": ranked,
+        "answered_by": item.answered_by,
+        "fallback": None if answer is None else answer.outcome,
     }

@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol
 from starlette.types import Receive, Scope, Send
 
 from hone.models.errors import HoneError, InvalidInput
-from hone.service.answers import Bill, count_answer, make_bill, new_request_id
+from hone.service.answers import Bill, answered_by_headers, count_answer, make_bill, new_request_id
 from hone.service.errors import (
     InferenceFailed,
     InvalidRequest,
@@ -26,6 +26,7 @@ from hone.service.errors import (
     TooLarge,
     answer_for,
 )
+from hone.service.fallback.asking import ModelFallback
 from hone.service.limits import spend_tokens
 from hone.service.loading import ServedModel, as_classifier
 from hone.service.metrics import NO_MODEL, Metrics, Outcome
@@ -75,6 +76,9 @@ class Question(Protocol):
 
     def sent_beside(self) -> Sequence[str]:
         """Return what was sent with each text and not read, after `texts`."""
+
+    def wants_label(self, model: LoadedModel) -> bool:
+        """Return whether the label of each text is asked, so that a prompt may answer instead."""
 
     def place(self, index: int) -> str:
         """Return the field that the text at `index` came from."""
@@ -152,10 +156,12 @@ class ClassifierEndpoint:
             self._check_inputs(inputs, model, question, len(body))
             ticket = model.batcher.submit(inputs)
             await _finished(ticket, model, scope, question)
+            if model.fallback is not None and question.wants_label(model):
+                await _fallen_back(model.fallback, ticket, scope)
             beside = question.sent_beside()
             sent_tokens = await model.sent_tokens(beside) if beside else 0
             bill = make_bill(model, ticket, sent_tokens)
-            spend_tokens(scope, bill.prompt_tokens)
+            spend_tokens(scope, bill.prompt_tokens + bill.fallback_tokens)
             reply = question.reply(model, ticket, bill, request_id)
         except (ClientGone, asyncio.CancelledError) as error:
             self._count("cancelled", model)
@@ -167,7 +173,7 @@ class ClassifierEndpoint:
             logger.exception("request failed", extra={"request_id": request_id})
             await self._tell(error, model, request_id, send)
         else:
-            await respond(send, 200, reply, request_id)
+            await respond(send, 200, reply, request_id, answered_by_headers(ticket))
             count_answer(model, ticket, bill, arrived_at)
 
     async def _question(self, body: bytes, scope: Scope) -> Question:
@@ -268,6 +274,32 @@ async def _finished(ticket: Ticket, model: LoadedModel, scope: Scope, question: 
     failed = ticket.first_error()
     if failed is not None:
         raise _about_text(question.place(failed[0]), failed[1])
+
+
+async def _fallen_back(fallback: ModelFallback, ticket: Ticket, scope: Scope) -> None:
+    """Ask the prompt about what the model is not sure of; ClientGone if the client leaves."""
+    items = fallback.below(ticket)
+    if not items:
+        return
+    client: Client | None = scope.get("extensions", {}).get(CLIENT_WATCH)
+    asking = asyncio.create_task(fallback.ask(items))
+    if client is not None:
+        client.watch(functools.partial(_end, asking))
+    try:
+        await asking
+    except asyncio.CancelledError:
+        asking.cancel()
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise ClientGone from None
+    finally:
+        if client is not None:
+            client.watch(None)
+
+
+def _end(asking: "asyncio.Task[None]") -> None:
+    asking.cancel()
 
 
 def _about_text(place: str, error: HoneError) -> HoneError:

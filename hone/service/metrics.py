@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 import hone
 from hone.models.engines import ONNXRUNTIME_VERSION
+from hone.service.fallback.metrics import FallbackFamilies
 from hone.service.generation_metrics import GenerationFamilies
 from hone.service.savings import Savings
 from hone.service.tickets import Ticket
@@ -50,32 +51,9 @@ class Metrics:
         self.prompt_tokens = counter(
             "hone_prompt_tokens_total", "Tokens that our models read.", _MODEL
         )
-        self.baseline_tokens = counter(
-            "hone_baseline_tokens_total",
-            "Prompt tokens that the baseline would have read for the same texts.",
-            (*_MODEL, "method"),
-        )
-        self.tokens_saved = counter(
-            "hone_tokens_saved_total",
-            "Baseline's prompt tokens less ours, of requests where that is positive.",
-            (*_MODEL, "method"),
-        )
-        self.tokens_lost = counter(
-            "hone_tokens_lost_total",
-            "Our prompt tokens less the baseline's, of requests where that is positive.",
-            (*_MODEL, "method"),
-        )
-        self.dollars_saved = counter(
-            "hone_dollars_saved_total",
-            "What the baseline's calls would have cost (list price, no cache), in US dollars.",
-            (*_MODEL, "method", "price_model"),
-        )
-        self.unpriced = counter(
-            "hone_unpriced_requests_total",
-            "Answered requests with a baseline whose price is not known.",
-            _MODEL,
-        )
+        self._savings(counter)
         self._durations(self.registry)
+        self.fallback = FallbackFamilies(self.registry)
         self.batch_texts = Histogram(
             "hone_batch_texts", "Texts in a batch.", _MODEL, buckets=TEXTS, registry=self.registry
         )
@@ -94,6 +72,41 @@ class Metrics:
 
     def _counter(self, name: str, documentation: str, labels: Iterable[str]) -> Counter:
         return Counter(name, documentation, labels, registry=self.registry)
+
+    def _savings(self, counter: Callable[..., Counter]) -> None:
+        """Make the metrics of what the baseline would have cost."""
+        self.baseline_tokens = counter(
+            "hone_baseline_tokens_total",
+            "Prompt tokens that the baseline would have read for the same texts.",
+            (*_MODEL, "method"),
+        )
+        self.tokens_saved = counter(
+            "hone_tokens_saved_total",
+            "Baseline's prompt tokens less ours, of requests where that is positive.",
+            (*_MODEL, "method"),
+        )
+        self.tokens_lost = counter(
+            "hone_tokens_lost_total",
+            "Our prompt tokens less the baseline's, of requests where that is positive.",
+            (*_MODEL, "method"),
+        )
+        self.dollars_saved = counter(
+            "hone_dollars_saved_total",
+            "What the baseline's calls would have cost (list price, no cache) less the fallback's, "
+            "in US dollars, of requests where that is positive.",
+            (*_MODEL, "method", "price_model"),
+        )
+        self.dollars_lost = counter(
+            "hone_dollars_lost_total",
+            "What the fallback's calls cost less what the baseline's would have, in US dollars, of "
+            "requests where that is positive.",
+            (*_MODEL, "method", "price_model"),
+        )
+        self.unpriced = counter(
+            "hone_unpriced_requests_total",
+            "Answered requests with a baseline, its price or the fallback's not known.",
+            _MODEL,
+        )
 
     def _memory(self, registry: CollectorRegistry) -> None:
         """Make the metrics of what is loaded."""
@@ -180,6 +193,7 @@ class ModelMetrics:
             self.unpriced = metrics.unpriced.labels(*labels)
             if price_model is not None:
                 self.dollars_saved = metrics.dollars_saved.labels(*labels, method, price_model)
+                self.dollars_lost = metrics.dollars_lost.labels(*labels, method, price_model)
 
     def watch_queue(self, length: Callable[[], int]) -> None:
         """Read the queue's length whenever the metrics are read."""
@@ -214,7 +228,9 @@ class ModelMetrics:
             self.tokens_saved.inc(savings.tokens_saved)
         else:
             self.tokens_lost.inc(-savings.tokens_saved)
-        if savings.dollars is not None and self.dollars_saved is not None:
+        if savings.dollars is None or self.dollars_saved is None:
+            self.unpriced.inc()
+        elif savings.dollars >= 0:
             self.dollars_saved.inc(savings.dollars)
         else:
-            self.unpriced.inc()
+            self.dollars_lost.inc(-savings.dollars)

@@ -27,16 +27,18 @@ _REMEMBERED = 1024
 class Savings:
     """The saving of one request.
 
-    `tokens_saved` is the baseline's prompt tokens less those that our model read and those that
-    were sent all the same; it is negative where the prompt was the shorter one. `dollars` is what
-    the baseline's calls would have cost at list price without prompt caching, and None where the
-    price is not known.
+    `tokens_saved` is the baseline's prompt tokens less those that our model read, those that were
+    sent all the same, and `fallback_tokens`, those of prompts that were asked after all; it is
+    negative where these are more. `dollars` is what the baseline's calls would have cost at list
+    price without prompt caching, less what the fallback's cost, and None where a price is not
+    known.
     """
 
     baseline_prompt_tokens: int
     tokens_saved: int
     method: str
     dollars: float | None
+    fallback_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +56,32 @@ class SavingsCounter:
     count_text: TokenCounter = estimate_tokens
 
     def savings(
-        self, *, texts: int, text_tokens: int, prompt_tokens: int, sent_tokens: int = 0
+        self,
+        *,
+        texts: int,
+        text_tokens: int,
+        prompt_tokens: int,
+        sent_tokens: int = 0,
+        fallback_tokens: int = 0,
+        fallback_dollars: float | None = 0.0,
     ) -> Savings:
         """Return what a request saved: each of its `texts` would have been a prompt of its own.
 
         `text_tokens` is the sum over the texts in the baseline's tokens, `prompt_tokens` the
         tokens that our model read, `sent_tokens` those, in the baseline's tokens, of the shared
         part of the prompts that a client sent though it need not: they are not saved yet.
+        `fallback_tokens` and `fallback_dollars` are of the calls to a prompt; None is unknown.
         """
         baseline_tokens = texts * self.baseline.static_tokens + text_tokens
         dollars = None
-        if self.price is not None:
+        if self.price is not None and fallback_dollars is not None:
             answered = texts * self.baseline.output_tokens
             dollars = cost_usd(
                 self.price, prompt_tokens=baseline_tokens, completion_tokens=answered
             )
-        saved = baseline_tokens - prompt_tokens - sent_tokens
-        return Savings(baseline_tokens, saved, self.method, dollars)
+            dollars -= fallback_dollars
+        saved = baseline_tokens - prompt_tokens - sent_tokens - fallback_tokens
+        return Savings(baseline_tokens, saved, self.method, dollars, fallback_tokens)
 
 
 class SentTokens:

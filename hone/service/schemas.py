@@ -3,7 +3,11 @@
 Requests are read by hand (`reading`); tests hold real answers against these descriptions.
 """
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
+
+from hone.service.tickets import FallbackOutcome
 
 DEFAULT_TOP_K = 3
 LONGEST_REFERENCE = 128
@@ -52,12 +56,20 @@ class LabelScore(Body):
 
 
 class ClassifiedText(Body):
-    """The answer for the text at `index`; `label` and `confidence` repeat the first score."""
+    """The answer for the text at `index`.
+
+    `scores` are always the model's, and `confidence` is what the model gives `label`. `label` is
+    the best one, unless a prompt answered in the model's place.
+    """
 
     index: int
     label: str
     confidence: float = Field(ge=0, le=1)
     scores: list[LabelScore]
+    answered_by: Literal["model", "prompt"]
+    fallback: FallbackOutcome | None = Field(
+        description="What became of asking the prompt; null where the model was sure enough."
+    )
 
 
 class Usage(Body):
@@ -74,7 +86,10 @@ class SavingsBody(Body):
     """What the baseline prompt would have read for the same texts, and how it was counted."""
 
     baseline_prompt_tokens: int
-    tokens_saved: int = Field(description="Net of `prompt_tokens`; negative if there is a loss.")
+    tokens_saved: int = Field(
+        description="Net of `prompt_tokens` and `fallback_tokens`; negative if there is a loss."
+    )
+    fallback_tokens: int = Field(description="Of prompts that were asked all the same.")
     method: str = Field(examples=["exact:gpt-4o-mini", "estimated:characters"])
 
 

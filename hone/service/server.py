@@ -32,6 +32,7 @@ from hone.service.access import Gate
 from hone.service.app import create_app, with_short_cut
 from hone.service.directory import is_job_name
 from hone.service.fake import fake_model, fake_text_model
+from hone.service.fallback.line import FallbackLine, fallback_line
 from hone.service.fine_tuning import FineTuning
 from hone.service.health import HealthChecks
 from hone.service.jobs.runner import Runner, Surroundings
@@ -103,8 +104,13 @@ class _Service:
     async def run(self) -> None:
         """Serve until told to stop, then drain."""
         settings = self._settings
+        async with fallback_line(settings) as line:
+            await self._serve(line)
+
+    async def _serve(self, line: FallbackLine | None) -> None:
+        settings = self._settings
         loop = asyncio.get_running_loop()
-        self._pool = ModelPool(Host(settings, self._metrics, self._prices, loop))
+        self._pool = ModelPool(Host(settings, self._metrics, self._prices, loop, line))
         self._checks = HealthChecks(self._pool, settings)
         self._fine_tuning = FineTuning(self._state, self._pool, self._metrics, self._gate)
         await asyncio.to_thread(self._fine_tuning.look)

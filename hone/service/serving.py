@@ -21,6 +21,8 @@ from hone.models.prompt_form import PromptForm
 from hone.models.tokenizer import TokenizedText
 from hone.service.batcher import Batcher
 from hone.service.errors import InferenceFailed, NotReady
+from hone.service.fallback.asking import ModelFallback, load_fallback
+from hone.service.fallback.line import FallbackLine
 from hone.service.layouts import load_engines, load_picture_engines
 from hone.service.metrics import Metrics, ModelMetrics
 from hone.service.savings import SavingsCounter, SentTokens, savings_counter
@@ -57,12 +59,13 @@ class Host:
     metrics: Metrics
     prices: Mapping[str, Price]
     loop: asyncio.AbstractEventLoop
+    fallback: FallbackLine | None = None
 
 
 class LoadedModel:
     """One version in memory, with its own batcher."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a model is made of
         self,
         facts: ModelFacts,
         predictor: Predictor | PicturePredictor,
@@ -72,6 +75,7 @@ class LoadedModel:
         variant: str,
         savings: SavingsCounter | None,
         stamps: Sequence[FileStamp] = (),
+        fallback: ModelFallback | None = None,
     ) -> None:
         self.facts = facts
         self.id = str(facts)
@@ -84,6 +88,7 @@ class LoadedModel:
         self.device = predictor.engine.device
         self.layout = layout
         self.savings = savings
+        self.fallback = fallback
         self.stamps = tuple(stamps)
         self.last_used = 0.0
         """When it was last asked for, by the monotonic clock; 0 if nobody did yet."""
@@ -158,6 +163,13 @@ def load_classifier(
         variant=variant,
         savings=savings_counter(bundle, host.prices),
         stamps=stamps,
+        fallback=load_fallback(
+            bundle,
+            variant=variant,
+            line=host.fallback,
+            prices=host.prices,
+            families=host.metrics.fallback,
+        ),
     )
 
 

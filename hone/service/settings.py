@@ -110,6 +110,21 @@ class Settings(BaseSettings):
     """How long a client may take to send one whole request, or to read one answer."""
     keep_alive_s: int = Field(75, ge=1)
 
+    fallback_url: Annotated[str, Field(pattern=r"^https?://[^/\s@?#]+(/[^\s?#]*)?$")] | None = None
+    """Where the prompts of models with a fallback are asked (`https://api.openai.com/v1`); without
+    it nobody is called."""
+    fallback_api_key: SecretStr | None = None
+    fallback_key_header: str = Field("Authorization", pattern=r"^[A-Za-z0-9-]+$")
+    """The header for that key: `Authorization` gets `Bearer KEY`, another one the key alone."""
+    fallback_timeout_s: float = Field(10.0, gt=0)
+    """The most that a fallback adds to a request."""
+    fallback_concurrency: int = Field(16, ge=1, le=1024)
+    """How many calls are under way at once."""
+    fallback_failures: int = Field(5, ge=1)
+    """After so many failures in a row the upstream is left alone ..."""
+    fallback_pause_s: float = Field(30.0, gt=0)
+    """... for so long; then one call tries it."""
+
     drain_delay_s: float = Field(5.0, ge=0)
     """After SIGTERM: how long to go on serving while `/readyz` already answers 503."""
     shutdown_timeout_s: int = Field(20, ge=1)
@@ -118,6 +133,14 @@ class Settings(BaseSettings):
     prices_file: Path | None = None
     metrics: bool = True
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="after")
+    def _the_key_fits_a_header(self) -> Self:
+        key = self.fallback_api_key
+        said = "" if key is None else key.get_secret_value()
+        if key is not None and not (said and said.isascii() and said.isprintable()):
+            raise ValueError("fallback_api_key cannot be in a header")
+        return self
 
     @model_validator(mode="after")
     def _a_full_request_fits_the_queue(self) -> Self:

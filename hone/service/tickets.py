@@ -4,7 +4,8 @@ import asyncio
 import enum
 import time
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from hone.models.engines import FloatArray
 from hone.models.errors import HoneError
@@ -24,6 +25,31 @@ class Encoded(Protocol):
     @property
     def tokens(self) -> int:
         """What `usage` counts for it."""
+
+
+FallbackOutcome = Literal[
+    "answered", "refused", "unreadable", "failed", "timed_out", "busy", "paused", "off", "cancelled"
+]
+"""What became of asking the prompt: only after `answered` its label is the answer. `busy`: there
+was no place in time; `paused`: it failed too often of late, and was not asked; `off`: the service
+has no address."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptAnswer:
+    """What a prompt said of a text below the threshold, as the place of a label, and its cost.
+
+    `dollars` is None where the price is not known.
+    """
+
+    outcome: FallbackOutcome
+    place: int | None = None
+    prompt_tokens: int = 0
+    dollars: float | None = 0.0
+
+    def without_costs(self) -> "PromptAnswer":
+        """Return it for a text that shares the call of an equal one."""
+        return PromptAnswer(self.outcome, self.place)
 
 
 class State(enum.Enum):
@@ -48,8 +74,8 @@ class WorkItem:
     """
 
     __slots__ = (
-        "baseline_tokens", "encoded", "ended_at", "error", "length", "order", "row", "sequence",
-        "started_at", "state", "text", "ticket", "tokenization_s",
+        "baseline_tokens", "encoded", "ended_at", "error", "length", "order", "prompt_answer",
+        "row", "sequence", "started_at", "state", "text", "ticket", "tokenization_s",
     )  # fmt: skip
 
     def __init__(self, ticket: "Ticket", text: Input) -> None:
@@ -66,11 +92,33 @@ class WorkItem:
         self.row: FloatArray | None = None
         self.order: IntArray | None = None
         self.error: HoneError | None = None
+        self.prompt_answer: PromptAnswer | None = None
 
     @property
     def tokens(self) -> int:
         """What `usage` counts for it."""
         return self.encoded.tokens if self.encoded is not None else 0
+
+    @property
+    def confidence(self) -> float:
+        """The probability that the model gives its best label."""
+        if self.row is None or self.order is None:
+            raise ValueError("the text has no scores")
+        return float(self.row[self.order[0]])
+
+    @property
+    def answer(self) -> int:
+        """The place of the label to answer with: the prompt's, if it was asked and named one."""
+        if self.order is None:
+            raise ValueError("the text has no scores")
+        said = self.prompt_answer
+        return int(self.order[0]) if said is None or said.place is None else said.place
+
+    @property
+    def answered_by(self) -> Literal["model", "prompt"]:
+        """Whose label `answer` is."""
+        said = self.prompt_answer
+        return "model" if said is None or said.place is None else "prompt"
 
 
 class Ticket:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hone.comparison.answers import LabelReader
+from hone.models.prompting.answers import LabelReader
 
 LABELS = (
     "card_arrival",

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from benchmarks.comparison.made_up_run import write_run
 from hone.comparison.gate import exit_code, junit
 from hone.comparison.judging import judge
-from hone.comparison.outcomes import Item, Kind, Outcome, Usage
+from hone.comparison.outcomes import Item, Kind, Outcome
 from hone.comparison.prices import Price
 from hone.comparison.question import Arm, ArmCosts, Question, Serving
 from hone.comparison.verdict import Word
+from hone.models.prompting.usage import Usage
 
 COSTS = [
     ArmCosts(),

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hone.comparison.budget import Budget, BudgetSpent, dollars, most_dollars
-from hone.comparison.outcomes import Usage
 from hone.comparison.prices import Price
+from hone.models.prompting.usage import Usage
 
 CALLS = st.lists(st.tuples(st.floats(0, 2), st.floats(0, 1), st.integers(0, 3)), max_size=30)
 """What each call reserves, which share of that it costs, and how many turns it takes."""

@@ -18,9 +18,10 @@ from hone.comparison.economics import (
     payback,
     savings,
 )
-from hone.comparison.outcomes import Outcome, Usage
+from hone.comparison.outcomes import Outcome
 from hone.comparison.prices import Price
 from hone.comparison.question import Arm, ArmCosts, Question, Serving
+from hone.models.prompting.usage import Usage
 
 PRICE = Price(1.5e-7, 6e-7, 7.5e-8, 1.9e-7)
 

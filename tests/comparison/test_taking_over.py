@@ -9,9 +9,9 @@ import pytest
 from hone.comparison.experiment import PromptContender, RecordedContender
 from hone.comparison.experiment_file import load_experiment
 from hone.comparison.items import read_items
-from hone.comparison.prompts import fill
 from hone.comparison.taking_over import read_fine_tuning, read_promptfoo, take_over
 from hone.models.errors import Conflict, InvalidExamples
+from hone.models.prompting.prompts import fill
 from tests.comparison.experiments import run, write_lines
 
 SHARED = (

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from hone.comparison.experiment import Api, PromptContender, ServedContender
-from hone.comparison.outcomes import Usage
-from hone.comparison.prompts import Prompt
-from hone.comparison.wire import MalformedAnswer, read_reply, read_usage, request_body
+from hone.comparison.experiment import PromptContender, ServedContender
 from hone.models.prompt_form import Turn
+from hone.models.prompting.prompts import Prompt
+from hone.models.prompting.usage import Usage
+from hone.models.prompting.wire import Api, MalformedAnswer, read_reply, read_usage, request_body
 
 LABELS = ("card", "refund")
 PROMPT = Prompt("Say which.", (Turn("user", "where is it?"),))

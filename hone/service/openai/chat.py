@@ -19,6 +19,7 @@ from hone.service.openai.sampling import (
     MOST_TOKENS,
     Sampling,
     answer_head,
+    answered_label,
     check_choices,
     ranked_labels,
     read_sampling,
@@ -90,6 +91,11 @@ class ChatQuestion:
         """Return the instruction that was sent along."""
         return [self.reading.taken_off]
 
+    def wants_label(self, model: LoadedModel) -> bool:
+        """Return that it does."""
+        del model
+        return True
+
     def place(self, index: int) -> str:
         """Return the place of the only text."""
         del index
@@ -97,9 +103,12 @@ class ChatQuestion:
 
     def reply(self, model: LoadedModel, ticket: Ticket, bill: Bill, request_id: str) -> Reply:
         """Return `n` choices."""
-        ranked = ranked_labels(model, ticket.items[0], max(1, self.logprobs or 0))
-        said = self.sampling.cut(ranked[0][0])
-        logprobs = None if self.logprobs is None else _logprobs(ranked, self.logprobs)
+        item = ticket.items[0]
+        answer = answered_label(model, item)
+        said = self.sampling.cut(answer[0])
+        logprobs = None
+        if self.logprobs is not None:
+            logprobs = _logprobs(answer, ranked_labels(model, item, self.logprobs))
         usage = usage_body(bill, self.sampling.n)
         last = {"usage": usage, "savings": savings_body(bill)}
         if self.sampling.stream:
@@ -126,12 +135,12 @@ def _parts(n: int, said: str, logprobs: dict[str, Any] | None) -> Iterator[dict[
         yield {"index": index, "delta": {}, "logprobs": None, "finish_reason": "stop"}
 
 
-def _logprobs(ranked: Sequence[tuple[str, float]], shown: int) -> dict[str, Any]:
-    tokens = [
+def _logprobs(answer: tuple[str, float], top: Sequence[tuple[str, float]]) -> dict[str, Any]:
+    said, *best = (
         {"token": label, "logprob": logprob, "bytes": list(label.encode())}
-        for label, logprob in ranked
-    ]
-    return {"content": [{**tokens[0], "top_logprobs": tokens[:shown]}], "refusal": None}
+        for label, logprob in (answer, *top)
+    )
+    return {"content": [{**said, "top_logprobs": best}], "refusal": None}
 
 
 def read_chat_completion(body: bytes, settings: Settings, scope: Scope) -> ChatQuestion:

@@ -20,6 +20,7 @@ from hone.service.openai.sampling import (
     MOST_TOKENS,
     Sampling,
     answer_head,
+    answered_label,
     check_choices,
     ranked_labels,
     read_sampling,
@@ -65,6 +66,11 @@ class CompletionQuestion:
         """Return what was sent with each prompt and not read."""
         return [reading.taken_off for reading in self.readings]
 
+    def wants_label(self, model: LoadedModel) -> bool:
+        """Return whether it does: not for an echo alone."""
+        del model
+        return self.says_label
+
     def place(self, index: int) -> str:
         """Return the prompt's place in the body."""
         return self.places[index]
@@ -86,26 +92,29 @@ class CompletionQuestion:
                 yield {**choice, "index": number * self.sampling.n + copy}
 
     def _choice(self, model: LoadedModel, prompt: str, item: WorkItem) -> dict[str, Any]:
-        wanted = max(1, self.logprobs or 0)
-        ranked = [
+        # At least one stands in the top, as it always did.
+        top = ranked_labels(model, item, max(1, self.logprobs or 0))
+        answer, *ranked = (
             (model.prompt_form.completion(label), logprob)
-            for label, logprob in ranked_labels(model, item, wanted)
-        ]
-        said = self.sampling.cut(ranked[0][0]) if self.says_label else ""
+            for label, logprob in (answered_label(model, item), *top)
+        )
+        said = self.sampling.cut(answer[0]) if self.says_label else ""
         return {
             "text": prompt + said if self.echo else said,
             "index": 0,
-            "logprobs": None if self.logprobs is None else self._logprobs(prompt, ranked),
+            "logprobs": None if self.logprobs is None else self._logprobs(prompt, answer, ranked),
             "finish_reason": "stop" if self.says_label else "length",
         }
 
-    def _logprobs(self, prompt: str, ranked: list[tuple[str, float]]) -> dict[str, Any]:
+    def _logprobs(
+        self, prompt: str, answer: tuple[str, float], top: list[tuple[str, float]]
+    ) -> dict[str, Any]:
         """Return the four parallel lists; offsets count from the beginning of the prompt."""
         tokens: list[tuple[str, float | None, dict[str, float] | None, int]] = []
         if self.echo:
             tokens.append((prompt, None, None, 0))
         if self.says_label:
-            tokens.append((*ranked[0], dict(ranked), len(prompt)))
+            tokens.append((*answer, dict(top), len(prompt)))
         names = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
         columns = zip(*tokens, strict=True) if tokens else ([], [], [], [])
         return dict(zip(names, map(list, columns), strict=True))

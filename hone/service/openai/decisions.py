@@ -13,7 +13,7 @@ What cannot be mapped so is refused by its place. An answer whose choices have n
 all is a refusal, as the API has it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,6 +92,13 @@ class DecisionQuestion:
         """Return the instruction that was sent along."""
         return [self.reading.taken_off]
 
+    def wants_label(self, model: LoadedModel) -> bool:
+        """Return whether a choice among all labels is asked: that is what the prompt answers."""
+        return any(
+            asked.kind == "choice" and len(places) == len(model.labels)
+            for asked, places in zip(self.asked, self.places, strict=True)
+        )
+
     def place(self, index: int) -> str:
         """Return the place of the only text."""
         del index
@@ -104,8 +111,10 @@ class DecisionQuestion:
         if row is None:
             raise ValueError("the text has no scores")
         scores = row.tolist()
+        said = ticket.items[0]
+        by_prompt = said.answer if said.answered_by == "prompt" else None
         answers = [
-            _answer(asked, [scores[place] for place in places])
+            _answer(asked, places, scores, by_prompt)
             for asked, places in zip(self.asked, self.places, strict=True)
         ]
         body = {"model": model.shown_as, "answers": answers, "usage": _usage(bill)}
@@ -134,18 +143,26 @@ def _asserted(asked: Asked, model: LoadedModel) -> str:
     )
 
 
-def _answer(asked: Asked, scores: list[float]) -> dict[str, Any]:
+def _answer(
+    asked: Asked, places: list[int], every: list[float], by_prompt: int | None
+) -> dict[str, Any]:
+    """Return an answer from the scores of all labels; `by_prompt` is a label's place."""
+    scores = [every[place] for place in places]
     if asked.kind == "predicate":
         return {"type": "predicate", "name": asked.name, "probability": scores[0]}
     total = sum(scores)
     if total <= 0:
         return {"type": "refusal", "name": asked.name}
     shares = [score / total for score in scores]
-    return _ANSWERS[asked.kind](asked, shares)
-
-
-def _choice(asked: Asked, shares: list[float]) -> dict[str, Any]:
+    if asked.kind == "score":
+        return _score(asked, shares)
     best = max(range(len(shares)), key=shares.__getitem__)
+    if by_prompt is not None and len(places) == len(every):
+        best = places.index(by_prompt)
+    return _choice(asked, shares, best)
+
+
+def _choice(asked: Asked, shares: list[float], best: int) -> dict[str, Any]:
     return {
         "type": "choice",
         "name": asked.name,
@@ -169,12 +186,6 @@ def _score(asked: Asked, shares: list[float]) -> dict[str, Any]:
             for value, (label, share) in enumerate(zip(asked.options, shares, strict=True))
         ],
     }
-
-
-_ANSWERS: dict[str, Callable[[Asked, list[float]], dict[str, Any]]] = {
-    "choice": _choice,
-    "score": _score,
-}
 
 
 def _usage(bill: Bill) -> dict[str, Any]:

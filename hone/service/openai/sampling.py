@@ -104,6 +104,15 @@ def ranked_labels(model: LoadedModel, item: WorkItem, count: int) -> list[tuple[
     ]
 
 
+def answered_label(model: LoadedModel, item: WorkItem) -> tuple[str, float]:
+    """Return the label to answer with, and the log-probability that the model gives it."""
+    if item.row is None:
+        raise ValueError("the text has no scores")
+    place = item.answer
+    score = float(item.row[place])
+    return model.labels[place], math.log(score) if score > 0 else IMPOSSIBLE
+
+
 def answer_head(model: LoadedModel, kind: str, request_id: str) -> dict[str, Any]:
     """Return the fields with which every answer and every part of a stream begins."""
     return {

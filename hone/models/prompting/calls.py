@@ -95,10 +95,16 @@ class Line:
 
 @asynccontextmanager
 async def connect(
-    address: str, *, key: str | None, key_header: str, timeout_s: float, connections: int
+    address: str,
+    *,
+    key: str | None,
+    key_header: str,
+    timeout_s: float,
+    connections: int,
+    agent: str,
 ) -> AsyncIterator[Line]:
     """Give a line to an answerer, whose connections are kept open between calls."""
-    headers = {"Content-Type": "application/json", "User-Agent": "hone-compare"}
+    headers = {"Content-Type": "application/json", "User-Agent": agent}
     if key is not None:
         bearer = key_header.casefold() == "authorization"
         headers[key_header] = f"Bearer {key}" if bearer else key

@@ -1,4 +1,4 @@
-"""The bodies of the APIs that contenders are asked by: what is sent, and what comes back.
+"""The bodies of the APIs that large models are asked by: what is sent, and what comes back.
 
 Chat, completions and decisions are OpenAI's; classify is Hone's own `/v1/classify`. A body that
 has not the shape of an answer is a `MalformedAnswer`, never an empty one.
@@ -7,13 +7,14 @@ has not the shape of an answer is a `MalformedAnswer`, never an empty one.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import orjson
 
-from hone.comparison.experiment import Api, PromptContender, ServedContender
-from hone.comparison.outcomes import Usage
-from hone.comparison.prompts import Prompt
+from hone.models.prompting.prompts import Prompt
+from hone.models.prompting.usage import Usage
+
+Api = Literal["chat", "completions", "decisions", "classify"]
 
 PATHS: dict[Api, str] = {
     "chat": "/chat/completions",
@@ -26,6 +27,30 @@ _LEAST_LOGPROB = -9000.0
 
 _MOST_TOKENS = 2**40
 """More than any call has: what tells of more tells nothing."""
+
+
+class Answerer(Protocol):
+    """A model behind an API, and how it is to answer: an experiment's contender, or a bundle's arm.
+
+    `parameters` go into the body as they are.
+    """
+
+    @property
+    def api(self) -> Api: ...  # noqa: D102
+    @property
+    def model(self) -> str: ...  # noqa: D102
+    @property
+    def temperature(self) -> float | Literal["default"]: ...  # noqa: D102
+    @property
+    def max_answer_tokens(self) -> int: ...  # noqa: D102
+    @property
+    def max_tokens_field(self) -> str: ...  # noqa: D102
+    @property
+    def stop(self) -> list[str] | None: ...  # noqa: D102
+    @property
+    def logprobs(self) -> bool: ...  # noqa: D102
+    @property
+    def parameters(self) -> dict[str, Any]: ...  # noqa: D102
 
 
 class MalformedAnswer(ValueError):
@@ -52,23 +77,23 @@ class Reply:
 
 
 def request_body(
-    contender: PromptContender | ServedContender,
+    answerer: Answerer,
     prompt: Prompt,
     labels: Sequence[str],
     descriptions: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return the body to send; the contender's `parameters` with it."""
-    body: dict[str, Any] = {"model": contender.model}
-    if contender.api == "classify":
+    """Return the body to send; the answerer's `parameters` with it."""
+    body: dict[str, Any] = {"model": answerer.model}
+    if answerer.api == "classify":
         body |= {"input": prompt.turns[-1].content, "top_k": 1}
-    elif contender.api == "decisions":
+    elif answerer.api == "decisions":
         choices = [_choice(label, descriptions) for label in labels]
         instructions = prompt.system or "Which of the choices does the text belong to?"
         question = {"type": "choice", "instructions": instructions, "choices": choices}
         body |= {"input": prompt.turns[-1].content, "questions": [question]}
     else:
-        body |= _generating(contender, prompt)
-    return body | contender.parameters
+        body |= _generating(answerer, prompt)
+    return body | answerer.parameters
 
 
 def _choice(label: str, descriptions: Mapping[str, str]) -> dict[str, str]:
@@ -76,17 +101,17 @@ def _choice(label: str, descriptions: Mapping[str, str]) -> dict[str, str]:
     return {"value": label, **described}
 
 
-def _generating(contender: PromptContender | ServedContender, prompt: Prompt) -> dict[str, Any]:
-    body: dict[str, Any] = {contender.max_tokens_field: contender.max_answer_tokens}
-    if contender.temperature != "default":
-        body["temperature"] = contender.temperature
-    stop = contender.stop
-    if contender.api == "chat":
+def _generating(answerer: Answerer, prompt: Prompt) -> dict[str, Any]:
+    body: dict[str, Any] = {answerer.max_tokens_field: answerer.max_answer_tokens}
+    if answerer.temperature != "default":
+        body["temperature"] = answerer.temperature
+    stop = answerer.stop
+    if answerer.api == "chat":
         body["messages"] = [{"role": t.role, "content": t.content} for t in prompt.messages]
-        body |= {"logprobs": True} if contender.logprobs else {}
+        body |= {"logprobs": True} if answerer.logprobs else {}
     else:
         body["prompt"] = prompt.text
-        body |= {"logprobs": 1} if contender.logprobs else {}
+        body |= {"logprobs": 1} if answerer.logprobs else {}
         stop = ["\n"] if stop is None else stop
     return body | ({"stop": stop} if stop else {})
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from hone.comparison.outcomes import Usage
-from hone.comparison.prompts import Prompt
 from hone.models.errors import InvalidInput
+from hone.models.prompting.prompts import Prompt
+from hone.models.prompting.usage import Usage
 from hone.models.savings import estimate_tokens
 from hone.models.tokenizer import TextTokenizer
 

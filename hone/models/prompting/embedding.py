@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import orjson
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from hone.models.catalogue import Base, find_base
 from hone.models.durable import write_atomically
 from hone.models.engines import FloatArray
 from hone.models.errors import InvalidInput
 from hone.models.examples import sha256_of_file
+from hone.models.prompting.arm import EncoderForm
+from hone.models.prompting.tensors import read_tensors
 from hone.models.tokenizer import IntArray, TextTokenizer
 
 _TOKENS_IN_BATCH = 2048
@@ -53,34 +53,27 @@ class BertEncoder:
 
     weights: Mapping[str, FloatArray]
     tokenizer: TextTokenizer
-    layers: int
-    heads: int
-    epsilon: float
+    form: EncoderForm
     revision: str
 
     @classmethod
     def from_base(cls, name: str) -> "BertEncoder":
         """Load a base of the catalogue or a folder; InvalidInput if it is no BERT encoder."""
         base = find_base(name)
-        config = _config(base)
-        try:
-            stored = load_file(base.folder / _WEIGHTS)
-        except (OSError, SafetensorError, TypeError, KeyError):  # TypeError: a type numpy lacks
-            raise InvalidInput(
-                f"the base {base.id} has no {_WEIGHTS} that numpy can read"
-            ) from None
-        weights = {name.removeprefix("bert."): _array(value) for name, value in stored.items()}
+        files = encoder_files(base)
+        return cls.load(*files, encoder_form(base), f"the base {base.id}")
+
+    @classmethod
+    def load(cls, weights: Path, tokenizer: Path, form: EncoderForm, name: str) -> "BertEncoder":
+        """Load safetensors and a tokenizer.json; InvalidInput names what they are not."""
+        stored = read_tensors(weights)
         encoder = cls(
-            weights=weights,
-            tokenizer=TextTokenizer.from_file(
-                base.folder / "tokenizer.json", max_tokens=base.max_tokens
-            ),
-            layers=int(config["num_hidden_layers"]),
-            heads=int(config["num_attention_heads"]),
-            epsilon=float(config.get("layer_norm_eps", 1e-12)),
-            revision=sha256_of_file(base.folder / _WEIGHTS),
+            weights={key.removeprefix("bert."): _array(value) for key, value in stored.items()},
+            tokenizer=TextTokenizer.from_file(tokenizer, max_tokens=form.max_tokens),
+            form=form,
+            revision=sha256_of_file(weights),
         )
-        encoder.check(base.id)
+        encoder.check(name)
         return encoder
 
     def check(self, name: str) -> None:
@@ -88,7 +81,7 @@ class BertEncoder:
         try:
             self.embed(["a"])
         except (KeyError, ValueError, IndexError):
-            raise InvalidInput(f"the base {name} has not the weights of a BERT encoder") from None
+            raise InvalidInput(f"{name} has not the weights of a BERT encoder") from None
 
     def embed(self, texts: Sequence[str], progressed: Progressed | None = None) -> FloatArray:
         """Return float32 vectors of length 1, of shape (texts, hidden).
@@ -115,7 +108,7 @@ class BertEncoder:
         kind = self.weights["embeddings.token_type_embeddings.weight"][0]
         state = self._norm(words + places + kind, "embeddings.LayerNorm")
         blocked = np.where(mask[:, None, None, :] == 0, _BLOCKED, np.float32(0))
-        for layer in range(self.layers):
+        for layer in range(self.form.layers):
             state = self._layer(state, blocked, f"encoder.layer.{layer}")
         weight = mask[..., None].astype(np.float32)
         mean = (state * weight).sum(axis=1) / weight.sum(axis=1)
@@ -134,11 +127,11 @@ class BertEncoder:
 
     def _attention(self, state: FloatArray, blocked: FloatArray, name: str) -> FloatArray:
         texts, tokens, hidden = state.shape
-        width = hidden // self.heads
+        width = hidden // self.form.heads
 
         def headed(part: str) -> FloatArray:
             flat = self._linear(state, f"{name}.{part}")
-            return flat.reshape(texts, tokens, self.heads, width).transpose(0, 2, 1, 3)
+            return flat.reshape(texts, tokens, self.form.heads, width).transpose(0, 2, 1, 3)
 
         query, key, value = headed("query"), headed("key"), headed("value")
         scores = query @ key.transpose(0, 1, 3, 2) / np.float32(np.sqrt(width)) + blocked
@@ -156,7 +149,7 @@ class BertEncoder:
     def _norm(self, state: FloatArray, name: str) -> FloatArray:
         centred = state - state.mean(axis=-1, keepdims=True)
         variance = (centred**2).mean(axis=-1, keepdims=True)
-        scaled = centred / np.sqrt(variance + np.float32(self.epsilon))
+        scaled = centred / np.sqrt(variance + np.float32(self.form.epsilon))
         found: FloatArray = scaled * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]
         return found
 
@@ -195,18 +188,28 @@ def nearest(
     return found
 
 
-def _config(base: Base) -> Mapping[str, float]:
+def encoder_files(base: Base) -> tuple[Path, Path]:
+    """Return where a base has its weights and its tokenizer."""
+    return base.folder / _WEIGHTS, base.folder / "tokenizer.json"
+
+
+def encoder_form(base: Base) -> EncoderForm:
+    """Return what a base's configuration says; InvalidInput if it is no BERT encoder."""
     config = orjson.loads((base.folder / "config.json").read_bytes())
     if config.get("model_type") != "bert" or config.get("hidden_act", "gelu") != "gelu":
         raise InvalidInput(f"the base {base.id} is no BERT encoder: give another one, or minilm")
     if config.get("position_embedding_type", "absolute") != "absolute":
         raise InvalidInput(f"the base {base.id} has no absolute positions: give minilm")
-    found: Mapping[str, float] = config
-    return found
+    return EncoderForm(
+        layers=int(config["num_hidden_layers"]),
+        heads=int(config["num_attention_heads"]),
+        epsilon=float(config.get("layer_norm_eps", 1e-12)),
+        max_tokens=base.max_tokens,
+    )
 
 
-def _array(value: npt.NDArray[np.generic]) -> FloatArray:
-    return value.astype(np.float32) if value.dtype.kind == "f" else np.zeros(0, dtype=np.float32)
+def _array(value: npt.NDArray[np.floating]) -> FloatArray:
+    return value.astype(np.float32)
 
 
 def _gelu(state: FloatArray) -> FloatArray:

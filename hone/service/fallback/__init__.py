@@ -1,0 +1,1 @@
+"""Asking a prompt about what a classifier is not sure of."""
