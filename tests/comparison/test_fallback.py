@@ -8,7 +8,7 @@ from mapie.risk_control.fwer_control import control_fwer
 from scipy import stats
 
 from benchmarks.comparison.simulations import broken_bounds
-from hone.comparison.fallback import choose, halves, least_items, seek, thresholds
+from hone.comparison.fallback import Steps, choose, halves, least_items, seek, steps
 from hone.comparison.outcomes import Item, Outcome
 from hone.comparison.question import Arm, Question
 from hone.comparison.sheets import lay_out, lay_out_exam
@@ -24,19 +24,54 @@ def answers(n: int, *, seed: int, sharp: float = 0.3) -> tuple[Floats, Floats]:
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 10_000), st.sampled_from([0.02, 0.05, 0.1]), st.integers(100, 1500))
-def test_the_choice_is_mapies_fixed_sequence(seed: int, max_error: float, n: int) -> None:
+def test_with_one_start_the_choice_is_mapies_fixed_sequence(
+    seed: int, max_error: float, n: int
+) -> None:
     confidence, wrong = answers(n, seed=seed)
-    tried = thresholds(answers(n, seed=seed + 1)[0], n, max_error=max_error, level=0.95)
-    found = choose(confidence, wrong, tried, max_error=max_error, level=0.95)
-    kept = [(confidence >= threshold).sum() for threshold in tried]
-    errors = [wrong[confidence >= threshold].sum() for threshold in tried]
-    p_values = stats.binom.cdf(errors, kept, max_error)
-    rejected = control_fwer(np.asarray(p_values), 0.05, "fixed_sequence") if len(tried) else []
-    expected = float(tried[max(rejected)]) if len(rejected) else None
-    assert found.threshold == expected
-    if expected is not None:
+    tried = steps(answers(n, seed=seed + 1)[0], n, max_error=max_error, level=0.95).thresholds
+    alone = np.zeros(len(tried))
+    alone[:1] = 0.05
+    found = choose(confidence, wrong, Steps(tried, alone), max_error=max_error, level=0.95)
+    assert found.threshold == by_mapie(confidence, wrong, tried, max_error, 0.05)
+    if found.threshold is not None:
         assert found.upper is not None
         assert found.upper <= max_error
+
+
+def by_mapie(
+    confidence: Floats, wrong: Floats, tried: Floats, max_error: float, risk: float
+) -> float | None:
+    """Return what MAPIE's fixed sequence rejects last."""
+    kept = [(confidence >= threshold).sum() for threshold in tried]
+    errors = [wrong[confidence >= threshold].sum() for threshold in tried]
+    p_values = np.asarray(stats.binom.cdf(errors, kept, max_error))
+    rejected = control_fwer(p_values, risk, "fixed_sequence") if len(tried) else []
+    return float(tried[max(rejected)]) if len(rejected) else None
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 10_000), st.sampled_from([0.02, 0.05, 0.1]), st.integers(100, 1500))
+def test_two_starts_find_all_that_each_finds_with_its_share(
+    seed: int, max_error: float, n: int
+) -> None:
+    confidence, wrong = answers(n, seed=seed)
+    tried = steps(answers(n, seed=seed + 1)[0], n, max_error=max_error, level=0.95)
+    assert tried.risks.sum() == pytest.approx(0.05 if len(tried.risks) else 0)
+    found = choose(confidence, wrong, tried, max_error=max_error, level=0.95).threshold
+    for start in np.flatnonzero(tried.risks):
+        share = float(tried.risks[start])
+        alone = by_mapie(confidence, wrong, tried.thresholds[start:], max_error, share)
+        assert alone is None or (found is not None and found <= alone)
+
+
+def test_a_strict_start_finds_what_few_items_show() -> None:
+    generator = np.random.default_rng(5)
+    confidence = generator.random(400)
+    wrong = (confidence < 0.5).astype(np.float64)  # half of them right, and known to be
+    tried = steps(confidence[200:], 200, max_error=0.1, level=0.95)
+    found = choose(confidence[:200], wrong[:200], tried, max_error=0.1, level=0.95)
+    assert found.threshold is not None
+    assert found.threshold >= 0.45
 
 
 def test_the_bound_is_broken_in_at_most_its_share_of_trials() -> None:
@@ -47,7 +82,7 @@ def test_the_bound_is_broken_in_at_most_its_share_of_trials() -> None:
 
 def test_a_bound_that_every_answer_holds_keeps_every_answer() -> None:
     confidence, _ = answers(500, seed=0)
-    tried = thresholds(confidence, 500, max_error=0.05, level=0.95)
+    tried = steps(confidence, 500, max_error=0.05, level=0.95)
     found = choose(confidence, np.zeros(500), tried, max_error=0.05, level=0.95)
     assert found.kept == 500
     assert found.wrong == 0
@@ -55,7 +90,7 @@ def test_a_bound_that_every_answer_holds_keeps_every_answer() -> None:
 
 def test_too_few_items_for_the_bound_are_infeasible_with_their_number() -> None:
     confidence, wrong = answers(200, seed=0)
-    tried = thresholds(confidence, 200, max_error=0.01, level=0.95)
+    tried = steps(confidence, 200, max_error=0.01, level=0.95)
     found = choose(confidence, wrong, tried, max_error=0.01, level=0.95)
     assert least_items(0.01, 0.95) == 299
     assert found.threshold is None
@@ -64,7 +99,7 @@ def test_too_few_items_for_the_bound_are_infeasible_with_their_number() -> None:
 
 def test_errors_among_the_most_confident_answers_are_infeasible() -> None:
     confidence, _ = answers(500, seed=0)
-    tried = thresholds(confidence, 500, max_error=0.05, level=0.95)
+    tried = steps(confidence, 500, max_error=0.05, level=0.95)
     found = choose(confidence, np.ones(500), tried, max_error=0.05, level=0.95)
     assert found.threshold is None
     assert "most confident" in found.reason
@@ -72,7 +107,7 @@ def test_errors_among_the_most_confident_answers_are_infeasible() -> None:
 
 def test_a_candidate_without_confidence_is_infeasible() -> None:
     nothing = np.full(500, np.nan)
-    tried = thresholds(nothing, 500, max_error=0.05, level=0.95)
+    tried = steps(nothing, 500, max_error=0.05, level=0.95)
     found = choose(nothing, np.zeros(500), tried, max_error=0.05, level=0.95)
     assert found.threshold is None
     assert "no confidence" in found.reason
@@ -81,7 +116,7 @@ def test_a_candidate_without_confidence_is_infeasible() -> None:
 def test_copies_of_an_item_do_not_make_a_bound_easier_to_show() -> None:
     confidence, wrong = answers(60, seed=3)
     copied, errors = np.repeat(confidence, 20), np.repeat(wrong, 20)
-    tried = thresholds(copied, 1200, max_error=0.05, level=0.95)
+    tried = steps(copied, 1200, max_error=0.05, level=0.95)
     groups = np.repeat(np.arange(60), 20)
     unaware = choose(copied, errors, tried, max_error=0.05, level=0.95)
     aware = choose(copied, errors, tried, max_error=0.05, level=0.95, groups=groups)

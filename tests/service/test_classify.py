@@ -66,6 +66,7 @@ def test_savings_are_the_prompts_tokens_less_ours(asked: Service) -> None:
     assert answer["savings"] == {
         "baseline_prompt_tokens": 120 + 4 + 120 + 2,
         "tokens_saved": 246 - 9,
+        "fallback_tokens": 0,
         "method": "estimated:characters",
     }
 
