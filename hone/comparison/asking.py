@@ -143,7 +143,7 @@ class Asker:
             if known.body is None:
                 failed = await self._until_answered(_Question(key, item, repeat, prompt, body))
                 known = self.cache.known(key)
-        return self._outcome(item, repeat, known, failed)
+        return self._outcome(item, repeat, known, failed).model_copy(update={"request": key})
 
     async def _until_answered(self, question: _Question) -> CallFailed | None:
         """Call until there is an answer on disk; return the last failure if there is none."""

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from hone.comparison.outcomes import Outcome
+from hone.comparison.outcomes import Outcome, asked_once
 from hone.comparison.prices import Price, cost_usd
 from hone.comparison.question import ArmCosts, Question, Serving
 from hone.models.prompting.usage import Counting, Usage
@@ -72,11 +72,13 @@ class ServedBy:
 class ArmCost:
     """What one arm costs. `request_usd` is the tokens of a mean request, None where unknown.
 
-    `run_usd` is what its run's tokens cost; `unknown` says why a figure is missing, and is empty
-    otherwise.
+    `tokens` are those of all outcomes, as if each had been asked by itself, and `billed` those of
+    the run: equal requests were asked once. `run_usd` is what the run's tokens cost; `unknown` says
+    why a figure is missing, and is empty otherwise.
     """
 
     tokens: Tokens
+    billed: Tokens
     price: Price | None
     run_usd: float | None
     request_usd: float | None
@@ -138,6 +140,8 @@ def count_tokens(outcomes: Sequence[Outcome]) -> Tokens:
 def cost_of(outcomes: Sequence[Outcome], costs: ArmCosts) -> ArmCost:
     """Return what an arm costs by its outcomes and its prices."""
     tokens, served = count_tokens(outcomes), _served(costs.serving, outcomes)
+    once = asked_once(outcomes)
+    billed = count_tokens(once)
     unknown = ""
     if costs.serving is not None and served is None:
         unknown = "its throughput is unknown"
@@ -151,9 +155,9 @@ def cost_of(outcomes: Sequence[Outcome], costs: ArmCosts) -> ArmCost:
         )
     if costs.price is None or not tokens.outcomes:
         spent = None if unknown else 0.0
-        return ArmCost(tokens, costs.price, spent, spent, served, unknown)
-    run = run_cost(outcomes, costs.price)
-    return ArmCost(tokens, costs.price, run, run / tokens.outcomes, served, unknown)
+        return ArmCost(tokens, billed, costs.price, spent, spent, served, unknown)
+    run, every = run_cost(once, costs.price), run_cost(outcomes, costs.price)
+    return ArmCost(tokens, billed, costs.price, run, every / tokens.outcomes, served, unknown)
 
 
 def run_cost(outcomes: Sequence[Outcome], price: Price) -> float:

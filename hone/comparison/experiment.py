@@ -3,12 +3,13 @@
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from hone.models.errors import HoneError
 from hone.models.manifest import Variant, sha256_of_json
 from hone.models.names import parse_reference
 from hone.models.prompting.wire import Api
+from hone.models.toml_files import Group
 
 Billing = Literal["tokens", "hosting"]
 
@@ -62,18 +63,6 @@ def _parameters(given: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-class Group(BaseModel):
-    """A group of the file: unknown keys and values of another type are refused."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-    )
-
-
 class ExperimentGroup(Group):
     """What is asked of every contender."""
 
@@ -89,7 +78,7 @@ class ExperimentGroup(Group):
     """Training examples, for few-shot and retrieved prompts, the majority and contamination."""
     labels: Annotated[list[str], Field(min_length=2)] | None = None
     """The labels in the order of the prompt; by default all of the files', sorted."""
-    label_descriptions: dict[str, str] = {}
+    label_descriptions: dict[str, str] = Field({})
     """What a label means, for the prompts: shown after its name."""
     labels_from: Literal["people", "model"] = "people"
     """Who gave the gold labels. A model's make the report speak of agreement, not of accuracy."""
@@ -229,7 +218,7 @@ class RemoteContender(Contender):
     """Where an answer ends; a completion ends at a line's end by default."""
     logprobs: bool = False
     """Ask for the tokens' probabilities, for a confidence."""
-    parameters: Annotated[dict[str, Any], AfterValidator(_parameters)] = {}
+    parameters: Annotated[dict[str, Any], AfterValidator(_parameters)] = Field({})
     """More fields of the request's body, as they are (`reasoning_effort`, `top_p`, `seed`)."""
     billing: Billing | None = None
     """`tokens`: each call costs its tokens; `hosting`: it costs nothing by itself. Hone's own

@@ -1,8 +1,6 @@
 """Reading an experiment file: TOML; every problem is named at once, by the key's path."""
 
-import difflib
 import hashlib
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from hone.comparison.experiment import (
 )
 from hone.comparison.prompts import check_prompt, check_served
 from hone.models.errors import InvalidInput, NotFound
+from hone.models.toml_files import complaints, parse_toml
 
 
 class InvalidExperiment(InvalidInput):
@@ -54,7 +53,10 @@ def load_experiment(path: Path) -> ExperimentFile:
 
 def read_experiment(content: bytes, name: str) -> ExperimentFile:
     """Read and check an experiment's bytes; `name` is what messages call it."""
-    table = _table(content, name)
+    try:
+        table = parse_toml(content, name)
+    except ValueError as error:
+        raise InvalidExperiment([str(error)]) from None
     try:
         experiment = Experiment.model_validate(table)
     except ValidationError as error:
@@ -77,17 +79,6 @@ def read_experiment(content: bytes, name: str) -> ExperimentFile:
         raise InvalidExperiment(problems)
     digest = hashlib.sha256(content).hexdigest()
     return ExperimentFile(content, digest, experiment, tuple(warnings))
-
-
-def _table(content: bytes, name: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(content.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise InvalidExperiment([f"{name} is not UTF-8 text"]) from None
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidExperiment([f"{name} is not TOML: {error}"]) from None
-    except (ValueError, RecursionError):  # a number of thousands of digits; as many brackets
-        raise InvalidExperiment([f"{name} is not TOML that can be read"]) from None
 
 
 def _unencrypted(contender: PromptContender | ServedContender) -> list[str]:
@@ -114,38 +105,24 @@ def _missing_training(experiment: Experiment) -> list[str]:
 
 def _describe(error: ValidationError, table: Mapping[str, Any]) -> list[str]:
     """Say each wrong place once, in the file's own terms."""
-    places: dict[str, list[str]] = {}
-    shown: dict[str, str] = {}
-    for found in error.errors():
-        location = _without_kind(found["loc"], table)
-        place = _place(location)
-        messages = places.setdefault(place, [])
-        if found["type"] == "extra_forbidden":
-            message = f"unknown key{_suggestion(location, table)}"
-        elif found["type"] == "missing":
-            message = "missing"
-        elif found["type"] == "union_tag_not_found":
-            message = f"'kind' is missing: one of {', '.join(CONTENDERS)}"
-        elif found["type"] == "union_tag_invalid":
-            message = f"'kind' should be one of {', '.join(CONTENDERS)}"
-        else:
-            message = found["msg"].removeprefix("Value error, ").removeprefix("Input ")
-            if isinstance(found["input"], str | int | float | bool):
-                shown[place] = f" (it is {found['input']!r:.80})"
-        if message not in messages:
-            messages.append(message)
-    return [
-        f"{place}: {' or '.join(messages)}{shown.get(place, '')}".removeprefix(": ")
-        for place, messages in places.items()
-    ]
+    kinds = ", ".join(CONTENDERS)
+    words = {
+        "union_tag_not_found": f"'kind' is missing: one of {kinds}",
+        "union_tag_invalid": f"'kind' should be one of {kinds}",
+    }
+    return complaints(
+        error,
+        place=lambda found: _place(_without_kind(found["loc"])),
+        known_keys=lambda found: _known_keys(_without_kind(found["loc"])[:-1], table),
+        own_words=lambda found: words.get(found["type"]),
+    )
 
 
-def _without_kind(location: Sequence[str | int], table: Mapping[str, Any]) -> list[str | int]:
+def _without_kind(location: Sequence[str | int]) -> list[str | int]:
     """Leave out the kind that stands within a contender's location, and what follows a union."""
     parts = list(location)
     if parts[:1] == ["contenders"] and len(parts) > 2:
         return [*parts[:2], *parts[3:4]]
-    del table
     return parts[:2]
 
 
@@ -157,13 +134,6 @@ def _place(location: Sequence[str | int]) -> str:
         else:
             place += f".{part}" if place else part
     return place
-
-
-def _suggestion(location: Sequence[str | int], table: Mapping[str, Any]) -> str:
-    """Return the known key that an unknown one is nearest to."""
-    wrong = str(location[-1])
-    near = difflib.get_close_matches(wrong, _known_keys(location[:-1], table), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _known_keys(above: Sequence[str | int], table: Mapping[str, Any]) -> list[str]:

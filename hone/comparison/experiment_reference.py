@@ -15,11 +15,11 @@ from hone.comparison.experiment import (
     CostsGroup,
     DecisionGroup,
     ExperimentGroup,
-    Group,
     LimitsGroup,
     RemoteContender,
     ServingCosts,
 )
+from hone.models.toml_files import Group
 
 _INTRODUCTION = """# Experiments
 

@@ -5,9 +5,10 @@ report read them, and nothing else. A call that failed, a refusal and an answer 
 are outcomes of their own: they are never a wrong answer that nobody saw.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hone.models.prompting.usage import Usage
 
@@ -31,6 +32,8 @@ class Outcome(BaseModel):
     says why a call failed. `seconds` is the time of the call that answered, retries excluded;
     `calls` counts every call made and `spent` their tokens together, failed attempts that reported
     usage included. `confidence` is the probability of `label`, where the contender gives one.
+    `request` is the hash by which answers.db knows what was asked: outcomes with the same one share
+    one answer, which was paid once.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,3 +49,18 @@ class Outcome(BaseModel):
     calls: Annotated[int, Field(ge=0)] = 1
     usage: Usage = Usage()
     spent: Usage = Usage()
+    request: str | None = None
+
+    @model_validator(mode="after")
+    def _a_label_is_an_answer(self) -> Self:
+        if (self.kind == "answered") != (self.label is not None):
+            raise ValueError(f"the outcome of {self.item!r} is {self.kind} by {self.label!r}")
+        return self
+
+
+def asked_once(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """Return the first outcome of each request: those that were paid for."""
+    found: dict[object, Outcome] = {}
+    for number, outcome in enumerate(outcomes):
+        found.setdefault(outcome.request or number, outcome)
+    return list(found.values())

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 
 from hone.comparison.experiment_file import ExperimentFile
 from hone.comparison.gate import exit_code, junit
@@ -12,6 +11,7 @@ from hone.comparison.plan import Plan, estimates, make_plan
 from hone.comparison.run import Finished, Interrupted, compare
 from hone.comparison.screen import ProgressBars, show_estimates, show_outcomes
 from hone.models.durable import write_atomically
+from hone.models.terminal import plain
 
 EXIT_INTERRUPTED = 75
 """sysexits' EX_TEMPFAIL, as `hone train` has it: nothing is wrong, run the same command again."""
@@ -28,7 +28,7 @@ def ask(
     """
     console = Console(stderr=True)
     for warning in file.warnings:
-        console.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True, highlight=False)
+        console.print(f"[yellow]warning:[/] {plain(warning)}", soft_wrap=True, highlight=False)
     plan = make_plan(file)
     if dry_run:
         show_estimates(Console(), list(estimates(plan)), file.experiment.limits.dollars)
@@ -37,7 +37,7 @@ def ask(
         with ProgressBars(console).shown() as bars:
             finished = compare(plan, folder, bars, decision_changed=decision_changed)
     except Interrupted:
-        console.print(f"stopped; run the same command again to go on in {escape(str(folder))}")
+        console.print(f"stopped; run the same command again to go on in {plain(str(folder))}")
         return EXIT_INTERRUPTED
     return _judged(finished, plan, gate=gate)
 
@@ -49,10 +49,10 @@ def _judged(finished: Finished, plan: Plan, *, gate: bool) -> int:
     folder = finished.folder
     judgement = judge(folder, finished.question)
     verdict = judgement.verdict
-    console.print(f"\n[bold]{escape(verdict.word)}[/]: {escape(verdict.sentence)}")
-    console.print(f"the report: {escape(str(folder / 'report.html'))}", highlight=False)
+    console.print(f"\n[bold]{plain(verdict.word)}[/]: {plain(verdict.sentence)}")
+    console.print(f"the report: {plain(str(folder / 'report.html'))}", highlight=False)
     if verdict.word == "REPLACE WITH FALLBACK":
-        console.print(f"to adopt it: hone fallback set {escape(str(folder))}", highlight=False)
+        console.print(f"to adopt it: hone fallback set {plain(str(folder))}", highlight=False)
     if not gate:
         return 0
     write_atomically(folder / JUNIT_FILE, junit(judgement))

@@ -80,7 +80,15 @@ def _machine(served: ServedBy) -> str:
 
 def _counting_notes(judgement: Judgement) -> Iterator[Block]:
     for arm in judgement.arms:
-        tokens = arm.cost.tokens
+        tokens, billed = arm.cost.tokens, arm.cost.billed
+        if billed.outcomes < tokens.outcomes:
+            yield Text(
+                f"{arm.name} was asked {billed.outcomes:,} requests for {tokens.outcomes:,} "
+                f"answers: equal ones were asked once. Billed were {billed.prompt:,} tokens in "
+                f"({billed.cached:,} of them cached) and {billed.completion:,} out, which “This "
+                "run” is of; the table's tokens, and the cost of 1,000 requests, are as if each "
+                "had been asked by itself."
+            )
         if arm.cost.price is not None and tokens.uncounted:
             yield Text(
                 f"{counted(tokens.uncounted, 'call')} of {arm.name} reported no tokens. They are "

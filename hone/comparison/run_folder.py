@@ -48,10 +48,6 @@ def read_run(folder: Path, question: Question) -> Run:
             continue  # a contender that the question leaves out
         if outcome.item not in names:
             raise InvalidInput(f"an outcome is of the item {outcome.item!r}, which is not there")
-        if (outcome.kind == "answered") != (outcome.label is not None):
-            raise InvalidInput(
-                f"the outcome of {outcome.item!r} is {outcome.kind} by {outcome.label!r}"
-            )
         key = (outcome.item, outcome.repeat)
         if key in every[outcome.contender]:
             raise InvalidInput(

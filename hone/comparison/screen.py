@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,8 +16,9 @@ from rich.progress import (
 from rich.table import Table
 
 from hone.comparison.cache import Sums
-from hone.comparison.outcomes import Item, Kind, Outcome
+from hone.comparison.outcomes import Item, Kind, Outcome, asked_once
 from hone.comparison.plan import Estimate
+from hone.models.terminal import plain
 
 _KINDS: tuple[Kind, ...] = ("answered", "unparsable", "refused", "failed")
 
@@ -46,7 +46,7 @@ class ProgressBars:
 
     def begun(self, contender: str, steps: int, what: str) -> None:
         """Show a new bar."""
-        name = escape(contender)
+        name = plain(contender)
         self._tasks[contender] = self._progress.add_task(name, total=steps, what=what, cost="")
 
     def advanced(self, contender: str, steps: int, usd: float | None = None) -> None:
@@ -63,7 +63,7 @@ def show_estimates(console: Console, found: Sequence[Estimate], limit: float | N
     for one in found:
         dollars = "unknown" if one.usd is None else f"{one.usd:.4f}"
         counts = (f"{n:,}" for n in (one.calls, one.prompt_tokens, one.completion_tokens))
-        table.add_row(escape(one.contender), *counts, one.counting, dollars)
+        table.add_row(plain(one.contender), *counts, one.counting, dollars)
     console.print(table)
     known = sum(one.usd for one in found if one.usd is not None)
     unknown = sum(one.usd is None for one in found)
@@ -85,10 +85,11 @@ def show_outcomes(
         own = [outcome for outcome in outcomes if outcome.contender == name]
         kinds = Counter(outcome.kind for outcome in own)
         right = sum(o.kind == "answered" and o.label == gold[o.item] for o in own)
-        calls = sum(outcome.calls for outcome in own)
-        tokens = sum(outcome.spent.prompt_tokens for outcome in own)
+        once = asked_once(own)
+        calls = sum(outcome.calls for outcome in once)
+        tokens = sum(outcome.spent.prompt_tokens for outcome in once)
         counts = [right, kinds["answered"] - right, *(kinds[kind] for kind in _KINDS[1:])]
-        table.add_row(escape(name), *(f"{n:,}" for n in (*counts, calls, tokens)))
+        table.add_row(plain(name), *(f"{n:,}" for n in (*counts, calls, tokens)))
     console.print(table)
     console.print(f"{sums.calls:,} calls in this folder, ${sums.usd:.6f}")
     if sums.unclear_usd:

@@ -6,13 +6,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from hone.models.tokenizer import LongTexts
-from hone.training.recipe_groups import (
-    Auto,
-    Group,
-    LoopGroup,
-    Recipe,
-    SavingGroup,
-)
+from hone.models.toml_files import Group
+from hone.training.recipe_groups import Auto, LoopGroup, Recipe, SavingGroup
 
 
 class ModelGroup(Group):

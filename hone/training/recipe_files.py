@@ -3,7 +3,6 @@
 `model.task` decides which recipe a file is, a text classifier's where it is not said.
 """
 
-import difflib
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -11,9 +10,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from hone.models.catalogue import Task
 from hone.models.errors import InvalidRecipe, NotFound
+from hone.models.toml_files import complaints, parse_toml
 from hone.training.generation.generation_recipe import GenerationRecipe
 from hone.training.images.recipe import ImageRecipe
 from hone.training.recipe import ClassifierRecipe
@@ -48,13 +49,9 @@ def find_recipe(name: str) -> Path:
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply `group.key=value` overrides; InvalidRecipe names every problem."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError:
-        raise InvalidRecipe([f"{path} is not UTF-8 text"]) from None
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidRecipe([f"{path} is not TOML: {error}"]) from None
-    except (ValueError, RecursionError):  # a number of thousands of digits; as many brackets
-        raise InvalidRecipe([f"{path} is not TOML that can be read"]) from None
+        content = parse_toml(path.read_bytes(), str(path))
+    except ValueError as error:
+        raise InvalidRecipe([str(error)]) from None
     kind = _kind(content, overrides)
     problems = [problem for text in overrides if (problem := _override(content, text, kind))]
     try:
@@ -120,34 +117,15 @@ def _is_text(kind: type[Recipe], group: str, name: str) -> bool:
 
 
 def _describe(error: ValidationError, kind: type[Recipe]) -> list[str]:
-    """Say each wrong place once, in the recipe's own terms.
+    """Say each wrong place once, in the recipe's own terms."""
 
-    A value that may be `auto` or a number fails twice, once for each; the two are joined.
-    """
-    places: dict[str, list[str]] = {}
-    shown: dict[str, str] = {}
-    for found in error.errors():
-        location = [str(part) for part in found["loc"]][:2]
-        place = ".".join(location)
-        messages = places.setdefault(place, [])
-        if found["type"] == "extra_forbidden":
-            messages.append(f"unknown key{_suggestion(location, kind)}")
-        elif found["type"] == "missing":
-            messages.append("missing")
-        else:
-            message = found["msg"].removeprefix("Value error, ").removeprefix("Input ")
-            messages.append(message)
-            if len(location) > 1:
-                shown[place] = f" (it is {found['input']!r:.80})"
-    return [
-        f"{place}: {' or '.join(messages)}{shown.get(place, '')}"
-        for place, messages in places.items()
-    ]
+    def place(found: ErrorDetails) -> str:
+        return ".".join(str(part) for part in found["loc"][:2])
 
+    def known_keys(found: ErrorDetails) -> list[str]:
+        group: Any = kind
+        for part in found["loc"][:2][:-1]:
+            group = group.model_fields[str(part)].annotation
+        return list(group.model_fields)
 
-def _suggestion(location: Sequence[str], kind: type[Recipe]) -> str:
-    group: Any = kind
-    for part in location[:-1]:
-        group = group.model_fields[part].annotation
-    near = difflib.get_close_matches(location[-1], list(group.model_fields), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return complaints(error, place=place, known_keys=known_keys)

@@ -2,11 +2,12 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from hone.models.errors import HoneError
 from hone.models.manifest import Variant, sha256_of_json
 from hone.models.names import check_model_name
+from hone.models.toml_files import Group
 
 Auto = Literal["auto"]
 
@@ -16,18 +17,6 @@ def _model_name(name: str) -> str:
         return check_model_name(name)
     except HoneError as error:
         raise ValueError(str(error)) from None
-
-
-class Group(BaseModel):
-    """A group of a recipe; the docstrings of its keys are their reference."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-    )
 
 
 class SavingGroup(Group):

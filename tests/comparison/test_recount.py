@@ -5,6 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from hone.comparison.cache import open_cache
+from hone.comparison.judging import judge
 from tests.comparison.experiments import PRICES, experiment_text, prompt, run, write_data
 from tests.comparison.upstream import Behaviour, upstream
 
@@ -45,3 +46,30 @@ def test_tokens_and_dollars_equal_a_recount_from_the_raw_answers(tmp_path: Path)
     assert sum(calls) == len(server.served) > 120  # some were made again
     with open_cache(out) as cache:
         assert finished.sums == cache.sums()
+
+
+def test_equal_items_are_billed_once_and_the_report_says_both_sums(tmp_path: Path) -> None:
+    data, out = write_data(tmp_path / "data", test=30), tmp_path / "out"
+    test = data / "test.jsonl"
+    test.write_text(test.read_text() + "".join(test.read_text().splitlines(keepends=True)[:12]))
+    with upstream(Behaviour(fails=0.1)) as server:
+        text = experiment_text(data, prompt(server.address, k=8), limits={"retries": 8})
+        finished = run(text, out)
+    usages = [answer["usage"] for answer in server.answers]
+    raw = sum(usage["prompt_tokens"] for usage in usages)
+    judgement = judge(out, finished.question)
+    cost = judgement.candidate.cost
+    assert (cost.billed.outcomes, cost.tokens.outcomes) == (30, 42)
+    assert cost.billed.prompt == raw < cost.tokens.prompt
+    assert cost.billed.completion == sum(usage["completion_tokens"] for usage in usages)
+    cached = sum(usage["prompt_tokens_details"]["cached_tokens"] for usage in usages)
+    assert cost.billed.cached == cached
+    assert cost.run_usd is not None
+    assert math.isclose(cost.run_usd, finished.sums.usd, abs_tol=1e-9, rel_tol=0)
+    said = " ".join((out / "report.md").read_text().split())
+    assert "was asked 30 requests for 42 answers" in said
+    assert f"Billed were {raw:,} tokens in" in said
+    for outcome in finished.outcomes[:42]:  # each names the request that answers.db knows
+        with open_cache(out) as cache:
+            assert outcome.request is not None
+            assert cache.known(outcome.request).spent == outcome.spent

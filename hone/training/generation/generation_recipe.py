@@ -5,15 +5,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from hone.models.toml_files import Group
 from hone.training.generation.encoding import LongExamples
-from hone.training.recipe_groups import (
-    Auto,
-    BaselineGroup,
-    Group,
-    LoopGroup,
-    Recipe,
-    SavingGroup,
-)
+from hone.training.recipe_groups import Auto, BaselineGroup, LoopGroup, Recipe, SavingGroup
 
 OptimizerName = Literal["adamw", "adamw_8bit", "paged_adamw", "lion", "adafactor", "sgd", "prodigy"]
 

@@ -4,8 +4,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from hone.models.toml_files import Group
 from hone.training.recipe import LabelledGroup, LabellingRecipe, SupervisedGroup
-from hone.training.recipe_groups import Auto, Group
+from hone.training.recipe_groups import Auto
 
 SCRATCH = "scratch:convnet"
 

@@ -1,0 +1,78 @@
+"""Files that people write in TOML: recipes and experiments. Every problem is named at once."""
+
+import difflib
+import tomllib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+
+class Group(BaseModel):
+    """A group of a file; the docstrings of its keys are their reference.
+
+    Unknown keys and values of another type are refused.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+
+
+def parse_toml(content: bytes, name: str) -> dict[str, Any]:
+    """Return a file's table; ValueError says what is wrong with it, `name` being what it is called.
+
+    A byte order mark is taken off.
+    """
+    try:
+        return tomllib.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise ValueError(f"{name} is not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{name} is not TOML: {error}") from None
+    except (ValueError, RecursionError):  # a number of thousands of digits; as many brackets
+        raise ValueError(f"{name} is not TOML that can be read") from None
+
+
+def complaints(
+    error: ValidationError,
+    *,
+    place: Callable[[ErrorDetails], str],
+    known_keys: Callable[[ErrorDetails], Iterable[str]],
+    own_words: Callable[[ErrorDetails], str | None] = lambda _: None,
+) -> list[str]:
+    """Say each wrong place once, in the file's own terms.
+
+    `place` names where a problem is, `known_keys` what might have been meant by an unknown key, and
+    `own_words` may word a problem otherwise. A value that may be one type or another fails once for
+    each; the messages are joined.
+    """
+    places: dict[str, dict[str, None]] = {}
+    shown: dict[str, str] = {}
+    for found in error.errors():
+        where = place(found)
+        message = own_words(found)
+        if message is None and found["type"] == "extra_forbidden":
+            message = f"unknown key{suggestion(str(found['loc'][-1]), known_keys(found))}"
+        elif message is None and found["type"] == "missing":
+            message = "missing"
+        elif message is None:
+            message = found["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            if isinstance(found["input"], str | int | float | bool | list):
+                shown[where] = f" (it is {found['input']!r:.80})"
+        places.setdefault(where, {})[message] = None
+    return [
+        f"{where}: {' or '.join(messages)}{shown.get(where, '')}".removeprefix(": ")
+        for where, messages in places.items()
+    ]
+
+
+def suggestion(wrong: str, known: Iterable[str]) -> str:
+    """Return `; did you mean 'key'?` with the known key that is nearest; empty if none is near."""
+    near = difflib.get_close_matches(wrong, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
