@@ -6,7 +6,9 @@ from hone.comparison.experiment import (
     BundleContender,
     Contender,
     Experiment,
+    GeneratingContender,
     PromptContender,
+    Prompted,
     RecordedContender,
     ServedContender,
     ServingCosts,
@@ -61,6 +63,9 @@ def note_on(contender: Contender) -> str:
     if isinstance(contender, PromptContender):
         shots = f", k = {contender.shots}" if contender.shots else ""
         return f"{contender.model}, {contender.prompt} prompt{shots}, {contender.api}"
+    if isinstance(contender, GeneratingContender):
+        shots = f", k = {contender.shots}" if contender.shots else ""
+        return f"bundle {contender.model}, {contender.prompt} prompt{shots}, in-process"
     if isinstance(contender, RecordedContender):
         return "recorded answers"
     return str(getattr(contender, "kind", ""))
@@ -69,7 +74,7 @@ def note_on(contender: Contender) -> str:
 def _role(contender: Contender, experiment: Experiment) -> Role:
     if isinstance(contender, BundleContender) or contender.name == experiment.decision.candidate:
         return "fine-tuned"
-    prompted = isinstance(contender, PromptContender)
+    prompted = isinstance(contender, Prompted)
     return "prompt" if prompted or contender.name == experiment.decision.baseline else "reference"
 
 

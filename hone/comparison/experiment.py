@@ -243,12 +243,9 @@ class ServedContender(RemoteContender):
     """What it is sent, for a model that was trained with a separator; `{text}` is the input."""
 
 
-class PromptContender(RemoteContender):
-    """A large model with a prompt."""
+class Prompted(Contender):
+    """A large model with a prompt, wherever it runs."""
 
-    kind: Literal["prompt"]
-    api: Literal["chat", "completions", "decisions"] = "chat"
-    """The API that it is asked by."""
     prompt: Literal["zero-shot", "few-shot", "retrieved"]
     """No examples; `k` examples drawn by the seed; or the `k` nearest for each item."""
     k: int | None = Field(None, ge=1, le=1000)
@@ -268,7 +265,7 @@ class PromptContender(RemoteContender):
     def _examples_fit(self) -> Self:
         if self.prompt == "zero-shot" and self.k is not None:
             raise ValueError("a zero-shot prompt has no examples: leave 'k' out")
-        if self.examples_as == "turns" and self.api != "chat":
+        if self.examples_as == "turns" and getattr(self, "api", "chat") != "chat":
             raise ValueError("examples can be turns in a chat only")
         return self
 
@@ -278,6 +275,32 @@ class PromptContender(RemoteContender):
         if self.prompt == "zero-shot":
             return 0
         return self.k or (8 if self.prompt == "retrieved" else 16)
+
+
+class PromptContender(Prompted, RemoteContender):
+    """A large model with a prompt."""
+
+    kind: Literal["prompt"]
+    api: Literal["chat", "completions", "decisions"] = "chat"
+    """The API that it is asked by."""
+
+
+class GeneratingContender(Prompted):
+    """A causal model of a store with a prompt, run in this process, greedily."""
+
+    kind: Literal["generating"]
+    model: Annotated[str, AfterValidator(_reference)]
+    """Which version: `writer`, `writer@3` or `writer@production`."""
+    store: str = "store"
+    """The store's folder."""
+    variant: Variant | None = None
+    """Default: the first of int8, int4 and fp32 that the bundle has."""
+    api: Literal["chat", "completions"] = "chat"
+    """Through the bundle's chat template, or as one text to go on from."""
+    max_answer_tokens: int = Field(32, ge=1, le=4096)
+    """The longest answer."""
+    stop: list[str] | None = None
+    """Where an answer ends; a completion ends at a line's end by default."""
 
 
 class EmbeddedContender(Contender):
@@ -310,6 +333,7 @@ AnyContender = Annotated[
     BundleContender
     | ServedContender
     | PromptContender
+    | GeneratingContender
     | EmbeddedContender
     | MajorityContender
     | RecordedContender,
@@ -322,6 +346,7 @@ CONTENDERS: dict[str, type[Contender]] = {
     "bundle": BundleContender,
     "served": ServedContender,
     "prompt": PromptContender,
+    "generating": GeneratingContender,
     "embedded": EmbeddedContender,
     "majority": MajorityContender,
     "recorded": RecordedContender,

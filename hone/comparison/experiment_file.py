@@ -13,6 +13,7 @@ from hone.comparison.experiment import (
     CONTENDERS,
     Experiment,
     PromptContender,
+    Prompted,
     ServedContender,
 )
 from hone.comparison.prompts import check_prompt, check_served
@@ -65,14 +66,16 @@ def read_experiment(content: bytes, name: str) -> ExperimentFile:
     warnings: list[str] = []
     for number, contender in enumerate(experiment.contenders):
         place = f"contenders[{number}]"
-        if isinstance(contender, PromptContender):
+        if isinstance(contender, Prompted):
             found = check_prompt(contender)
         elif isinstance(contender, ServedContender):
             found = check_served(contender)
         else:
             continue
         problems += [f"{place}.{text}" for text in found.errors]
-        said = [*found.warnings, *_unencrypted(contender)]
+        said = list(found.warnings)
+        if isinstance(contender, PromptContender | ServedContender):
+            said += _unencrypted(contender)
         warnings += [f"{contender.name}: {text}" for text in said]
     problems += _missing_training(experiment)
     if problems:
@@ -98,8 +101,7 @@ def _missing_training(experiment: Experiment) -> list[str]:
     return [
         f"contenders[{number}]: {contender.name!r} needs training examples: give experiment.train"
         for number, contender in enumerate(experiment.contenders)
-        if contender.kind == "majority"
-        or (isinstance(contender, PromptContender) and contender.shots)
+        if contender.kind == "majority" or (isinstance(contender, Prompted) and contender.shots)
     ]
 
 

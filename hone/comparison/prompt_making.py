@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hone.comparison.experiment import Asked, PromptContender
+from hone.comparison.experiment import Asked, Prompted
 from hone.comparison.items import Material
 from hone.comparison.outcomes import Item
 from hone.comparison.prompts import choose_examples, templates_of
@@ -59,7 +59,7 @@ class PromptForm:
 
 
 def fixed_form(
-    contender: PromptContender, material: Material, descriptions: Mapping[str, str], *, seed: int
+    contender: Prompted, material: Material, descriptions: Mapping[str, str], *, seed: int
 ) -> PromptForm:
     """Return a form whose examples are drawn by the seed, the same for every item."""
     return PromptForm(
@@ -70,7 +70,7 @@ def fixed_form(
 
 
 def retrieved_form(
-    contender: PromptContender,
+    contender: Prompted,
     material: Material,
     descriptions: Mapping[str, str],
     *,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hone.comparison.experiment import PromptContender, ServedContender
+from hone.comparison.experiment import Prompted, ServedContender
 from hone.models.examples import Example
 from hone.models.prompting.prompts import Templates, placeholders
 
@@ -33,7 +33,11 @@ class Findings:
     warnings: tuple[str, ...] = ()
 
 
-def templates_of(contender: PromptContender) -> Templates:
+def _api(contender: Prompted) -> str:
+    return str(getattr(contender, "api", "chat"))
+
+
+def templates_of(contender: Prompted) -> Templates:
     """Return a contender's templates, the file's or the defaults.
 
     Examples that are the same for all items stand before the input, so that a provider's cache
@@ -42,13 +46,13 @@ def templates_of(contender: PromptContender) -> Templates:
     in_text = bool(contender.shots) and contender.examples_as == "text"
     retrieved = contender.prompt == "retrieved"
     few_shot = in_text and not retrieved
-    if contender.api == "decisions":
+    if _api(contender) == "decisions":
         system = DECISION_FEW_SHOT if in_text else DECISION_SYSTEM
         user = "{text}"
     else:
         system = FEW_SHOT_SYSTEM if few_shot else ZERO_SHOT_SYSTEM
         user = RETRIEVED_TEMPLATE if retrieved and in_text else "{text}"
-        if contender.api == "completions" and not (retrieved and in_text):
+        if _api(contender) == "completions" and not (retrieved and in_text):
             user = "Text: {text}\nLabel:"
     given_system, given_user = contender.system, contender.template
     if given_user is not None and given_system is None:
@@ -57,9 +61,9 @@ def templates_of(contender: PromptContender) -> Templates:
         if "labels" in named:
             system = ""
         elif "examples" in named and in_text:
-            system = ZERO_SHOT_SYSTEM if contender.api != "decisions" else DECISION_SYSTEM
+            system = ZERO_SHOT_SYSTEM if _api(contender) != "decisions" else DECISION_SYSTEM
     if given_system is not None and given_user is None and "examples" in placeholders(given_system):
-        user = "{text}" if contender.api != "completions" else "Text: {text}\nLabel:"
+        user = "{text}" if _api(contender) != "completions" else "Text: {text}\nLabel:"
     return Templates(
         system if given_system is None else given_system,
         user if given_user is None else given_user,
@@ -68,7 +72,7 @@ def templates_of(contender: PromptContender) -> Templates:
     )
 
 
-def check_prompt(contender: PromptContender) -> Findings:
+def check_prompt(contender: Prompted) -> Findings:
     """Find what is wrong with a prompt contender's templates."""
     templates = templates_of(contender)
     both = [*placeholders(templates.system), *placeholders(templates.user)]
@@ -94,7 +98,7 @@ def check_prompt(contender: PromptContender) -> Findings:
             for name in ("text", "label")
             if name not in placeholders(templates.example)
         ]
-    if "labels" not in both and contender.api != "decisions":
+    if "labels" not in both and _api(contender) != "decisions":
         warnings.append("the prompt does not list the labels ({labels})")
     return Findings(tuple(errors), tuple(warnings))
 

@@ -7,7 +7,7 @@ order of the file.
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Any, Protocol
 
@@ -19,11 +19,14 @@ from hone.comparison.experiment import (
     Asked,
     BundleContender,
     EmbeddedContender,
+    GeneratingContender,
     MajorityContender,
     PromptContender,
+    Prompted,
     RecordedContender,
     ServedContender,
 )
+from hone.comparison.generating import GeneratingAnswerer, load_generating
 from hone.comparison.held_folder import RunFolder
 from hone.comparison.local_contenders import (
     BundleAnswerer,
@@ -111,7 +114,10 @@ class Runner:
                     key = keys.get(contender.name)
                     await self._ask_all(contender, cache=cache, budget=budget, key=key)
                 else:
-                    await self._run_local(contender.name, local[contender.name])
+                    answerer = local[contender.name]
+                    if isinstance(answerer, GeneratingAnswerer):
+                        answerer = replace(answerer, cache=cache)
+                    await self._run_local(contender.name, answerer)
         return self.found
 
     # In this process
@@ -136,9 +142,27 @@ class Runner:
             return embed_labels(contender, encoder, material.labels, descriptions)
         if isinstance(contender, MajorityContender):
             return find_majority(contender.name, material.training)
+        if isinstance(contender, GeneratingContender):
+            return self._generating(contender)
         if isinstance(contender, RecordedContender):
             return read_recorded(contender, material.items, self._reader)
         return None
+
+    def _generating(self, contender: GeneratingContender) -> GeneratingAnswerer:
+        places = {item.id: place for place, item in enumerate(self.plan.material.items)}
+        maker = self._noted_form(contender).prompt
+        found = load_generating(
+            contender,
+            lambda item: maker(places[item.id], item),
+            self._reader,
+            self.plan.material.labels,
+        )
+        self.found.bundles[contender.name] = {
+            "model": f"{found.manifest.model}@{found.manifest.version}",
+            "digest": found.manifest.digest,
+            "variant": found.variant,
+        }
+        return found
 
     def _note_bundle(self, bundle: BundleAnswerer) -> None:
         """Note what answered, and whether the training file given is the one it learned from."""
@@ -239,6 +263,12 @@ class Runner:
         """Return what makes a contender's prompts, and note what they give away."""
         if not isinstance(contender, PromptContender):
             return bare_prompt(contender)
+        form = self._noted_form(contender)
+        self._note_static(contender, form)
+        return form.prompt
+
+    def _noted_form(self, contender: Prompted) -> PromptForm:
+        """Return a contender's form; what it gives away is noted, and how a prompt looks."""
         form = self._form(contender)
         items = self.plan.material.items
         leaks = form.leaked(items)
@@ -246,10 +276,9 @@ class Runner:
             self.found.prompt_leaks[contender.name] = leaks
         shown = form.prompt(0, items[0])
         self.found.examples[contender.name] = [turn._asdict() for turn in shown.messages]
-        self._note_static(contender, form)
-        return form.prompt
+        return form
 
-    def _form(self, contender: PromptContender) -> PromptForm:
+    def _form(self, contender: Prompted) -> PromptForm:
         group = self.plan.experiment.experiment
         if contender.prompt != "retrieved":
             return fixed_form(

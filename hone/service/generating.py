@@ -7,20 +7,20 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from hone.models.bundle import Bundle
 from hone.models.decoding.constraints import ConstraintFactory
 from hone.models.decoding.detokenizing import CausalTokenizer
 from hone.models.decoding.engine import DecoderEngine, OnnxDecoder
 from hone.models.decoding.generations import Generation, GenerationRequest, Update
+from hone.models.decoding.loading import choose_decoder_variant
 from hone.models.decoding.prefixes import PrefixStore
 from hone.models.decoding.sampling import SamplingParameters
 from hone.models.decoding.scheduler import Scheduler, SchedulerClosed
 from hone.models.decoding.templates import ChatTemplate
 from hone.models.errors import BundleCorrupt, InvalidInput
 from hone.models.layout import usable_cores
-from hone.models.manifest import TOKENIZER_FILE, GenerationRecord, Manifest, Variant
+from hone.models.manifest import TOKENIZER_FILE, GenerationRecord, Manifest
 from hone.models.prompt_form import PromptForm
 from hone.service.errors import BatcherClosed, InferenceFailed, NotReady
 from hone.service.generation_metrics import SequenceMetrics
@@ -30,8 +30,6 @@ from hone.service.serving import FileStamp, Host, ModelFacts
 logger = logging.getLogger(__name__)
 
 TASK = "text-generation"
-_ORDER: tuple[Literal["int8", "int4", "fp32"], ...] = ("int8", "int4", "fp32")
-"""Which variant is served on a CPU, of those that passed the gate: int8 loses the least."""
 
 
 class Inbox:
@@ -196,23 +194,6 @@ def load_generating(
     return GeneratingModel(
         facts, engine, tokenizer, host, variant=variant, template=template, stamps=stamps
     )
-
-
-def choose_decoder_variant(manifest: Manifest, wanted: Variant | None) -> Variant:
-    """Return the variant to serve on a CPU: the one asked for, else the first of int8, int4, fp32.
-
-    InvalidInput when the bundle does not hold it.
-    """
-    present = manifest.variants
-    if wanted is not None and wanted not in present:
-        why = manifest.left_out.get(wanted, "it was not exported")
-        raise InvalidInput(f"the bundle has no {wanted} variant: {why}")
-    if wanted == "fp16":
-        raise InvalidInput("fp16 is for a GPU, and causal models are served on the CPU")
-    found = wanted or next((variant for variant in _ORDER if variant in present), None)
-    if found is None:
-        raise InvalidInput("the bundle has no variant for a CPU")
-    return found
 
 
 def _record(manifest: Manifest) -> GenerationRecord:
