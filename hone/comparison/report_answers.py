@@ -9,7 +9,18 @@ from hone.comparison.figures import ClassFigures, Flip
 from hone.comparison.judgement import Judgement
 from hone.comparison.statistics import paired_difference
 from hone.comparison.wording import difference, dollars, points, seconds, share, spelt, words
-from hone.models.document import Block, Bullets, Cell, Drawing, Folded, Heading, Side, Table, Text
+from hone.models.document import (
+    Block,
+    Bullets,
+    Cell,
+    Drawing,
+    Folded,
+    Heading,
+    Side,
+    Table,
+    Text,
+    Verbatim,
+)
 
 _FLIPS_SHOWN = 60
 _TEXT_SHOWN = 280
@@ -30,6 +41,12 @@ def fallback(judgement: Judgement) -> Iterator[Block]:
         )
     else:
         yield Bullets(list(_chosen(judgement, found.choice, found.cascade, bound)))
+    if judgement.verdict.word == "REPLACE WITH FALLBACK":
+        yield Text(
+            "With the folder of this report in the place of FOLDER, this publishes the model once "
+            "more, with the threshold and the prompt; services then ask the prompt for the rest:"
+        )
+        yield Verbatim("hone fallback set FOLDER --promote")
     if found.frontier:
         yield Side([drawings.frontier(found, judgement.baseline)])
         yield Table(

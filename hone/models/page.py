@@ -47,7 +47,7 @@ section {
   padding: 1.25rem 1.5rem; margin-top: 1rem;
 }
 .facts {
-  display: grid; grid-template-columns: repeat(auto-fit, minmax(12rem, 1fr)); gap: 1rem;
+  display: grid; grid-template-columns: repeat(auto-fit, minmax(10rem, 1fr)); gap: 1rem;
   margin: 1.25rem 0 0;
 }
 .facts > div {
