@@ -9,6 +9,7 @@ import html
 from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
@@ -112,7 +113,7 @@ def _add_file(app: FastAPI, path: str, kind: str) -> None:
 
 def _policy(settings: Settings) -> str:
     operator = html.escape(settings.operator)
-    points = "".join(f"<li>{point}</li>\n" for point in _POINTS)
+    points = "".join(f"<li>{point}</li>\n" for point in (*_POINTS, _who_else(settings)))
     return _POLICY.format(operator=operator, points=points)
 
 
@@ -134,9 +135,18 @@ _POINTS = (
     """<b>Keys</b> are kept as keyed hashes, with their owner, scopes and time of last use. An audit
     log keeps which key made or deleted which file, job and model, and when.""",
     """<b>Logs and metrics</b> hold ids, times, counts and addresses of the API, no texts.""",
-    """<b>Nobody else</b> is sent anything: models run on the service's own machine, and the
-    service reports to no one.""",
 )
+
+
+def _who_else(settings: Settings) -> str:
+    """Say to whom texts go: to nobody, unless the operator named an address for fallbacks."""
+    if settings.fallback_url is None:
+        return """<b>Nobody else</b> is sent anything: models run on the service's own machine, and
+    the service reports to no one."""
+    host = html.escape(urlsplit(settings.fallback_url).hostname or "another service")
+    return f"""<b>Texts that a model is not sure of</b> may be sent to {host}, inside a prompt, if
+    that model has a fallback; answers say so. Nobody else is sent anything."""
+
 
 _POLICY = """<!doctype html>
 <html lang="en">

@@ -174,3 +174,17 @@ def test_a_run_without_a_threshold_cannot_be_adopted(tmp_path: Path, server: Ups
 def test_the_made_up_rows_are_what_they_say(folder: Path) -> None:
     sure = [row["confidence"] >= SURE for row in rows(folder / "store", 100, seed=9)]
     assert sum(sure) == 50
+
+
+def test_a_killed_publication_leaves_no_version(folder: Path) -> None:
+    registry = Registry(folder / "store")
+    before = registry.listing("support")
+    adoption = read_adoption(folder / "run")
+    with pytest.raises(RuntimeError, match="killed"):
+        publish_with_fallback(registry, adoption.bundle, None, killed)
+    assert registry.listing("support") == before
+
+
+def killed(staged: Path) -> None:
+    (staged / "fallback.examples.json").write_text("[")
+    raise RuntimeError("killed")

@@ -41,7 +41,7 @@ async def fallback_line(settings: Settings) -> AsyncIterator[FallbackLine | None
         settings.fallback_url.rstrip("/"),
         key=None if key is None else key.get_secret_value(),
         key_header=settings.fallback_key_header,
-        timeout_s=settings.fallback_timeout_s,
+        timeout_s=2 * settings.fallback_timeout_s,  # a call is ended before, and counted
         connections=settings.fallback_concurrency,
         agent="hone",
     ) as line:

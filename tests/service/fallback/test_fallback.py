@@ -306,3 +306,12 @@ def test_the_key_is_in_no_log_metric_or_answer(
         assert KEY.encode() not in service.post({"model": "support", "input": row["text"]}).body
     assert KEY not in service.logged()
     assert KEY.encode() not in service.get("/metrics").body
+
+
+def test_the_privacy_page_says_where_texts_may_go(
+    service: Service, made: tuple[Path, Manifest], tmp_path: Path
+) -> None:
+    said = service.get("/privacy").body.decode()
+    assert "may be sent to 127.0.0.1" in " ".join(said.split())
+    with serving(made[0] / "store", log_folder=tmp_path, run_jobs="false") as alone:
+        assert "<b>Nobody else</b> is sent anything" in alone.get("/privacy").body.decode()
