@@ -145,6 +145,7 @@ def result(run: Path, server: Upstream) -> dict[str, object]:
     """Return what came of it, and the recount of tokens from the server's own answers."""
     record = json.loads((run / RUN_FILE).read_bytes())
     outcomes = [json.loads(line) for line in (run / OUTCOMES_FILE).read_text().splitlines()]
+    once = {o["request"]: o for o in outcomes if o["request"]}.values()
     told = [answer["usage"]["prompt_tokens"] for answer in server.answers]
     return {
         "machine": describe_machine(),
@@ -153,7 +154,8 @@ def result(run: Path, server: Upstream) -> dict[str, object]:
         "contaminated": {name: len(ids) for name, ids in record["contamination"].items()},
         "spent_usd": record["spent_usd"],
         "possibly_billed_usd": record["possibly_billed_usd"],
-        "prompt_tokens": sum(outcome["spent"]["prompt_tokens"] for outcome in outcomes),
+        "prompt_tokens_represented": sum(o["spent"]["prompt_tokens"] for o in outcomes),
+        "prompt_tokens_billed": sum(o["spent"]["prompt_tokens"] for o in once),
         "prompt_tokens_recounted": sum(told),
     }
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from hone.comparison.arms import question_of
 from hone.comparison.experiment import BundleContender, Contender, PromptContender, billing_of
 from hone.comparison.experiment_file import load_experiment
 from hone.comparison.fallback import Fallback
@@ -118,7 +119,7 @@ def read_adoption(
     plan = make_plan(file)
     if plan.material.sha256 != record.get("files"):
         raise Conflict("the items or the training examples are not those of the run any more")
-    question = _question(folder)
+    question = _question(folder, plan)
     candidate = _contender(plan, question.candidate)
     prompt = _contender(plan, question.baseline)
     if not isinstance(candidate, BundleContender):
@@ -158,13 +159,18 @@ def _run_record(folder: Path) -> Mapping[str, Any]:
     return record
 
 
-def _question(folder: Path) -> Question:
+def _question(folder: Path, plan: Plan) -> Question:
+    """Read what the judge was asked; Conflict if the experiment asked something else."""
     try:
-        return Question.model_validate_json((folder / QUESTION_FILE).read_bytes())
+        question = Question.model_validate_json((folder / QUESTION_FILE).read_bytes())
     except FileNotFoundError:
         raise NotFound(f"there is no {folder / QUESTION_FILE}") from None
     except ValueError:
         raise InvalidInput(f"{folder / QUESTION_FILE} cannot be read") from None
+    asked = question_of(plan, {}).model_dump(exclude={"arms"})
+    if question.model_dump(exclude={"arms"}) != asked:
+        raise Conflict(f"{folder / QUESTION_FILE} does not ask what the experiment does")
+    return question
 
 
 def _contender(plan: Plan, name: str) -> Contender:

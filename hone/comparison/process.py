@@ -51,9 +51,16 @@ def _judged(finished: Finished, plan: Plan, *, gate: bool) -> int:
     verdict = judgement.verdict
     console.print(f"\n[bold]{plain(verdict.word)}[/]: {plain(verdict.sentence)}")
     console.print(f"the report: {plain(str(folder / 'report.html'))}", highlight=False)
-    if verdict.word == "REPLACE WITH FALLBACK":
+    if verdict.word == "REPLACE WITH FALLBACK" and _adoptable(plan):
         console.print(f"to adopt it: hone fallback set {plain(str(folder))}", highlight=False)
     if not gate:
         return 0
     write_atomically(folder / JUNIT_FILE, junit(judgement))
     return exit_code(judgement)
+
+
+def _adoptable(plan: Plan) -> bool:
+    """Whether a service could do what the run did: a bundle that falls back to a prompt."""
+    kinds = {contender.name: contender.kind for contender in plan.experiment.contenders}
+    decision = plan.experiment.decision
+    return (kinds[decision.candidate], kinds[decision.baseline]) == ("bundle", "prompt")

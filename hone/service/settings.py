@@ -28,6 +28,12 @@ def _separate(names: object) -> object:
     return [name for name in names.split(",") if name] if isinstance(names, str) else names
 
 
+def _none_if_empty(value: object) -> object:
+    """Take a variable that is set to nothing for one that is not set."""
+    return None if value == "" else value
+
+
+Address = Annotated[str, Field(pattern=r"^https?://[^/\s@?#]+(/[^\s?#]*)?$")]
 ModelNames = Annotated[
     tuple[Annotated[str, AfterValidator(_model_name)], ...], NoDecode, BeforeValidator(_separate)
 ]
@@ -110,10 +116,10 @@ class Settings(BaseSettings):
     """How long a client may take to send one whole request, or to read one answer."""
     keep_alive_s: int = Field(75, ge=1)
 
-    fallback_url: Annotated[str, Field(pattern=r"^https?://[^/\s@?#]+(/[^\s?#]*)?$")] | None = None
+    fallback_url: Annotated[Address | None, BeforeValidator(_none_if_empty)] = None
     """Where the prompts of models with a fallback are asked (`https://api.openai.com/v1`); without
     it nobody is called."""
-    fallback_api_key: SecretStr | None = None
+    fallback_api_key: Annotated[SecretStr | None, BeforeValidator(_none_if_empty)] = None
     fallback_key_header: str = Field("Authorization", pattern=r"^[A-Za-z0-9-]+$")
     """The header for that key: `Authorization` gets `Bearer KEY`, another one the key alone."""
     fallback_timeout_s: float = Field(10.0, gt=0)
@@ -138,7 +144,7 @@ class Settings(BaseSettings):
     def _the_key_fits_a_header(self) -> Self:
         key = self.fallback_api_key
         said = "" if key is None else key.get_secret_value()
-        if key is not None and not (said and said.isascii() and said.isprintable()):
+        if not (said.isascii() and said.isprintable()):
             raise ValueError("fallback_api_key cannot be in a header")
         return self
 

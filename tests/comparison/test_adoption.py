@@ -143,6 +143,11 @@ def test_what_has_changed_since_the_run_is_refused(tmp_path: Path, server: Upstr
     with pytest.raises(Conflict, match="changed after the run"):
         read_adoption(run)
     experiment.write_text(text)
+    question = json.loads((run / "question.json").read_text())
+    (run / "question.json").write_text(json.dumps(question | {"max_error": 0.4}))
+    with pytest.raises(Conflict, match="does not ask what the experiment does"):
+        read_adoption(run)
+    (run / "question.json").write_text(json.dumps(question))
     record = json.loads((run / "run.json").read_text())
     other = record | {"bundles": {"tuned": record["bundles"]["tuned"] | {"digest": "0" * 64}}}
     (run / "run.json").write_text(json.dumps(other))

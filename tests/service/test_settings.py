@@ -37,3 +37,20 @@ def test_a_request_that_could_never_fit_the_queue_is_refused_here() -> None:
 def test_layouts_lie_in_the_store_unless_told_otherwise() -> None:
     assert settings_from(store=Path("s")).layouts_folder == Path("s/.layouts")
     assert settings_from(state_dir=Path("x")).layouts_folder == Path("x")
+
+
+def test_where_a_fallback_is_asked_is_an_address_and_its_key_fits_a_header(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert settings_from().fallback_url is None
+    monkeypatch.setenv("HONE_FALLBACK_URL", "")
+    monkeypatch.setenv("HONE_FALLBACK_API_KEY", "")
+    empty = settings_from()
+    assert (empty.fallback_url, empty.fallback_api_key) == (None, None)
+    for wrong in ("ftp://x/v1", "api.example.com", "https://user:key@x/v1", "https://x/v1?key=1"):
+        with pytest.raises(InvalidInput, match="fallback_url"):
+            settings_from(fallback_url=wrong)
+    with pytest.raises(InvalidInput) as refused:
+        settings_from(fallback_api_key="sk-secret\nx-other: 1")
+    assert "secret" not in str(refused.value)
+    assert "sk-" not in repr(settings_from(fallback_api_key="sk-1"))
