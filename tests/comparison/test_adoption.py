@@ -193,3 +193,14 @@ def test_a_killed_publication_leaves_no_version(folder: Path) -> None:
 def killed(staged: Path) -> None:
     (staged / "fallback.examples.json").write_text("[")
     raise RuntimeError("killed")
+
+
+def test_the_command_and_the_report_say_how_to_adopt_it(folder: Path, server: Upstream) -> None:
+    asked = len(server.served)
+    done = hone("compare", "run/experiment.toml", "--out", "run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "REPLACE WITH FALLBACK" in done.stdout
+    assert "to adopt it: hone fallback set run" in done.stdout
+    assert len(server.served) == asked  # every answer was on disk
+    assert "hone fallback set FOLDER --promote" in (folder / "run" / "report.md").read_text()
+    assert "hone fallback set FOLDER" in (folder / "run" / "report.html").read_text()
