@@ -17,13 +17,13 @@ from hone.models.errors import HoneError
 from hone.service.access import needs_of
 from hone.service.classify import read_classify
 from hone.service.documentation import add_documentation, describe, operation_id
-from hone.service.endpoint import ClassifierEndpoint, ReadQuestion
+from hone.service.endpoint import ClassifierEndpoint, ReadQuestion, read_and_find
 from hone.service.errors import ErrorAnswer, answer_for, answer_for_status
 from hone.service.fine_tuning import FineTuning
 from hone.service.health import HealthChecks
 from hone.service.jobs.ids import new_id
 from hone.service.metrics import Metrics
-from hone.service.openai.generation import Generator, ReadGeneration
+from hone.service.openai.generation import Readers, completion_look
 from hone.service.openai.routes import completion_routes
 from hone.service.plain_route import ERRORS, PlainRoute
 from hone.service.schemas import (
@@ -58,21 +58,19 @@ def create_app(
     )
 
     def endpoint(
-        read: ReadQuestion,
-        prefix: str,
-        generation: ReadGeneration | None = None,
-        *,
-        forms: bool = False,
+        read: ReadQuestion | Readers, prefix: str, *, forms: bool = False
     ) -> ClassifierEndpoint:
         find = fine_tuning.find
-        other = Generator(generation, find=find, settings=settings) if generation else None
+        look = (
+            completion_look(read, find=find, settings=settings)
+            if isinstance(read, Readers)
+            else read_and_find(read, find=find, settings=settings)
+        )
         return ClassifierEndpoint(
-            read,
+            look,
             prefix=prefix,
-            find=find,
             settings=settings,
             metrics=metrics,
-            find_run=other.find if other else None,
             forms=forms,
             takes_pictures=checks.takes_pictures,
         )

@@ -13,7 +13,7 @@ import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, ParamSpec, Protocol, TypeVar
 
 from starlette.types import Receive, Scope, Send
 
@@ -36,6 +36,9 @@ from hone.service.tickets import Input, Ticket
 
 logger = logging.getLogger(__name__)
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 CLIENT_WATCH = "hone.client"
 """The ASGI extension by which the server tells that a client has left."""
 
@@ -55,6 +58,10 @@ class Client(Protocol):
 
 class ClientGone(Exception):
     """The client left while its request was on the way; there is nobody to answer."""
+
+
+class BrokenOff(Exception):
+    """An answer failed after it had begun; the client was told in its last event."""
 
 
 class Reply(NamedTuple):
@@ -99,42 +106,64 @@ class Run(Protocol):
         """The model that is asked."""
 
     async def answer(self, send: Send, request_id: str) -> None:
-        """Send the answer and count it; HoneError while nothing was sent, else ClientGone."""
+        """Send the answer and count it.
+
+        HoneError while nothing was sent, else BrokenOff; ClientGone where nobody waits any more.
+        """
 
 
-FindRun = Callable[[bytes, Scope], Awaitable[Run | None]]
-"""Looks whether a body is for a model that does not classify, and how to run it."""
+class Asked(NamedTuple):
+    """A question, and the model that is asked."""
+
+    question: Question
+    model: ServedModel
+
+
+Look = Callable[[bytes, Scope], Awaitable["Run | Asked"]]
+"""Reads a body and finds the model that it names, each once."""
 
 ReadQuestion = Callable[[bytes, Settings, Scope], Question]
+
+
+async def in_time(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Read something of so many bytes: at once, or in a thread if that would hold up others."""
+    if size <= _READ_AT_ONCE:
+        return work(*args, **kwargs)
+    return await asyncio.to_thread(work, *args, **kwargs)
+
+
+def read_and_find(read: ReadQuestion, *, find: FindModel, settings: Settings) -> Look:
+    """Return what looks at bodies of a route that only classifies."""
+
+    async def look(body: bytes, scope: Scope) -> Asked:
+        question = await in_time(len(body), read, body, settings, scope)
+        return Asked(question, await find(question.model, scope))
+
+    return look
 
 
 class ClassifierEndpoint:
     """The ASGI application behind each route that classifies.
 
-    `read` makes a question of a body, outside the event loop if that is long; `prefix` begins the
-    ids of its requests. What `find_run` finds is for a model of another kind. `forms` says that it
-    reads multipart forms, too. While `takes_pictures` says yes, bodies may be as long as those
-    with pictures.
+    `look` makes a question of a body, or of one for a model of another kind its run; `prefix`
+    begins the ids of its requests. `forms` says that it reads multipart forms, too. While
+    `takes_pictures` says yes, bodies may be as long as those with pictures.
     """
 
-    def __init__(  # noqa: PLR0913 - all that its routes differ in
+    def __init__(
         self,
-        read: ReadQuestion,
+        look: Look,
         *,
         prefix: str,
-        find: FindModel,
         settings: Settings,
         metrics: Metrics,
-        find_run: FindRun | None = None,
         forms: bool = False,
         takes_pictures: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._find_run = find_run
+        self._look = look
         self._forms = forms
         self._takes_pictures = takes_pictures
-        self._read_question = read
         self._prefix = prefix
-        self._find = find
         self._settings = settings
         self._metrics = metrics
 
@@ -144,14 +173,13 @@ class ClassifierEndpoint:
         model: ServedModel | None = None
         try:
             body = await self._read(scope["headers"], receive)
-            run = await self._find_run(body, scope) if self._find_run is not None else None
-            if run is not None:
-                model = run.model
-                await run.answer(send, request_id)
-                return
             arrived_at = time.perf_counter()
-            question = await self._question(body, scope)
-            model = as_classifier(await self._find(question.model, scope))
+            asked = await self._look(body, scope)
+            if not isinstance(asked, Asked):
+                model = asked.model
+                await asked.answer(send, request_id)
+                return
+            question, model = asked.question, as_classifier(asked.model)
             inputs = question.texts(model)
             self._check_inputs(inputs, model, question, len(body))
             ticket = model.batcher.submit(inputs)
@@ -167,6 +195,8 @@ class ClassifierEndpoint:
             self._count("cancelled", model)
             if not isinstance(error, ClientGone):
                 raise
+        except BrokenOff:
+            self._count("failed", model)
         except HoneError as error:
             await self._tell(error, model, request_id, send)
         except Exception as error:  # the boundary: an HTTP 500, and the log says why
@@ -175,11 +205,6 @@ class ClassifierEndpoint:
         else:
             await respond(send, 200, reply, request_id, answered_by_headers(ticket))
             count_answer(model, ticket, bill, arrived_at)
-
-    async def _question(self, body: bytes, scope: Scope) -> Question:
-        if len(body) <= _READ_AT_ONCE:
-            return self._read_question(body, self._settings, scope)
-        return await asyncio.to_thread(self._read_question, body, self._settings, scope)
 
     def _check_inputs(
         self, inputs: Sequence[Input], model: LoadedModel, question: Question, size: int

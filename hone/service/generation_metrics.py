@@ -72,7 +72,7 @@ class SequenceMetrics:
         self._families.waiting.remove(*self._labels)
 
     def ended(self, how: str, *, completion_tokens: int, reused_tokens: int) -> None:
-        """Count a sequence that ended: `stop`, `length` or `failed`."""
+        """Count a sequence, `ended` by itself, `cancelled` by its client, or `failed`."""
         self._families.sequences.labels(*self._labels, how).inc()
         self.completion_tokens.inc(completion_tokens)
         self.reused_tokens.inc(reused_tokens)

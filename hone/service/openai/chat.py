@@ -3,11 +3,9 @@
 The system message and the opening turns that all training chats had may be sent or not.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from starlette.types import Scope
 
 from hone.models.prompt_form import NOTHING_READ, Reading, Turn
 from hone.service.answers import Bill, savings_body
@@ -27,7 +25,7 @@ from hone.service.openai.sampling import (
     usage_body,
     whole,
 )
-from hone.service.reading import check_model, check_text, read_object
+from hone.service.reading import check_text
 from hone.service.serving import LoadedModel
 from hone.service.settings import Settings
 from hone.service.tickets import Input, Ticket
@@ -143,11 +141,11 @@ def _logprobs(answer: tuple[str, float], top: Sequence[tuple[str, float]]) -> di
     return {"content": [{**said, "top_logprobs": best}], "refusal": None}
 
 
-def read_chat_completion(body: bytes, settings: Settings, scope: Scope) -> ChatQuestion:
-    """Read a body; InvalidRequest with the field that is wrong."""
-    del scope
-    fields = Fields(read_object(body))
-    model = check_model(fields.take("model"))
+def read_chat_completion(
+    content: Mapping[str, Any], model: str, settings: Settings
+) -> ChatQuestion:
+    """Read a body, its model left out; InvalidRequest with the field that is wrong."""
+    fields = Fields(content)
     fields.none_of(_UNSUPPORTED)
     for name, harmless in _HARMLESS.items():
         fields.one_of(name, harmless)

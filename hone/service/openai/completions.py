@@ -4,11 +4,9 @@ A label is one token. `logprobs` are the labels' own, true log-probabilities; of
 `echo` repeats as one token, there is none, as there is none of the first token ever.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-from starlette.types import Scope
 
 from hone.models.prompt_form import Reading
 from hone.service.answers import Bill, savings_body
@@ -28,7 +26,7 @@ from hone.service.openai.sampling import (
     usage_body,
     whole,
 )
-from hone.service.reading import check_model, check_texts, read_object
+from hone.service.reading import check_texts
 from hone.service.serving import LoadedModel
 from hone.service.settings import Settings
 from hone.service.tickets import Ticket, WorkItem
@@ -126,10 +124,11 @@ def _parts(choices: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         yield {**choice, "text": "", "logprobs": None}
 
 
-def read_completion(body: bytes, settings: Settings, scope: Scope) -> CompletionQuestion:
-    """Read a body; InvalidRequest with the field that is wrong."""
-    fields = Fields(read_object(body))
-    model = _model(fields, scope.get("path_params", {}).get("engine"))
+def read_completion(
+    content: Mapping[str, Any], model: str, settings: Settings
+) -> CompletionQuestion:
+    """Read a body, its model left out; InvalidRequest with the field that is wrong."""
+    fields = Fields(content)
     prompts, places = _prompts(fields, settings)
     sampling = read_sampling(fields)
     check_choices(sampling.n, len(prompts), settings.max_items)
@@ -141,14 +140,6 @@ def read_completion(body: bytes, settings: Settings, scope: Scope) -> Completion
     fields.none_of(["suffix"])
     fields.end()
     return CompletionQuestion(model, prompts, places, sampling, logprobs, echo, says_label)
-
-
-def _model(fields: Fields, engine: str | None) -> str:
-    """Return the model that the address or the body names; both may, if they agree."""
-    model = fields.take("model")
-    if engine is not None and model not in {None, engine}:
-        raise fields.wrong("model", "is another than the engine in the address")
-    return check_model(model if engine is None else engine)
 
 
 def _prompts(fields: Fields, settings: Settings) -> tuple[list[str], Sequence[str]]:

@@ -1,7 +1,7 @@
 """Completing over HTTP: from a question to its answer, streamed or whole.
 
-Both completion APIs serve classifiers and causal models at the same addresses; `Generator` takes
-the requests that name a causal model, before the classifiers' reading refuses what they cannot do.
+Both completion APIs serve classifiers and causal models at the same addresses: the model that a
+body names decides how the rest of it is read.
 """
 
 import asyncio
@@ -9,26 +9,49 @@ import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-import orjson
 from starlette.types import Scope, Send
 
 from hone.models.decoding.generations import Generation, Update
-from hone.models.errors import HoneError, NotFound
-from hone.service.endpoint import CLIENT_WATCH, Client, ClientGone, Reply, respond
-from hone.service.errors import BatcherClosed, InferenceFailed, NotReady, answer_for
+from hone.models.errors import HoneError
+from hone.service.endpoint import (
+    CLIENT_WATCH,
+    Asked,
+    BrokenOff,
+    Client,
+    ClientGone,
+    FindModel,
+    Look,
+    Question,
+    Reply,
+    in_time,
+    respond,
+)
+from hone.service.errors import (
+    BatcherClosed,
+    InferenceFailed,
+    InvalidRequest,
+    NotReady,
+    answer_for,
+)
 from hone.service.generating import GeneratingModel, Inbox
 from hone.service.limits import spend_tokens
 from hone.service.loading import ServedModel
 from hone.service.openai.generation_answers import DONE, KEEP_ALIVE, GenerationAnswer
 from hone.service.openai.generation_requests import GenerationQuestion
+from hone.service.reading import check_model, read_object
 from hone.service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-ReadGeneration = Callable[[Mapping[str, Any], str | None, Settings], GenerationQuestion]
-FindModel = Callable[[str, Scope], Awaitable[ServedModel]]
+
+class Readers(NamedTuple):
+    """How a body, its model left out, is read for either kind of model; InvalidRequest if bad."""
+
+    classification: Callable[[Mapping[str, Any], str, Settings], Question]
+    generation: Callable[[Mapping[str, Any], str, Settings], GenerationQuestion]
+
 
 _STOPPING = "The model is being replaced, or the service is stopping."
 _STREAM_HEADERS = [
@@ -38,35 +61,31 @@ _STREAM_HEADERS = [
 ]
 
 
-class Generator:
-    """Answers the requests of one route that name a causal model."""
+def completion_look(readers: Readers, *, find: FindModel, settings: Settings) -> Look:
+    """Return what looks at bodies of a route that serves both kinds of model."""
 
-    def __init__(self, read: ReadGeneration, *, find: FindModel, settings: Settings) -> None:
-        self._read = read
-        self._find = find
-        self._settings = settings
-
-    async def find(self, body: bytes, scope: Scope) -> "GenerationRun | None":
-        """Return what is to be run, None where no causal model is named.
-
-        InvalidRequest for a question that a causal model cannot answer.
-        """
-        engine = scope.get("path_params", {}).get("engine")
-        try:
-            content = orjson.loads(body)
-            name = (content.get("model") or engine) if type(content) is dict else None
-            if not isinstance(name, str):
-                return None
-            model = await self._find(name, scope)
-        except (orjson.JSONDecodeError, NotFound):
-            return None  # the classifiers' endpoint says what is wrong
+    async def look(body: bytes, scope: Scope) -> GenerationRun | Asked:
+        content = await in_time(len(body), read_object, body)
+        name = _named(content.pop("model", None), scope.get("path_params", {}).get("engine"))
+        model = await find(name, scope)
         if not isinstance(model, GeneratingModel):
-            return None
-        question = self._read(content, engine, self._settings)
-        find_again = functools.partial(self._find, name, scope)
+            asked = await in_time(len(body), readers.classification, content, name, settings)
+            return Asked(asked, model)
+        question = await in_time(len(body), readers.generation, content, name, settings)
+        find_again = functools.partial(find, name, scope)
         return GenerationRun(
-            question, model, scope, find_again=find_again, ping_s=self._settings.stream_ping_s
+            question, model, scope, find_again=find_again, ping_s=settings.stream_ping_s
         )
+
+    return look
+
+
+def _named(model: Any, engine: str | None) -> str:  # noqa: ANN401 - any JSON
+    """Return the model that the address or the body names; both may, if they agree."""
+    if engine is not None and model not in (None, engine):
+        message = "'model' is another than the engine in the address."
+        raise InvalidRequest(message, param="model")
+    return check_model(model if engine is None else engine)
 
 
 class GenerationRun:
@@ -88,12 +107,13 @@ class GenerationRun:
         self._ping_s = ping_s
         self._inbox = Inbox()
         self._started = False
+        self._failed: Generation | None = None
 
     async def answer(self, send: Send, request_id: str) -> None:
         """Run it and send the answer.
 
         ClientGone when there is nobody to answer any more; HoneError when nothing was sent yet. An
-        error in the middle of a stream is its last event.
+        error in the middle of a stream is its last event, and BrokenOff is raised.
         """
         arrived_at = time.perf_counter()
         client: Client | None = self._scope.get("extensions", {}).get(CLIENT_WATCH)
@@ -149,16 +169,18 @@ class GenerationRun:
             if self._started:
                 await self._end_badly(NotReady(_STOPPING), send)
             raise
-        except HoneError as error:
+        except ClientGone:
+            raise
+        except Exception as error:  # the boundary of a stream: who reads it is told in it
             if not self._started:
                 raise
-            logger.warning("a stream failed", extra={"request_id": request_id})
+            logger.exception("a stream broke off", extra={"request_id": request_id})
             await self._end_badly(error, send)
-            raise ClientGone from error  # it was told; it must not be told again
+            raise BrokenOff from error
         last = answer.last_events()
         await send({"type": "http.response.body", "body": last})
 
-    async def _end_badly(self, error: HoneError, send: Send) -> None:
+    async def _end_badly(self, error: Exception, send: Send) -> None:
         told = b"data: " + answer_for(error).body() + b"\n\n" + DONE
         await send({"type": "http.response.body", "body": told})
 
@@ -175,7 +197,8 @@ class GenerationRun:
         for update in await self._inbox.take(timeout_s):
             if update is None:
                 raise ClientGone
-            if isinstance(update.error, HoneError):
+            if update.error is not None:
+                self._failed = update.generation
                 raise _told(update.error)
             updates.append(update)
         return updates
@@ -186,7 +209,7 @@ class GenerationRun:
             if generation.leader is None:
                 metrics.prompt_tokens.inc(len(generation.request.prompt) - generation.reused)
             sequences.ended(
-                _how(generation),
+                self._how(generation),
                 completion_tokens=generation.generated,
                 reused_tokens=generation.reused,
             )
@@ -198,6 +221,11 @@ class GenerationRun:
                     further_tokens=generation.generated - 1,
                 )
 
+    def _how(self, generation: Generation) -> str:
+        if generation is self._failed:
+            return "failed"
+        return "cancelled" if generation.cancelled else "ended"
+
 
 def _frames(answer: GenerationAnswer, update: Update) -> list[bytes]:
     frames = list(answer.opening(update))
@@ -207,10 +235,6 @@ def _frames(answer: GenerationAnswer, update: Update) -> list[bytes]:
     if update.finish:
         frames.append(answer.closing(update))
     return frames
-
-
-def _how(generation: Generation) -> str:
-    return "cancelled" if generation.cancelled else "ended" if generation.ended_at else "failed"
 
 
 def _told(error: HoneError) -> HoneError:

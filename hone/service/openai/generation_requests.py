@@ -16,7 +16,7 @@ from hone.service.generating import GeneratingModel, Inbox
 from hone.service.openai.fields import Fields
 from hone.service.openai.messages import read_messages
 from hone.service.openai.sampling import MOST_CHOICES, MOST_STOPS, check_choices
-from hone.service.reading import check_model, check_texts
+from hone.service.reading import check_texts
 from hone.service.settings import Settings
 
 READER = "a causal model of this service"
@@ -159,11 +159,10 @@ def _chat_ids(turns: Sequence[Turn], model: GeneratingModel) -> tuple[int, ...]:
 
 
 def read_completion_question(
-    content: Mapping[str, Any], engine: str | None, settings: Settings
+    content: Mapping[str, Any], model: str, settings: Settings
 ) -> GenerationQuestion:
-    """Read the body of `/v1/completions`; InvalidRequest with the field that is wrong."""
+    """Read a body of `/v1/completions`; InvalidRequest with the field that is wrong."""
     fields = Fields(content, reader=READER)
-    model = check_model(fields.take("model") or engine)
     prompts, places = _prompts(fields, settings)
     logprobs = fields.whole_if_any("logprobs", low=0, high=5)
     sampling = _sampling(fields, logprobs)
@@ -185,12 +184,10 @@ def read_completion_question(
 
 
 def read_chat_question(
-    content: Mapping[str, Any], engine: str | None, settings: Settings
+    content: Mapping[str, Any], model: str, settings: Settings
 ) -> GenerationQuestion:
-    """Read the body of `/v1/chat/completions`; InvalidRequest with the field that is wrong."""
-    del engine
+    """Read a body of `/v1/chat/completions`; InvalidRequest with the field that is wrong."""
     fields = Fields(content, reader=READER)
-    model = check_model(fields.take("model"))
     fields.none_of(_UNSUPPORTED_CHAT)
     for name, harmless in _HARMLESS.items():
         fields.one_of(name, harmless)

@@ -8,7 +8,7 @@ from hone.service.endpoint import ReadQuestion
 from hone.service.openai.chat import read_chat_completion
 from hone.service.openai.completions import read_completion
 from hone.service.openai.decisions import read_decision
-from hone.service.openai.generation import ReadGeneration
+from hone.service.openai.generation import Readers
 from hone.service.openai.generation_requests import (
     read_chat_question,
     read_completion_question,
@@ -27,20 +27,18 @@ from hone.service.plain_route import PlainRoute
 class MakeEndpoint(Protocol):
     """Makes the application that reads questions so, and begins their ids with that prefix."""
 
-    def __call__(
-        self, read: ReadQuestion, prefix: str, generation: ReadGeneration | None = None
-    ) -> ASGIApp:
-        """Return it; `generation` reads what is asked of a causal model."""
+    def __call__(self, read: ReadQuestion | Readers, prefix: str) -> ASGIApp:
+        """Return it."""
 
 
 def completion_routes(make: MakeEndpoint) -> list[PlainRoute]:
     """Return the routes, the busiest first."""
-    completions = make(read_completion, "cmpl", read_completion_question)
+    completions = make(Readers(read_completion, read_completion_question), "cmpl")
     return [
         PlainRoute(
             "/v1/chat/completions",
             create_chat_completion,
-            make(read_chat_completion, "chatcmpl", read_chat_question),
+            make(Readers(read_chat_completion, read_chat_question), "chatcmpl"),
             tag="chat",
         ),
         PlainRoute("/v1/completions", create_completion, completions, tag="completions"),

@@ -107,6 +107,25 @@ def test_a_request_that_breaks_the_model_fails_alone(slow: Service) -> None:
         assert held.recv(100)
 
 
+def counted(service: Service, name: str, label: str, value: str) -> float:
+    return service.metrics().get((name, tuple(sorted((*LABELS, (label, value))))), 0.0)
+
+
+def test_a_stream_that_breaks_off_is_told_and_counted_as_failed(slow: Service) -> None:
+    # Two slots: the third prompt, which breaks the model, is read when the others have ended.
+    asked = {"model": MODEL, "prompt": ["one", "two", "a ~ b"], "max_tokens": 4, "stream": True}
+    answer = slow.post(asked, "/v1/completions")
+    assert answer.status == 200
+    events = [line for line in answer.body.decode().splitlines() if line.startswith("data: ")]
+    assert events[-1] == "data: [DONE]"
+    assert json.loads(events[-2].removeprefix("data: "))["error"]["code"] == "inference_failed"
+    assert "choices" in json.loads(events[0].removeprefix("data: "))
+    outcomes = ("answered", "rejected", "failed", "cancelled")
+    found = [counted(slow, "hone_requests_total", "outcome", o) for o in outcomes]
+    assert found == [0, 0, 1, 0]
+    assert counted(slow, "hone_sequences_total", "ended", "failed") == 1
+
+
 def test_a_stream_that_is_cut_by_the_stop_says_so(slow: Service) -> None:
     with client_of(slow) as client:
         stream = client.completions.create(
