@@ -97,8 +97,10 @@ def savings_body(bill: Bill) -> dict[str, Any] | None:
     savings = bill.savings
     if savings is None:
         return None
+    said = savings.baseline_completion_tokens
     return {
         "baseline_prompt_tokens": savings.baseline_prompt_tokens,
+        **({} if said is None else {"baseline_completion_tokens": said}),
         "tokens_saved": savings.tokens_saved,
         "fallback_tokens": savings.fallback_tokens,
         "method": savings.method,

@@ -1,5 +1,7 @@
 """Models without weights, so that the API can be tried before anything was trained."""
 
+from typing import Literal
+
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
 from hone.models.decoding.detokenizing import CausalTokenizer
@@ -34,19 +36,24 @@ def fake_predictor() -> Predictor:
 
 def fake_model(host: Host) -> LoadedModel:
     """Return the model `fake@1`, loaded."""
-    instruction = default_instruction(LABELS)
+    savings = _savings(default_instruction(LABELS), "labels")
+    facts = ModelFacts(FAKE_MODEL, 1, 0, LABELS, "0" * 64)
+    return LoadedModel(facts, fake_predictor(), _LAYOUT, host, variant="fake", savings=savings)
+
+
+def _savings(instruction: str, form: Literal["labels", "chat"]) -> SavingsCounter:
     baseline = BaselinePrompt(
         instruction=instruction,
         static_tokens=estimate_tokens(instruction),
         output_tokens=1,
         method=ESTIMATED,
+        form=form,
     )
-    savings = SavingsCounter(baseline, estimate_tokens, ESTIMATED, None)
-    facts = ModelFacts(FAKE_MODEL, 1, 0, LABELS, "0" * 64)
-    return LoadedModel(facts, fake_predictor(), _LAYOUT, host, variant="fake", savings=savings)
+    return SavingsCounter(baseline, estimate_tokens, ESTIMATED, None)
 
 
 _END = "<end>"
+_INSTRUCTION = "Go on with what you are given, in words of which nobody knows what they mean."
 _TEMPLATE = (
     "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant: {% endif %}"
@@ -72,4 +79,5 @@ def fake_text_model(host: Host, *, engine: FakeDecoder | None = None) -> Generat
         host,
         variant="fake",
         template=ChatTemplate(_TEMPLATE),
+        savings=_savings(_INSTRUCTION, "chat"),
     )

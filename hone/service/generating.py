@@ -24,8 +24,8 @@ from hone.models.manifest import TOKENIZER_FILE, GenerationRecord, Manifest
 from hone.models.prompt_form import PromptForm
 from hone.service.errors import BatcherClosed, InferenceFailed, NotReady
 from hone.service.generation_metrics import SequenceMetrics
-from hone.service.metrics import ModelMetrics
-from hone.service.serving import FileStamp, Host, ModelFacts
+from hone.service.savings import SavingsCounter, savings_counter
+from hone.service.serving import FileStamp, Host, ModelFacts, model_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Inbox:
 class GeneratingModel:
     """One version of a causal model in memory, with its own scheduler."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a bundle's parts, and what it shares with others
         self,
         facts: ModelFacts,
         engine: DecoderEngine,
@@ -66,6 +66,7 @@ class GeneratingModel:
         *,
         variant: str,
         template: ChatTemplate | None = None,
+        savings: SavingsCounter | None = None,
         stamps: Sequence[FileStamp] = (),
     ) -> None:
         self.facts = facts
@@ -81,6 +82,7 @@ class GeneratingModel:
         """When it was last asked for, by the monotonic clock; 0 if nobody did yet."""
         self.tokenizer = tokenizer
         self.template = template
+        self.savings = savings
         self.context_tokens = engine.longest
         self.vocabulary_size = engine.vocabulary_size
         self.constraints = _constraints(tokenizer, engine)
@@ -96,9 +98,7 @@ class GeneratingModel:
             most_waiting_tokens=settings.max_waiting_tokens,
             name=self.id,
         )
-        self.metrics = ModelMetrics(
-            host.metrics, facts.name, facts.version, method=None, price_model=None
-        )
+        self.metrics = model_metrics(host.metrics, facts, savings)
         self.metrics.watch_queue(self.scheduler.waiting)
         self.sequences = SequenceMetrics(host.metrics.generation, self.metrics.labels)
         self.sequences.watch(self.scheduler.running, self.scheduler.waiting)
@@ -192,7 +192,14 @@ def load_generating(
         source = _read(bundle.file(record.chat_template))
         template = ChatTemplate(source, record.template_tokens)
     return GeneratingModel(
-        facts, engine, tokenizer, host, variant=variant, template=template, stamps=stamps
+        facts,
+        engine,
+        tokenizer,
+        host,
+        variant=variant,
+        template=template,
+        savings=savings_counter(bundle, host.prices),
+        stamps=stamps,
     )
 
 

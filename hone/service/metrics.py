@@ -7,6 +7,7 @@ exactly one. The four durations are observed once for each answered request.
 
 import platform
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Literal
 
 import prometheus_client as prometheus
@@ -78,6 +79,11 @@ class Metrics:
         self.baseline_tokens = counter(
             "hone_baseline_tokens_total",
             "Prompt tokens that the baseline would have read for the same texts.",
+            (*_MODEL, "method"),
+        )
+        self.baseline_completion_tokens = counter(
+            "hone_baseline_completion_tokens_total",
+            "Tokens of our causal models' answers, as the baseline would have counted them.",
             (*_MODEL, "method"),
         )
         self.tokens_saved = counter(
@@ -188,6 +194,9 @@ class ModelMetrics:
         self.dollars_saved: Counter | None = None
         if method is not None:
             self.baseline_tokens = metrics.baseline_tokens.labels(*labels, method)
+            self.baseline_completion_tokens = partial(
+                metrics.baseline_completion_tokens.labels, *labels, method
+            )
             self.tokens_saved = metrics.tokens_saved.labels(*labels, method)
             self.tokens_lost = metrics.tokens_lost.labels(*labels, method)
             self.unpriced = metrics.unpriced.labels(*labels)
@@ -220,9 +229,12 @@ class ModelMetrics:
         self.queue_seconds.observe(max(0.0, queued_s))
         self.inference_seconds.observe(last.ended_at - last.started_at)
         if savings is not None:
-            self._count_savings(savings)
+            self.count_savings(savings)
 
-    def _count_savings(self, savings: Savings) -> None:
+    def count_savings(self, savings: Savings) -> None:
+        """Count what an answered request saved; the model has a baseline."""
+        if savings.baseline_completion_tokens is not None:
+            self.baseline_completion_tokens().inc(savings.baseline_completion_tokens)
         self.baseline_tokens.inc(savings.baseline_prompt_tokens)
         if savings.tokens_saved >= 0:
             self.tokens_saved.inc(savings.tokens_saved)

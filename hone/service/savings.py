@@ -39,6 +39,9 @@ class Savings:
     method: str
     dollars: float | None
     fallback_tokens: int = 0
+    baseline_completion_tokens: int | None = None
+    """What of a causal model's answer the baseline would have had to say, as it counts; None for
+    a classifier, whose labels have the mean length that the bundle names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class SavingsCounter:
         sent_tokens: int = 0,
         fallback_tokens: int = 0,
         fallback_dollars: float | None = 0.0,
+        completion_tokens: int | None = None,
     ) -> Savings:
         """Return what a request saved: each of its `texts` would have been a prompt of its own.
 
@@ -71,17 +75,22 @@ class SavingsCounter:
         tokens that our model read, `sent_tokens` those, in the baseline's tokens, of the shared
         part of the prompts that a client sent though it need not: they are not saved yet.
         `fallback_tokens` and `fallback_dollars` are of the calls to a prompt; None is unknown.
+        `completion_tokens` are those of the answers, in the baseline's tokens; by default each
+        answer is a label of mean length.
         """
         baseline_tokens = texts * self.baseline.static_tokens + text_tokens
         dollars = None
         if self.price is not None and fallback_dollars is not None:
-            answered = texts * self.baseline.output_tokens
+            labels = texts * self.baseline.output_tokens
+            answered = labels if completion_tokens is None else completion_tokens
             dollars = cost_usd(
                 self.price, prompt_tokens=baseline_tokens, completion_tokens=answered
             )
             dollars -= fallback_dollars
         saved = baseline_tokens - prompt_tokens - sent_tokens - fallback_tokens
-        return Savings(baseline_tokens, saved, self.method, dollars, fallback_tokens)
+        return Savings(
+            baseline_tokens, saved, self.method, dollars, fallback_tokens, completion_tokens
+        )
 
 
 class SentTokens:

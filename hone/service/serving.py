@@ -94,7 +94,7 @@ class LoadedModel:
         """When it was last asked for, by the monotonic clock; 0 if nobody did yet."""
         self.prompt_form = facts.prompt_form
         self._sent = SentTokens(savings.count_text) if savings else None
-        self.metrics = _model_metrics(host.metrics, facts, savings)
+        self.metrics = model_metrics(host.metrics, facts, savings)
         self.batcher = Batcher(
             predictor,
             layout=layout,
@@ -137,9 +137,10 @@ def _count_batch(metrics: ModelMetrics, texts: int, padding: float) -> None:
     metrics.batch_padding.observe(padding)
 
 
-def _model_metrics(
+def model_metrics(
     metrics: Metrics, facts: ModelFacts, savings: SavingsCounter | None
 ) -> ModelMetrics:
+    """Return the metrics of a version, whatever its task."""
     method = savings.method if savings else None
     priced = savings.baseline.price_model if savings and savings.price else None
     return ModelMetrics(metrics, facts.name, facts.version, method=method, price_model=priced)

@@ -8,7 +8,6 @@ from typing import Any
 
 from hone.models.document import Block, Bullets, Cell, Document, Fact, Section, Table
 from hone.models.manifest import ManifestBody, Score
-from hone.models.savings import ESTIMATED
 from hone.models.scoring import Evaluation
 from hone.training import card_scores, card_training
 from hone.training.card_scores import Served
@@ -90,17 +89,7 @@ def _facts(summary: RunSummary, served: Served) -> list[Fact]:
         Fact(f"Macro F1 ({where})", f"{f1.value:.3f}", _range(f1)),
         Fact("Training", duration(summary.progress.seconds), f"on {summary.settled['device']}"),
     ]
-    baseline = summary.body.baseline
-    if baseline is not None:
-        about = "≈ " if baseline.method == ESTIMATED else ""
-        facts.append(
-            Fact(
-                "Prompt tokens saved",
-                f"{about}{baseline.static_tokens:,}",
-                f"per request, {baseline.method}",
-            )
-        )
-    return facts
+    return [*facts, *card_training.tokens_saved(summary.body.baseline)]
 
 
 def _range(score: Score) -> str:

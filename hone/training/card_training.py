@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 import hone
-from hone.models.document import Block, Cell, Heading, Picture, Table, Text, Verbatim
+from hone.models.document import Block, Cell, Fact, Heading, Picture, Table, Text, Verbatim
 from hone.models.examples import SPLITS
 from hone.models.manifest import ManifestBody, ParityRecord, Variant
 from hone.models.savings import ESTIMATED, BaselinePrompt
@@ -147,6 +147,15 @@ def variants(body: ManifestBody) -> Iterator[Block]:
 def _parity_table(records: Mapping[Variant, ParityRecord]) -> Table:
     rows = [[name, *map(shown, records.values())] for name, shown in _PARITY_ROWS]
     return Table(("", *records), rows, f"l{'r' * len(records)}")
+
+
+def tokens_saved(baseline: BaselinePrompt | None) -> list[Fact]:
+    """Return how many of a prompt's tokens a request saves; nothing where no prompt is known."""
+    if baseline is None:
+        return []
+    about = "≈ " if baseline.method == ESTIMATED else ""
+    tokens = f"{about}{baseline.static_tokens:,}"
+    return [Fact("Prompt tokens saved", tokens, f"per request, {baseline.method}")]
 
 
 def prompt(baseline: BaselinePrompt | None) -> Iterator[Block]:

@@ -34,7 +34,7 @@ and those above that are not repeated.
 _GENERATION = """# Recipes of causal language models
 
 With `model.task = "text-generation"` ([generation.md](generation.md)) a recipe has the groups
-below, and `[baseline]` as above; `baseline.examples` is not used.
+below; all others are refused.
 """
 
 _ORDER = (

@@ -1,6 +1,7 @@
 """The prompt that the model stands in for, and the estimate of its tokens."""
 
 import random
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from hone.models.examples import Example
+from hone.models.prompt_form import Turn
 from hone.models.savings import (
+    ESTIMATED,
     BaselineExample,
     BaselinePrompt,
     default_examples,
@@ -104,3 +107,43 @@ def test_estimates_add_up_and_never_fall_when_text_is_added(left: str, right: st
     assert apart - 1 <= together <= apart
     assert together >= max(estimate_tokens(left), estimate_tokens(right))
     assert estimate_tokens(right + left) == together
+
+
+def shown(form: Literal["plain", "chat"], shots: int = 2) -> BaselinePrompt:
+    pairs = [("Where is it?", " Here."), ("And now?", " There."), ("Why?", " So.")]
+    return BaselinePrompt(
+        instruction="Be brief.",
+        examples=[BaselineExample(text=text, label=label) for text, label in pairs[:shots]],
+        static_tokens=0,
+        output_tokens=1,
+        method=ESTIMATED,
+        form=form,
+    )
+
+
+def test_a_causal_models_prompt_has_examples_as_the_data_has_them() -> None:
+    expected = "Be brief.\n\nWhere is it? Here.\n\nAnd now? There.\n\nWho?"
+    assert shown("plain").render("Who?") == expected
+    assert shown("plain").model_copy(update={"instruction": ""}).render("x").startswith("Where")
+    assert shown("chat", 1).render("Who?").splitlines() == [
+        "system: Be brief.",
+        "user: Where is it?",
+        "assistant: Here.",
+        "user: Who?",
+    ]
+
+
+@given(text=st.text(min_size=1), sent=st.integers(0, 3))
+def test_however_much_of_the_prompt_is_sent_the_input_is_the_same(text: str, sent: int) -> None:
+    input_ = f"Q {text.strip()}"
+    plain, chat = shown("plain", 3), shown("chat", 3)
+    part = shown("plain", sent)
+    assert plain.unsaid(part.render(input_)) == [input_]
+    assert plain.unsaid(input_) == [input_]
+    pairs = [(e.text, e.label) for e in chat.examples[:sent]]
+    turns = [t for q, a in pairs for t in (Turn("user", q), Turn("assistant", a.strip()))]
+    asked = Turn("user", input_)
+    assert chat.unsaid([Turn("system", " Be brief.\n"), *turns, asked]) == ["", input_]
+    assert chat.unsaid([asked]) == [input_]
+    other = [Turn("system", "Be long."), *turns, asked]
+    assert chat.unsaid(other) == ["Be long.", input_]

@@ -15,6 +15,7 @@ from starlette.types import Scope, Send
 
 from hone.models.decoding.generations import Generation, Update
 from hone.models.errors import HoneError
+from hone.service.answers import Bill
 from hone.service.endpoint import (
     CLIENT_WATCH,
     Asked,
@@ -108,6 +109,7 @@ class GenerationRun:
         self._inbox = Inbox()
         self._started = False
         self._failed: Generation | None = None
+        self._baseline_input_tokens = 0
 
     async def answer(self, send: Send, request_id: str) -> None:
         """Run it and send the answer.
@@ -124,10 +126,11 @@ class GenerationRun:
             generations = await self._begin()
             answer = GenerationAnswer(self._question, self.model, generations, request_id)
             if self._question.answering.stream:
-                await self._stream(answer, send, request_id)
+                bill = await self._stream(answer, send, request_id)
             else:
                 await self._collect(answer)
-                await respond(send, 200, Reply(answer.body()), request_id)
+                bill = await self._bill(answer)
+                await respond(send, 200, Reply(answer.body(bill)), request_id)
         except BaseException:
             self.model.cancel(generations)
             raise
@@ -136,6 +139,8 @@ class GenerationRun:
                 client.watch(None)
             self._count(generations)
         spend_tokens(self._scope, answer.usage()["total_tokens"])
+        if bill.savings is not None:
+            self.model.metrics.count_savings(bill.savings)
         self.model.metrics.outcomes["answered"].inc()
         self.model.metrics.request_seconds.observe(time.perf_counter() - arrived_at)
 
@@ -152,19 +157,22 @@ class GenerationRun:
 
     def _submit(self) -> Sequence[Generation]:
         """Tokenize, compile what constrains the answer, and queue it: too long for the loop."""
-        return self.model.submit(self._question.requests(self.model, self._inbox))
+        requests = self._question.requests(self.model, self._inbox)
+        self._baseline_input_tokens = self._question.baseline_input_tokens(self.model)
+        return self.model.submit(requests)
 
     async def _collect(self, answer: GenerationAnswer) -> None:
         while not answer.complete:
             for update in await self._news(None):
                 answer.take(update)
 
-    async def _stream(self, answer: GenerationAnswer, send: Send, request_id: str) -> None:
+    async def _stream(self, answer: GenerationAnswer, send: Send, request_id: str) -> Bill:
         try:
             while not answer.complete:
                 updates = await self._news(self._ping_s)
                 frames = [frame for update in updates for frame in _frames(answer, update)]
                 await self._write(send, b"".join(frames) or KEEP_ALIVE, request_id)
+            bill = await self._bill(answer)
         except asyncio.CancelledError:  # the server stops, and waits for streams no longer
             if self._started:
                 await self._end_badly(NotReady(_STOPPING), send)
@@ -177,8 +185,14 @@ class GenerationRun:
             logger.exception("a stream broke off", extra={"request_id": request_id})
             await self._end_badly(error, send)
             raise BrokenOff from error
-        last = answer.last_events()
-        await send({"type": "http.response.body", "body": last})
+        await send({"type": "http.response.body", "body": answer.last_events(bill)})
+        return bill
+
+    async def _bill(self, answer: GenerationAnswer) -> Bill:
+        """Return what the answer cost; counting for a baseline may take milliseconds."""
+        if self.model.savings is None:
+            return answer.bill(0)
+        return await asyncio.to_thread(answer.bill, self._baseline_input_tokens)
 
     async def _end_badly(self, error: Exception, send: Send) -> None:
         told = b"data: " + answer_for(error).body() + b"\n\n" + DONE

@@ -9,7 +9,7 @@ import orjson
 
 from hone.models.decoding.generations import Generation, Update
 from hone.models.decoding.sampling import TokenLogprob
-from hone.service.answers import created_now
+from hone.service.answers import Bill, created_now, savings_body
 from hone.service.generating import GeneratingModel
 from hone.service.openai.generation_requests import GenerationQuestion
 from hone.service.openai.sampling import IMPOSSIBLE
@@ -103,22 +103,38 @@ class GenerationAnswer:
         ended = {"logprobs": None, "finish_reason": choice.finish}
         return self.event({"index": choice.index, **said, **ended})
 
-    def last_events(self) -> bytes:
-        """Return what ends a stream: the usage, if it was asked for, and the mark."""
+    def last_events(self, bill: Bill) -> bytes:
+        """Return what ends a stream: usage and savings, if they were asked for, and the mark."""
         if not self._question.answering.include_usage:
             return DONE
         head = self._head
         if self._question.is_chat:
             head = head | {"object": "chat.completion.chunk"}
-        return _frame(head | {"choices": [], "usage": self.usage()}) + DONE
+        return _frame(head | {"choices": [], **self._cost(bill)}) + DONE
 
     # Whole answers
 
-    def body(self) -> bytes:
+    def body(self, bill: Bill) -> bytes:
         """Return the answer in one piece."""
         choices = [self._whole(choice) for choice in self._choices.values()]
-        last = {"usage": self.usage(), "savings": None}  # counted for classifiers alone
-        return orjson.dumps(self._head | {"choices": choices} | last)
+        return orjson.dumps(self._head | {"choices": choices} | self._cost(bill))
+
+    def _cost(self, bill: Bill) -> Json:
+        return {"usage": self.usage(), "savings": savings_body(bill)}
+
+    def bill(self, baseline_input_tokens: int) -> Bill:
+        """Return what the answer cost and saved; counts the answers: not for the event loop."""
+        prompt_tokens = self.usage()["prompt_tokens"]
+        counter = self._model.savings
+        if counter is None:
+            return Bill(prompt_tokens, None)
+        savings = counter.savings(
+            texts=sum(generation.leader is None for generation in self.generations),
+            text_tokens=baseline_input_tokens,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=sum(counter.count_text(c.text) for c in self._choices.values()),
+        )
+        return Bill(prompt_tokens, savings)
 
     def usage(self) -> Json:
         """Return `usage`: a prompt counts once, whatever the number of its choices."""

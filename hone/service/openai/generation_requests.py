@@ -86,6 +86,26 @@ class GenerationQuestion:
             for ids, place in zip(self._ids(model), self.places, strict=True)
         ]
 
+    def baseline_input_tokens(self, model: GeneratingModel) -> int:
+        """Return the tokens, as the model's baseline counts, of what that would have been given.
+
+        What was sent of the baseline's own static part, though it need not be, does not count
+        twice. 0 without a baseline. Tokenizes: not for the event loop.
+        """
+        if model.savings is None:
+            return 0
+        asked: Sequence[str | Sequence[Turn]] = (
+            [
+                prompt if isinstance(prompt, str) else model.tokenizer.decode(prompt)
+                for prompt in self.prompts
+            ]
+            if self.turns is None
+            else [self.turns]
+        )
+        baseline = model.savings.baseline
+        texts = [text for prompt in asked for text in baseline.unsaid(prompt)]
+        return sum(map(model.savings.count_text, texts))
+
     def _ids(self, model: GeneratingModel) -> list[tuple[int, ...]]:
         if self.turns is not None:
             return [_chat_ids(self.turns, model)]

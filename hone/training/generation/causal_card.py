@@ -19,6 +19,8 @@ from hone.models.document import (
     Verbatim,
 )
 from hone.models.manifest import CARD_FILE, GenerationParity, SplitRecord, Variant
+from hone.models.savings import BaselinePrompt
+from hone.training import card_training
 from hone.training.events import duration
 from hone.training.generation.causal_scores import Scores
 from hone.training.generation.generation_recipe import GenerationRecipe
@@ -51,6 +53,7 @@ class CausalSummary:
     truncated: int
     trained_parameters: int
     all_parameters: int
+    baseline: BaselinePrompt | None = None
 
 
 def write_card(
@@ -83,6 +86,7 @@ def _card(
             Section("Memory", _memory(summary)),
             Section("Samples", list(_samples(run))),
             *([Section("Exported files", _parity(parity))] if parity else []),
+            Section("The prompt it replaces", list(card_training.prompt(summary.baseline))),
             Section("Limits", _limits(summary)),
         ],
     )
@@ -96,6 +100,7 @@ def _facts(summary: CausalSummary) -> list[Fact]:
         Fact(f"Loss ({split})", f"{loss.value:.3f}", _range(loss.low, loss.high)),
         Fact("Training", duration(summary.progress.seconds), f"on {summary.settled.device}"),
         Fact("Peak memory", f"{_megabytes(summary.peak_bytes)} MB", "of the training"),
+        *card_training.tokens_saved(summary.baseline),
     ]
 
 

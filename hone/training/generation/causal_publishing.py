@@ -23,8 +23,7 @@ from hone.models.manifest import (
 )
 from hone.models.names import ModelReference
 from hone.models.registry import Registry
-from hone.models.savings import BaselinePrompt
-from hone.training.baseline import BASELINE_TOKENIZER_FILE, token_counter
+from hone.training.baseline import BASELINE_TOKENIZER_FILE
 from hone.training.causal.parity import CONTINUATION_TOKENS
 from hone.training.causal.staging import StagedDecoder, stage_decoder
 from hone.training.continuing import WEIGHTS_FILE
@@ -32,7 +31,7 @@ from hone.training.finetune import Interrupted
 from hone.training.generation.causal_bases import CausalBase
 from hone.training.generation.causal_card import CausalSummary, write_card
 from hone.training.generation.causal_data import CausalData
-from hone.training.generation.conversations import Completion, Conversation, Example, Preference
+from hone.training.generation.conversations import Conversation, Example
 from hone.training.run_context import RunContext
 
 _LIBRARIES = (
@@ -61,7 +60,8 @@ def publish_causal(trained: TrainedFolder, context: RunContext) -> Manifest:
     recipe = trained.summary.recipe
     registry = Registry(Path(recipe.saving.store))
     with registry.staging() as staged:
-        if recipe.baseline.tokenizer is not None:
+        baseline = trained.summary.baseline
+        if recipe.baseline.tokenizer is not None and baseline is not None:
             shutil.copyfile(recipe.baseline.tokenizer, staged / BASELINE_TOKENIZER_FILE)
         decoder = _export(trained, context, staged)
         if recipe.saving.keep_weights:
@@ -148,7 +148,7 @@ def _body(trained: TrainedFolder, decoder: StagedDecoder) -> ManifestBody:
         variants=decoder.variants,
         generation=decoder.record,
         left_out=decoder.left_out,
-        baseline=_baseline(trained),
+        baseline=summary.baseline,
         token_lengths=_token_lengths(trained),
         libraries={name: version(name) for name in _LIBRARIES},
         licence=recipe.saving.licence,
@@ -159,30 +159,3 @@ def _token_lengths(trained: TrainedFolder) -> TokenLengths:
     lengths = trained.data.encoded["train"].lengths
     p50, p90, p99, longest = np.percentile(lengths, [50, 90, 99, 100], method="higher")
     return TokenLengths(p50=int(p50), p90=int(p90), p99=int(p99), longest=int(longest))
-
-
-def _baseline(trained: TrainedFolder) -> BaselinePrompt | None:
-    """Return the prompt whose tokens are saved; None where the recipe names no instruction."""
-    group = trained.summary.recipe.baseline
-    if group.instruction is None:
-        return None
-    count, method = token_counter(group)
-    answers = [_answer_of(row) for row in trained.data.examples["train"]]
-    prompt = BaselinePrompt(
-        instruction=group.instruction,
-        examples=[],
-        static_tokens=0,
-        output_tokens=float(np.mean([count(answer) for answer in answers])),
-        method=method,
-        tokenizer_file=BASELINE_TOKENIZER_FILE if group.tokenizer else None,
-        price_model=group.price_model,
-    )
-    return prompt.model_copy(update={"static_tokens": count(prompt.render(""))})
-
-
-def _answer_of(example: Example) -> str:
-    if isinstance(example, Completion):
-        return example.completion
-    if isinstance(example, Preference):
-        return example.chosen
-    return next(m.content for m in reversed(example.messages) if m.role == "assistant")

@@ -184,6 +184,17 @@ class SamplePromptsGroup(Group):
     """0 takes the likeliest token each time."""
 
 
+class CausalBaselineGroup(BaselineGroup):
+    """The prompt whose work the model takes over, for counting what is saved. Without an
+    instruction and without examples nothing is counted.
+    """
+
+    instruction: str | None = None
+    """What the prompt says before its examples and the input; of a chat its system message."""
+    examples: int = Field(0, ge=0, le=1000)
+    """How many training examples it holds, those with prompts of middle length."""
+
+
 class GenerationRecipe(Recipe):
     """A whole recipe, with defaults filled in."""
 
@@ -193,4 +204,4 @@ class GenerationRecipe(Recipe):
     training: CausalTrainingGroup = CausalTrainingGroup()
     sample_prompts: SamplePromptsGroup = SamplePromptsGroup()
     saving: SavingGroup
-    baseline: BaselineGroup = BaselineGroup()
+    baseline: CausalBaselineGroup = CausalBaselineGroup()

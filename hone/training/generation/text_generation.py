@@ -12,6 +12,7 @@ from hone.models.catalogue import Base
 from hone.models.manifest import Manifest
 from hone.training.checkpoint import load_best, remove_remains
 from hone.training.classifier import trained_parameters
+from hone.training.generation.causal_baseline import build_causal_baseline
 from hone.training.generation.causal_bases import (
     CausalBase,
     obtain_causal_base,
@@ -155,6 +156,9 @@ def _train(
         truncated=data.truncated,
         trained_parameters=parameters[0],
         all_parameters=parameters[1],
+        baseline=build_causal_baseline(
+            recipe.baseline, found.examples["train"], data.encoder.template
+        ),
     )
     write_card(summary, folder)
     context.events.emit("model_saved", folder=str(folder / MODEL_FOLDER))

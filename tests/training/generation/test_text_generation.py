@@ -39,7 +39,8 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 @pytest.mark.slow
 def test_a_run_ends_as_a_published_decoder_that_passed_its_gate(tmp_path: Path, data: Path) -> None:
-    finished = train(recipe_for(tmp_path, data, training={"epochs": 6.0}))
+    baseline = {"instruction": "Repeat the colours.", "examples": 2, "price_model": "some/model"}
+    finished = train(recipe_for(tmp_path, data, training={"epochs": 6.0}, baseline=baseline))
     first, last = finished.named("evaluated")[0], finished.named("evaluated")[-1]
     assert last["loss"] < first["loss"]
     bundle = Registry(tmp_path / "store").open(ModelReference("colours"))
@@ -53,6 +54,10 @@ def test_a_run_ends_as_a_published_decoder_that_passed_its_gate(tmp_path: Path, 
     card = bundle.file("card.md").read_text(encoding="utf-8")
     assert "peak, measured" in card
     assert "estimate" in card
+    assert manifest.baseline is not None
+    assert len(manifest.baseline.examples) == 2
+    assert f"{manifest.baseline.static_tokens:,}" in card
+    assert "Repeat the colours." in card
     assert not list(finished.folder.glob("checkpoint-*"))
 
 
