@@ -8,6 +8,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hone.models.catalogue import Task
+from hone.models.decoding.tool_calls import ToolForm
 from hone.models.errors import BundleCorrupt
 from hone.models.imaging.preprocessing import Preprocessing
 from hone.models.names import MODEL_NAME
@@ -138,12 +139,14 @@ class GenerationRecord(_Record):
     `context_tokens` is the most that prompt and completion may have together. A completion ends at
     one of `eos_ids`. `chat_template` is a file of the bundle in Jinja's language, None for a model
     that does not chat; `template_tokens` are the texts that it may name (`bos_token`, ...).
+    `tool_form` is how it writes tool calls, None where it knows no tools.
     """
 
     context_tokens: int = Field(ge=2)
     eos_ids: list[int] = Field(min_length=1)
     chat_template: str | None = None
     template_tokens: dict[str, str] = {}
+    tool_form: ToolForm | None = None
     parity: dict[Variant, GenerationParity] = {}
 
 

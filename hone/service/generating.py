@@ -18,6 +18,7 @@ from hone.models.decoding.prefixes import PrefixStore
 from hone.models.decoding.sampling import SamplingParameters
 from hone.models.decoding.scheduler import Scheduler, SchedulerClosed
 from hone.models.decoding.templates import ChatTemplate
+from hone.models.decoding.tool_calls import marks
 from hone.models.errors import BundleCorrupt, InvalidInput
 from hone.models.layout import usable_cores
 from hone.models.manifest import TOKENIZER_FILE, GenerationRecord, Manifest
@@ -183,14 +184,16 @@ def load_generating(
         longest=min(record.context_tokens, settings.max_context_tokens),
         intra_threads=usable_cores() if settings.threads == "auto" else settings.threads,
     )
-    tokenizer = CausalTokenizer.from_file(bundle.file(TOKENIZER_FILE), eos_ids=record.eos_ids)
+    tokenizer = CausalTokenizer.from_file(
+        bundle.file(TOKENIZER_FILE), eos_ids=record.eos_ids, shown=marks(record.tool_form)
+    )
     if tokenizer.vocabulary_size > engine.vocabulary_size:
         raise BundleCorrupt(f"{facts} has more tokens than logits")
     _warm(engine)
     template = None
     if record.chat_template is not None:
         source = _read(bundle.file(record.chat_template))
-        template = ChatTemplate(source, record.template_tokens)
+        template = ChatTemplate(source, record.template_tokens, tool_form=record.tool_form)
     return GeneratingModel(
         facts,
         engine,

@@ -5,7 +5,7 @@ it does not know are refused, not ignored.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,13 @@ from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
 from hone.models.decoding.detokenizing import CausalTokenizer
 from hone.models.decoding.sampling import BoolArray
+from hone.models.decoding.tool_calls import Tool, ToolForm
+from hone.models.decoding.tool_grammars import ANY_OBJECT, NO_ARGUMENTS, calls_grammar
 from hone.models.errors import InvalidInput
 
 logger = logging.getLogger(__name__)
 
 _LONGEST_SCHEMA_BYTES = 64 * 2**10
-_ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 
 
 _BOUNDED_SPACE: Mapping[str, Any] = {"whitespace_pattern": "[ ]?"}
@@ -30,6 +31,14 @@ class UnsupportedSchema(InvalidInput):
     """A JSON schema that is malformed or asks for what constrained decoding does not know."""
 
     code = "unsupported_schema"
+
+
+class UnsupportedTool(UnsupportedSchema):
+    """A tool, by its place, whose arguments cannot be held to its schema."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.number = number
 
 
 class Constraint:
@@ -80,11 +89,12 @@ class ConstraintFactory:
         self._vocabulary_size = vocabulary_size
         known = max(vocabulary_size, tokenizer.vocabulary_size)
         ends = sorted(tokenizer.eos_ids)
+        self._added_tokens = tokenizer.added_tokens
         self._tokenizer = _known_to_library(tokenizer, known, ends)
 
     def grammar(self, schema: Mapping[str, Any] | None) -> str:
         """Return the grammar of a JSON schema, None for any object; UnsupportedSchema if none."""
-        wanted = _ANY_OBJECT if schema is None else schema
+        wanted = ANY_OBJECT if schema is None else schema
         if len(orjson.dumps(wanted)) > _LONGEST_SCHEMA_BYTES:
             raise UnsupportedSchema("the schema is too long")
         try:
@@ -97,6 +107,39 @@ class ConstraintFactory:
         if problem:
             raise UnsupportedSchema(f"the schema cannot be followed: {problem.splitlines()[0]}")
         return grammar
+
+    def tool_grammar(
+        self, form: ToolForm, tools: Sequence[Tool], *, needed: bool, several: bool
+    ) -> str:
+        """Return the grammar of an answer that may or (`needed`) must call some of these tools.
+
+        UnsupportedTool for one that is to be followed strictly and cannot. The arguments of the
+        others follow their schemas where a call is needed and the library knows all of it.
+        """
+        grammar = calls_grammar(
+            form,
+            [(tool, self._arguments(number, tool, needed)) for number, tool in enumerate(tools)],
+            tokens=self._added_tokens,
+            needed=needed,
+            several=several,
+        )
+        found = str(LLMatcher.grammar_from_lark(grammar))
+        problem = LLMatcher.validate_grammar(found, self._tokenizer)
+        if problem:
+            raise UnsupportedSchema(f"the tools cannot be followed: {problem.splitlines()[0]}")
+        return found
+
+    def _arguments(self, number: int, tool: Tool, needed: bool) -> Mapping[str, Any]:
+        if not (tool.strict or needed):
+            return ANY_OBJECT
+        schema = {**(tool.parameters or NO_ARGUMENTS), "type": "object"}
+        try:
+            self.grammar(schema)
+        except UnsupportedSchema as error:
+            if tool.strict:
+                raise UnsupportedTool(number, str(error)) from None
+            return ANY_OBJECT
+        return schema
 
     def follow(self, grammar: str) -> Constraint:
         """Return a constraint at the beginning of a completion."""

@@ -1,7 +1,7 @@
 """A causal model's tokenizer: text to ids, ids to text, and the bytes of each token."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -26,10 +26,15 @@ class CausalTokenizer:
         self.eos_ids = frozenset(eos_ids)
 
     @classmethod
-    def from_file(cls, path: Path, *, eos_ids: Iterable[int] = ()) -> "CausalTokenizer":
-        """Read a `tokenizer.json`; InvalidInput when it is none."""
+    def from_file(
+        cls, path: Path, *, eos_ids: Iterable[int] = (), shown: Collection[str] = ()
+    ) -> "CausalTokenizer":
+        """Read a `tokenizer.json`; InvalidInput when it is none.
+
+        `shown` are special tokens that are text here: the marks of tool calls.
+        """
         try:
-            tokenizer = Tokenizer.from_file(str(path))
+            tokenizer = Tokenizer.from_str(_with_shown(path.read_text(encoding="utf-8"), shown))
         except Exception as error:  # the library raises plain Exception
             raise InvalidInput(f"{path.name} is not a tokenizer file") from error
         return cls(tokenizer, eos_ids=eos_ids)
@@ -44,6 +49,12 @@ class CausalTokenizer:
         """The ids of tokens that are no text."""
         added = self._tokenizer.get_added_tokens_decoder()
         return sorted(token for token, content in added.items() if content.special)
+
+    @property
+    def added_tokens(self) -> dict[str, int]:
+        """The texts that are one token each, wherever they stand, and their ids."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        return {content.content: token for token, content in added.items()}
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Return the ids of `text`, with those that begin a sequence if `special`.
@@ -85,6 +96,16 @@ class CausalTokenizer:
             else _bytes(self._tokenizer.id_to_token(token) or "", byte_level=byte_level)
             for token in range(self.vocabulary_size)
         ]
+
+
+def _with_shown(content: str, shown: Collection[str]) -> str:
+    """Return a `tokenizer.json` in which some added tokens are not special."""
+    if not shown:
+        return content
+    stated = json.loads(content)
+    for token in stated.get("added_tokens") or []:
+        token["special"] = token["special"] and token["content"] not in shown
+    return json.dumps(stated)
 
 
 def _bytes(piece: str, *, byte_level: bool) -> bytes:

@@ -81,19 +81,20 @@ class Fields:
         """Refuse what was not taken."""
         for name in self._left:
             raise InvalidRequest(
-                f"There is no field {self._named(name)!r}.",
-                param=self._named(name),
+                f"There is no field {self.named(name)!r}.",
+                param=self.named(name),
                 code="unknown_field",
             )
 
     def wrong(self, name: str, what: str, code: str | None = None) -> InvalidRequest:
         """Return the error of a field that has a bad value."""
-        place = self._named(name)
+        place = self.named(name)
         return InvalidRequest(f"'{place}' {what}.", param=place, code=code)
 
     def unsupported(self, name: str) -> InvalidRequest:
         """Return the error of a field that asks for what the model cannot do."""
         return self.wrong(name, f"is not supported by {self._reader}", "unsupported_parameter")
 
-    def _named(self, name: str) -> str:
+    def named(self, name: str) -> str:
+        """Return where a field stands in the body."""
         return f"{self._place}{name[:80]}"

@@ -243,9 +243,7 @@ class GenerationRun:
 
 def _frames(answer: GenerationAnswer, update: Update) -> list[bytes]:
     frames = list(answer.opening(update))
-    part = answer.take(update)
-    if part is not None:
-        frames.append(answer.event(part))
+    frames += [answer.event(part) for part in answer.take(update)]
     if update.finish:
         frames.append(answer.closing(update))
     return frames

@@ -13,6 +13,7 @@ from hone.service.answers import Bill, created_now, savings_body
 from hone.service.generating import GeneratingModel
 from hone.service.openai.generation_requests import GenerationQuestion
 from hone.service.openai.sampling import IMPOSSIBLE
+from hone.service.openai.tool_answers import ToolAnswer
 
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": still at work\n\n"
@@ -31,6 +32,8 @@ class Choice:
     tokens: list[Json] = field(default_factory=list)
     """Log-probabilities, in the form of the API that is spoken."""
     begun: bool = False
+    tools: ToolAnswer | None = None
+    """Reads its text, where tools may be called."""
 
 
 class GenerationAnswer:
@@ -46,7 +49,9 @@ class GenerationAnswer:
         self._question = question
         self._model = model
         self.generations = generations
-        self._choices = {g: Choice(index, g) for index, g in enumerate(generations)}
+        self._choices = {
+            g: Choice(index, g, tools=self._tool_answer()) for index, g in enumerate(generations)
+        }
         kind = "chat.completion" if question.is_chat else "text_completion"
         self._head: Json = {
             "id": request_id,
@@ -56,15 +61,38 @@ class GenerationAnswer:
             "system_fingerprint": f"fp_{model.facts.digest[:10]}",
         }
 
-    def take(self, update: Update) -> Json | None:
-        """Note what is new; return it as a part of a stream, if it says anything."""
+    def _tool_answer(self) -> ToolAnswer | None:
+        use, template = self._question.tools, self._model.template
+        if use is None or template is None or template.tool_form is None:
+            return None
+        return ToolAnswer(template.tool_form, use)
+
+    def take(self, update: Update) -> list[Json]:
+        """Note what is new; return it as parts of a stream, none if it says nothing."""
         choice = self._choices[update.generation]
         fresh = self._fresh(choice, update)
         choice.text += update.text
         choice.finish = update.finish or choice.finish
+        if choice.tools is not None:
+            return self._tool_parts(choice, choice.tools, update, fresh)
         if not (update.text or fresh or not choice.begun):
-            return None
-        return self._part(choice, update.text, fresh)
+            return []
+        return [self._part(choice, update.text, fresh)]
+
+    def _tool_parts(
+        self, choice: Choice, tools: ToolAnswer, update: Update, fresh: list[Json]
+    ) -> list[Json]:
+        deltas = tools.take(update.text, last=update.finish is not None)
+        if update.finish == "stop" and tools.calls:
+            choice.finish = "tool_calls"
+        if fresh and not deltas:
+            deltas = [{}]  # log-probabilities of what is held back
+        parts: list[Json] = []
+        for delta in deltas:
+            logprobs = None if parts else self._chat_logprobs(fresh)
+            ended = {"logprobs": logprobs, "finish_reason": None}
+            parts.append({"index": choice.index, "delta": delta, **ended})
+        return parts
 
     @property
     def complete(self) -> bool:
@@ -88,7 +116,8 @@ class GenerationAnswer:
             return
         choice.begun = True
         if self._question.is_chat:
-            delta = {"role": "assistant", "content": "", "refusal": None}
+            content = "" if choice.tools is None else None  # it may never come
+            delta = {"role": "assistant", "content": content, "refusal": None}
             yield self.event({"index": choice.index, "delta": delta, **_NOT_YET})
         elif self._question.answering.echo:
             prompt = self._prompt(choice)
@@ -151,9 +180,7 @@ class GenerationAnswer:
     def _whole(self, choice: Choice) -> Json:
         ended = {"finish_reason": choice.finish}
         if self._question.is_chat:
-            message: Json = {
-                "role": "assistant", "content": choice.text, "refusal": None, "annotations": [],
-            }  # fmt: skip
+            message = {"role": "assistant", **_said(choice), "refusal": None, "annotations": []}
             logprobs = self._chat_logprobs(choice.tokens)
             return {"index": choice.index, "message": message, "logprobs": logprobs, **ended}
         prompt = self._prompt(choice)
@@ -231,6 +258,16 @@ class GenerationAnswer:
             "top_logprobs": [_best(entry) for entry in tokens],
             "text_offset": offsets,
         }
+
+
+def _said(choice: Choice) -> Json:
+    """Return content and tool calls of a chat's message."""
+    if choice.tools is None:
+        return {"content": choice.text}
+    content, calls = choice.tools.content, choice.tools.calls
+    if not calls:
+        return {"content": content}
+    return {"content": content or None, "tool_calls": calls}
 
 
 _NOT_YET: Json = {"logprobs": None, "finish_reason": None}

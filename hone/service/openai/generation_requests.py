@@ -3,10 +3,12 @@
 All that steers sampling has its effect here; what is not supported is refused by its name.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from hone.models.decoding.chat_messages import ChatMessage, shown_messages
 from hone.models.decoding.generations import GenerationRequest
 from hone.models.decoding.sampling import SamplingParameters
 from hone.models.errors import InvalidInput
@@ -14,27 +16,26 @@ from hone.models.prompt_form import Turn
 from hone.service.errors import InvalidRequest
 from hone.service.generating import GeneratingModel, Inbox
 from hone.service.openai.fields import Fields
-from hone.service.openai.messages import read_messages
+from hone.service.openai.messages import CAUSAL_READER, read_chat
 from hone.service.openai.sampling import MOST_CHOICES, MOST_STOPS, check_choices
+from hone.service.openai.tools import ToolUse, read_tools
 from hone.service.reading import check_texts
 from hone.service.settings import Settings
 
-READER = "a causal model of this service"
 DEFAULT_MAX_TOKENS = 16
 MOST_BIASES = 300
 
 _SEEDS = 2**63
 _MOST_TOP_K = 2**31
 _UNSUPPORTED_CHAT = (
-    "audio", "function_call", "functions", "metadata", "moderation", "parallel_tool_calls",
-    "prediction", "tools", "web_search_options", "store",
+    "audio", "function_call", "functions", "metadata", "moderation", "prediction",
+    "web_search_options", "store",
 )  # fmt: skip
 _WITHOUT_EFFECT = ("safety_identifier", "prompt_cache_key", "prompt_cache_retention")
 _HARMLESS: dict[str, tuple[Any, ...]] = {
     "modalities": (["text"],),
     "reasoning_effort": ("none",),
     "service_tier": ("auto", "default"),
-    "tool_choice": ("none", "auto"),
     "verbosity": ("medium",),
 }
 """What may be sent of a field that is not supported: what is done anyway."""
@@ -53,33 +54,35 @@ class Answering(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class GenerationQuestion:
-    """A request as it was read. `turns` are a chat's, `prompts` a completion's.
+    """A request as it was read. `messages` are a chat's, `prompts` a completion's.
 
     `max_tokens` None is as many as there is room for. `schema` asks for JSON, any object if it is
-    empty.
+    empty. `tools` are None where none may be called.
     """
 
     model: str
     prompts: Sequence[Prompt]
     places: Sequence[str]
-    turns: Sequence[Turn] | None
+    messages: Sequence[ChatMessage] | None
     sampling: SamplingParameters
     choices: int
     max_tokens: int | None
     stops: tuple[str, ...]
     schema: Mapping[str, Any] | None
     answering: Answering
+    tools: ToolUse | None = None
 
     @property
     def is_chat(self) -> bool:
         """Whether it came by the chat API."""
-        return self.turns is not None
+        return self.messages is not None
 
     def requests(self, model: GeneratingModel, inbox: Inbox) -> list[GenerationRequest]:
         """Return one request for each prompt; InvalidRequest for one that cannot be completed.
 
         Tokenizes, renders and compiles: not for the event loop.
         """
+        self._check_tools(model)
         grammar = self._grammar(model)
         return [
             self._request(model, ids, place, grammar, inbox)
@@ -94,21 +97,32 @@ class GenerationQuestion:
         """
         if model.savings is None:
             return 0
-        asked: Sequence[str | Sequence[Turn]] = (
-            [
-                prompt if isinstance(prompt, str) else model.tokenizer.decode(prompt)
-                for prompt in self.prompts
-            ]
-            if self.turns is None
-            else [self.turns]
-        )
-        baseline = model.savings.baseline
-        texts = [text for prompt in asked for text in baseline.unsaid(prompt)]
-        return sum(map(model.savings.count_text, texts))
+        baseline, count = model.savings.baseline, model.savings.count_text
+        if self.messages is None:
+            decode = model.tokenizer.decode
+            prompts = (p if isinstance(p, str) else decode(p) for p in self.prompts)
+            return sum(count(text) for prompt in prompts for text in baseline.unsaid(prompt))
+        turns = [Turn(message.role, message.content) for message in self.messages]
+        called = [json.dumps(call.shown()) for m in self.messages for call in m.calls]
+        tools = [json.dumps(tool) for tool in self.tools.shown] if self.tools else []
+        return sum(map(count, (*baseline.unsaid(turns), *called, *tools)))
+
+    def _check_tools(self, model: GeneratingModel) -> None:
+        """Refuse tools, and what they once answered, for a model whose template knows none."""
+        if self.messages is None or (model.template and model.template.tool_form):
+            return
+        places = [
+            f"messages[{n}].{'tool_calls' if message.calls else 'role'}"
+            for n, message in enumerate(self.messages)
+            if message.calls or message.role == "tool"
+        ]
+        for place in ["tools"] * bool(self.tools) + places:
+            message = f"'{place}' is not supported by this model: its chat template knows no tools."
+            raise InvalidRequest(message, param=place, code="unsupported_parameter")
 
     def _ids(self, model: GeneratingModel) -> list[tuple[int, ...]]:
-        if self.turns is not None:
-            return [_chat_ids(self.turns, model)]
+        if self.messages is not None:
+            return [self._chat_ids(self.messages, model)]
         found = []
         for prompt, place in zip(self.prompts, self.places, strict=True):
             try:
@@ -117,6 +131,23 @@ class GenerationQuestion:
                 raise InvalidRequest(f"'{place}': {error}.", param=place, code=error.code) from None
             found.append(tuple(ids))
         return found
+
+    def _chat_ids(self, messages: Sequence[ChatMessage], model: GeneratingModel) -> tuple[int, ...]:
+        if model.template is None:
+            raise InvalidRequest(
+                f"'{model.facts.name}' has no chat template: ask it at /v1/completions.",
+                param="model",
+                code="not_a_chat_model",
+            )
+        tools = self.tools.shown if self.tools else ()
+        try:
+            text = model.template.render(shown_messages(messages), tools=tools)
+            # A template writes the special tokens itself.
+            return tuple(model.tokenizer.encode(text, special=False))
+        except InvalidInput as error:
+            raise InvalidRequest(
+                f"'messages': {error}.", param="messages", code=error.code
+            ) from None
 
     def _request(
         self,
@@ -145,12 +176,14 @@ class GenerationQuestion:
         )
 
     def _grammar(self, model: GeneratingModel) -> str | None:
+        if self.tools is not None and model.template and model.template.tool_form:
+            return self.tools.grammar(model.template.tool_form, model.constraints)
         if self.schema is None:
             return None
         if model.constraints is None:
             raise InvalidRequest(
-                f"'response_format' is not supported by {READER}: its tokenizer is unknown to the "
-                "library that follows schemas.",
+                f"'response_format' is not supported by {CAUSAL_READER}: its tokenizer is unknown "
+                "to the library that follows schemas.",
                 param="response_format",
                 code="unsupported_parameter",
             )
@@ -162,27 +195,11 @@ class GenerationQuestion:
             ) from None
 
 
-def _chat_ids(turns: Sequence[Turn], model: GeneratingModel) -> tuple[int, ...]:
-    if model.template is None:
-        raise InvalidRequest(
-            f"'{model.facts.name}' has no chat template: ask it at /v1/completions.",
-            param="model",
-            code="not_a_chat_model",
-        )
-    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-    try:
-        text = model.template.render(messages)
-        # A template writes the special tokens itself.
-        return tuple(model.tokenizer.encode(text, special=False))
-    except InvalidInput as error:
-        raise InvalidRequest(f"'messages': {error}.", param="messages", code=error.code) from None
-
-
 def read_completion_question(
     content: Mapping[str, Any], model: str, settings: Settings
 ) -> GenerationQuestion:
     """Read a body of `/v1/completions`; InvalidRequest with the field that is wrong."""
-    fields = Fields(content, reader=READER)
+    fields = Fields(content, reader=CAUSAL_READER)
     prompts, places = _prompts(fields, settings)
     logprobs = fields.whole_if_any("logprobs", low=0, high=5)
     sampling = _sampling(fields, logprobs)
@@ -207,13 +224,14 @@ def read_chat_question(
     content: Mapping[str, Any], model: str, settings: Settings
 ) -> GenerationQuestion:
     """Read a body of `/v1/chat/completions`; InvalidRequest with the field that is wrong."""
-    fields = Fields(content, reader=READER)
+    fields = Fields(content, reader=CAUSAL_READER)
     fields.none_of(_UNSUPPORTED_CHAT)
     for name, harmless in _HARMLESS.items():
         fields.one_of(name, harmless)
     for name in (*_WITHOUT_EFFECT, "user"):
         fields.word(name)
-    turns = read_messages(fields.take("messages"), "messages", settings, parts=("text",))
+    messages = read_chat(fields.take("messages"), "messages", settings)
+    tools = read_tools(fields, CAUSAL_READER)
     logprobs = _chat_logprobs(fields)
     sampling = _sampling(fields, logprobs)
     choices = fields.whole("n", 1, low=1, high=MOST_CHOICES)
@@ -225,11 +243,13 @@ def read_chat_question(
     max_tokens = next((limit for limit in limits if limit is not None), None)
     stops = _stops(fields)
     schema = _schema(fields)
+    if schema is not None and tools is not None:
+        raise fields.wrong("response_format", "cannot be asked for beside tools that may be called")
     stream, include_usage = _stream(fields)
     fields.end()
     return GenerationQuestion(
-        model, (), ("messages",), turns, sampling, choices, max_tokens, stops, schema,
-        Answering(stream, include_usage, echo=False, logprobs=logprobs),
+        model, (), ("messages",), messages, sampling, choices, max_tokens, stops, schema,
+        Answering(stream, include_usage, echo=False, logprobs=logprobs), tools,
     )  # fmt: skip
 
 
@@ -284,7 +304,7 @@ def _stream(fields: Fields) -> tuple[bool, bool]:
         return stream, False
     if type(value) is not dict or not stream:
         raise fields.wrong("stream_options", "is an object, and only for streams")
-    options = Fields(value, "stream_options.", reader=READER)
+    options = Fields(value, "stream_options.", reader=CAUSAL_READER)
     include_usage = options.flag("include_usage")
     if options.flag("include_obfuscation"):
         raise options.unsupported("include_obfuscation")
@@ -297,7 +317,7 @@ def _schema(fields: Fields) -> Mapping[str, Any] | None:
     value = fields.take("response_format")
     if value is None:
         return None
-    form = Fields(value if type(value) is dict else {}, "response_format.", reader=READER)
+    form = Fields(value if type(value) is dict else {}, "response_format.", reader=CAUSAL_READER)
     kind = form.take("type")
     if kind in ("text", "json_object"):
         form.end()

@@ -7,6 +7,7 @@ from starlette.types import ASGIApp
 from hone.service.endpoint import ReadQuestion
 from hone.service.openai.chat import read_chat_completion
 from hone.service.openai.completions import read_completion
+from hone.service.openai.decision_schemas import DecisionRequest, DecisionResponse
 from hone.service.openai.decisions import read_decision
 from hone.service.openai.generation import Readers
 from hone.service.openai.generation_requests import (
@@ -18,8 +19,6 @@ from hone.service.openai.schemas import (
     ChatResponse,
     CompletionRequest,
     CompletionResponse,
-    DecisionRequest,
-    DecisionResponse,
 )
 from hone.service.plain_route import PlainRoute
 

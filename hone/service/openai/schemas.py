@@ -1,4 +1,4 @@
-"""The completion and decision bodies as /openapi.json describes them; tests hold answers to them.
+"""The completion bodies as /openapi.json describes them; tests hold answers to them.
 
 Every field that a model takes stands here, also those that it takes only when they ask for
 nothing; the rest of the API's fields is refused by name.
@@ -15,6 +15,7 @@ EmptyObject = Annotated[dict[str, Any], Field(max_length=0)]
 
 _NOT_SUPPORTED = "Not supported: may be null or empty."
 _NOT_READ = "Taken and not read."
+_TOOLS = "Of a causal model whose chat template knows tools; refused by all others."
 _TEMPERATURE = "A classifier's answer is the most probable label, whatever this is."
 _CAUSAL = "Of a causal model; a classifier's answer does not change with it."
 
@@ -116,10 +117,31 @@ class TextPart(Body):
     text: str
 
 
-class ChatMessage(Body):
-    """A message; an answer of this API may be sent back as it is."""
+class CalledFunction(Body):
+    """What is called, with its arguments as a string of JSON."""
 
-    role: Literal["system", "developer", "user", "assistant"]
+    name: str = Field(max_length=64)
+    arguments: str
+
+
+class ToolCall(Body):
+    """A call of a tool."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
+class SentToolCall(ToolCall):
+    """A call that is sent back."""
+
+    index: Any = Field(None, description=_NOT_READ)
+
+
+class ChatMessage(Body):
+    """A message; an answer of this API may be sent back as it is. Tools are for causal models."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[TextPart] | None = Field(
         None, description="Only an assistant's may be absent."
     )
@@ -130,8 +152,37 @@ class ChatMessage(Body):
     audio: EmptyObject | None = Field(None, description=_NOT_SUPPORTED)
     function_call: EmptyObject | None = Field(None, description=_NOT_SUPPORTED)
     refusal: Literal[""] | None = Field(None, description=_NOT_SUPPORTED)
-    tool_call_id: Literal[""] | None = Field(None, description=_NOT_SUPPORTED)
-    tool_calls: EmptyList | None = Field(None, description=_NOT_SUPPORTED)
+    tool_call_id: str | None = Field(None, description="Of a tool's message: what it answers.")
+    tool_calls: list[SentToolCall] | None = Field(None, max_length=128, description=_TOOLS)
+
+
+class FunctionTool(Body):
+    """A function; `parameters` is a JSON schema, to which `strict` holds the arguments."""
+
+    name: str = Field(pattern="^[A-Za-z0-9_-]{1,64}$")
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class ChatTool(Body):
+    """A tool that may be called."""
+
+    type: Literal["function"]
+    function: FunctionTool
+
+
+class FunctionName(Body):
+    """Which function."""
+
+    name: str
+
+
+class NamedTool(Body):
+    """The one function that must be called."""
+
+    type: Literal["function"]
+    function: FunctionName
 
 
 class ChatRequest(_Sampled):
@@ -149,7 +200,9 @@ class ChatRequest(_Sampled):
         None, description="Of a causal model: text, json_object, or json_schema with a schema."
     )
     service_tier: Literal["auto", "default"] | None = None
-    tool_choice: Literal["none", "auto"] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = Field(
+        None, description=_TOOLS
+    )
     verbosity: Literal["medium"] | None = None
     safety_identifier: str | None = Field(None, description="Without effect.")
     prompt_cache_key: str | None = Field(None, description="Without effect.")
@@ -159,10 +212,10 @@ class ChatRequest(_Sampled):
     functions: EmptyList | None = Field(None, description=_NOT_SUPPORTED)
     metadata: EmptyObject | None = Field(None, description=_NOT_SUPPORTED)
     moderation: EmptyObject | None = Field(None, description=_NOT_SUPPORTED)
-    parallel_tool_calls: Literal[False] | None = Field(None, description=_NOT_SUPPORTED)
+    parallel_tool_calls: bool | None = Field(None, description=_TOOLS)
     prediction: EmptyObject | None = Field(None, description=_NOT_SUPPORTED)
     store: Literal[False] | None = Field(None, description=_NOT_SUPPORTED)
-    tools: EmptyList | None = Field(None, description=_NOT_SUPPORTED)
+    tools: list[ChatTool] | None = Field(None, max_length=128, description=_TOOLS)
     web_search_options: EmptyObject | None = Field(None, description=_NOT_SUPPORTED)
 
 
@@ -188,10 +241,11 @@ class ChatLogprobs(Body):
 
 
 class ChatAnswer(Body):
-    """A causal model's text, or the label."""
+    """A causal model's text or calls, or the label."""
 
     role: Literal["assistant"]
-    content: str
+    content: str | None
+    tool_calls: list[ToolCall] = Field([], description="Only there if there are some.")
     refusal: None
     annotations: list[Any]
 
@@ -202,7 +256,7 @@ class ChatChoice(Body):
     index: int
     message: ChatAnswer
     logprobs: ChatLogprobs | None
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "tool_calls"]
 
 
 class ChatResponse(_Answered):
@@ -210,137 +264,3 @@ class ChatResponse(_Answered):
 
     object: Literal["chat.completion"]
     choices: list[ChatChoice]
-
-
-class _Question(Body):
-    instructions: str | list[dict[str, Any]] = Field(description="Checked and not read.")
-    name: str | None = None
-
-
-class PredicateQuestion(_Question):
-    """How probable the label `name` is, or the positive one of two."""
-
-    type: Literal["predicate"]
-
-
-class ChoiceOption(Body):
-    """A label; true and false are the labels `true` and `false`."""
-
-    value: str | bool
-    description: str | None = None
-
-
-class ChoiceQuestion(_Question):
-    """Which of these labels it is."""
-
-    type: Literal["choice"]
-    choices: list[ChoiceOption] = Field(min_length=2, max_length=255)
-
-
-class ScoreLevel(Body):
-    """A label; its place in the list, from 0, is its value."""
-
-    label: str
-    description: str | None = None
-
-
-class ScoreQuestion(_Question):
-    """Where between these labels it lies."""
-
-    type: Literal["score"]
-    levels: list[ScoreLevel] = Field(min_length=2, max_length=255)
-
-
-class DecisionRequest(Body):
-    """Questions about one input; each must be about the model's labels."""
-
-    model: str
-    input: str | list[dict[str, Any]]
-    questions: list[PredicateQuestion | ChoiceQuestion | ScoreQuestion] = Field(
-        min_length=1, max_length=400
-    )
-    prompt_cache_key: str | None = Field(None, description="Without effect.")
-    prompt_cache_options: Any = Field(None, description=_NOT_READ)
-    safety_identifier: str | None = Field(None, description="Without effect.")
-
-
-class _NamedAnswer(Body):
-    name: str | None
-
-
-class PredicateAnswer(_NamedAnswer):
-    """A calibrated probability."""
-
-    type: Literal["predicate"]
-    probability: float = Field(ge=0, le=1)
-
-
-class ValueProbability(Body):
-    """A choice and its share."""
-
-    value: str | bool
-    probability: float
-
-
-class ChoiceAnswer(_NamedAnswer):
-    """The most probable choice; `confidence` is its probability among the choices."""
-
-    type: Literal["choice"]
-    choice: str | bool
-    confidence: float
-    probabilities: list[ValueProbability]
-
-
-class LevelProbability(Body):
-    """A level, its value and its share."""
-
-    label: str
-    value: int
-    probability: float
-
-
-class ScoreAnswer(_NamedAnswer):
-    """The mean value; `confidence` is the probability of the most probable level."""
-
-    type: Literal["score"]
-    score: float
-    confidence: float
-    probabilities: list[LevelProbability]
-
-
-class RefusalAnswer(_NamedAnswer):
-    """None of the choices has any probability."""
-
-    type: Literal["refusal"]
-
-
-class InputDetails(Body):
-    """Nothing is cached."""
-
-    cached_tokens: int
-    cache_write_tokens: int
-
-
-class OutputDetails(Body):
-    """Nothing is reasoned."""
-
-    reasoning_tokens: int
-
-
-class DecisionUsage(Body):
-    """Tokens that the model read, once for all questions."""
-
-    input_tokens: int
-    input_tokens_details: InputDetails
-    output_tokens: int
-    output_tokens_details: OutputDetails
-    total_tokens: int
-
-
-class DecisionResponse(Body):
-    """One answer for each question, in their order."""
-
-    model: str
-    answers: list[PredicateAnswer | ChoiceAnswer | ScoreAnswer | RefusalAnswer]
-    usage: DecisionUsage
-    savings: SavingsBody | None

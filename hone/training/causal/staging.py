@@ -13,6 +13,8 @@ from typing import Any
 
 from hone.models.decoding.engine import OnnxDecoder
 from hone.models.decoding.templates import ChatTemplate
+from hone.models.decoding.tool_calls import ToolForm
+from hone.models.decoding.tool_forms import find_tool_form
 from hone.models.errors import InvalidInput, ParityFailed
 from hone.models.manifest import TOKENIZER_FILE, GenerationParity, GenerationRecord, Variant
 from hone.training.causal.export import DecoderVariant, export_decoder
@@ -74,6 +76,7 @@ class _About:
     eos_ids: list[int]
     template: str | None
     special: dict[str, str]
+    tool_form: ToolForm | None
 
     def record(self, parity: dict[Variant, GenerationParity]) -> GenerationRecord:
         return GenerationRecord(
@@ -81,6 +84,7 @@ class _About:
             eos_ids=self.eos_ids,
             chat_template=None if self.template is None else CHAT_TEMPLATE_FILE,
             template_tokens=self.special,
+            tool_form=self.tool_form,
             parity=parity,
         )
 
@@ -100,9 +104,10 @@ def _about(folder: Path) -> _About:
     special = {name: _text(tokenizer.get(name)) for name in _SPECIAL}
     named = {name: text for name, text in special.items() if text is not None}
     template = _template(folder, tokenizer)
-    if template is not None:
-        ChatTemplate(template, named)  # what cannot be compiled must not be published
-    return _About(context, eos_ids, template, named)
+    # What cannot be compiled must not be published.
+    compiled = ChatTemplate(template, named) if template is not None else None
+    tool_form = find_tool_form(compiled) if compiled is not None else None
+    return _About(context, eos_ids, template, named, tool_form)
 
 
 def _template(folder: Path, tokenizer: dict[str, Any]) -> str | None:

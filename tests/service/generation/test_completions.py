@@ -185,7 +185,7 @@ def test_json_of_a_schema_and_of_none(client: OpenAI) -> None:
         (complete, {"prompt": ["a"] * 9, "n": 2}, "n"),
         (complete, {"stop": ["a"] * 5}, "stop"),
         (chat, {"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
-        (chat, {"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
+        (chat, {"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id"),
         (chat, {"top_logprobs": 2}, "top_logprobs"),
         (chat, {"response_format": {"type": "grammar"}}, "response_format"),
         (

@@ -6,7 +6,7 @@ import pytest
 from openai import OpenAI
 
 from hone.models.predictor import Predictor
-from hone.service.openai.schemas import DecisionRequest, DecisionResponse
+from hone.service.openai.decision_schemas import DecisionRequest, DecisionResponse
 from tests.service.running import Service
 from tests.tiny_bundle import LABELS
 
