@@ -4,9 +4,12 @@ Training and serving both write them so: what a model reads when it is asked has
 their order, of what it was trained on, however a client writes them.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Call(NamedTuple):

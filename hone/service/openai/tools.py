@@ -1,18 +1,16 @@
 """The tools of a chat: which there are, and which of them the answer may or must call."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hone.models.decoding.chat_messages import shown_tool
+from hone.models.decoding.chat_messages import TOOL_NAME, shown_tool
 from hone.models.decoding.constraints import ConstraintFactory, UnsupportedSchema, UnsupportedTool
 from hone.models.decoding.tool_calls import Tool, ToolForm
 from hone.service.errors import InvalidRequest
 from hone.service.openai.fields import Fields
 
 MOST_TOOLS = 128
-TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 _LONGEST_DESCRIPTION = 16_384
 _CHOICES = ("none", "auto", "required")

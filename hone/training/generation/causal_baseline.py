@@ -1,5 +1,6 @@
 """The prompt whose work a causal model takes over: what a large model was sent before its input."""
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -47,7 +48,10 @@ def _asked_and_answered(example: Example) -> examples.Example:
         asked = example.prompt
         return examples.Example(asked if isinstance(asked, str) else _said(asked), example.chosen)
     last = max(n for n, m in enumerate(example.messages) if m.role == "assistant")
-    return examples.Example(_said(example.messages[:last]), example.messages[last].content)
+    answer = example.messages[last]
+    called = (json.dumps(call.shown()["function"]) for call in answer.calls)
+    text = "\n".join(part for part in (answer.content, *called) if part)
+    return examples.Example(_said(example.messages[:last]), text)
 
 
 def _said(messages: Sequence[Message]) -> str:

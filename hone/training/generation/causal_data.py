@@ -7,7 +7,12 @@ from hone.models.errors import InvalidExamples
 from hone.models.examples import SPLITS, sha256_of_file
 from hone.models.manifest import SplitRecord
 from hone.training.generation.causal_bases import CausalBase
-from hone.training.generation.conversations import Example, Preference, read_conversations
+from hone.training.generation.conversations import (
+    Conversation,
+    Example,
+    Preference,
+    read_conversations,
+)
 from hone.training.generation.encoding import (
     ConversationEncoder,
     EncodedExamples,
@@ -17,6 +22,8 @@ from hone.training.generation.encoding import (
 )
 from hone.training.generation.generation_recipe import GenerationRecipe
 from hone.training.generation.settling import CausalHyperparameters, settle_causal
+
+_LINES_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,8 @@ def encode_splits(
         template=template_for(recipe.dataset.template, train),
         prompt_loss_weight=0.0 if found.preferences else recipe.dataset.prompt_loss_weight,
     )
+    for split, rows in found.examples.items():
+        refuse_unknown_tools(rows, encoder, f"the {split} file's line")
     texts = {split: encode_all(rows, encoder) for split, rows in found.examples.items()}
     settled = settle_causal(
         recipe,
@@ -111,6 +120,21 @@ def encode_all(
         else (encoder.encode(example),)
         for example in examples
     ]
+
+
+def refuse_unknown_tools(
+    examples: Sequence[Example], encoder: ConversationEncoder, place: str
+) -> None:
+    """Raise InvalidExamples, naming lines, for tools that the base's template does not know."""
+    lines = [row.line for row in examples if isinstance(row, Conversation) and row.uses_tools]
+    if lines and not encoder.knows_tools:
+        shown = ", ".join(map(str, lines[:_LINES_SHOWN]))
+        more = f" and {len(lines) - _LINES_SHOWN} more" if len(lines) > _LINES_SHOWN else ""
+        raise InvalidExamples(
+            "the base's chat template does not know tools, or not in a form that can be served, "
+            f"and {place} {shown}{more} has some: take a base whose template knows them, or leave "
+            "these lines out"
+        )
 
 
 def _fitted(

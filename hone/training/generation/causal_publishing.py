@@ -32,6 +32,7 @@ from hone.training.generation.causal_bases import CausalBase
 from hone.training.generation.causal_card import CausalSummary, write_card
 from hone.training.generation.causal_data import CausalData
 from hone.training.generation.conversations import Conversation, Example
+from hone.training.generation.encoding import Prompt
 from hone.training.run_context import RunContext
 
 _LIBRARIES = (
@@ -127,11 +128,11 @@ def _gate_prompts(trained: TrainedFolder) -> list[list[int]]:
     return [prompt[-room:] or [fallback] for prompt in ids]
 
 
-def prompt_of(example: Example) -> Any:  # noqa: ANN401 - text, or messages
+def prompt_of(example: Example) -> Prompt:
     """Return what an answer is to follow: of a chat, the messages before its last answer."""
     if isinstance(example, Conversation):
         answers = [n for n, m in enumerate(example.messages) if m.role == "assistant"]
-        return example.messages[: answers[-1]]
+        return example.until(answers[-1])
     return example.prompt
 
 

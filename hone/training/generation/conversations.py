@@ -7,17 +7,27 @@ One JSON object a line, in one of four forms:
     {"prompt": "…", "chosen": "…", "rejected": "…"}
     {"input": {"messages": […]}, "preferred_output": [{…}], "non_preferred_output": [{…}]}
 
-An assistant's message may have a `weight` from 0 (context alone) to 1, as the hosted API has it.
+An assistant's message may have a `weight` from 0 (context alone) to 1, as the hosted API has it. A
+chat may have tools and calls of them (`tool_examples`).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from hone.models.decoding.chat_messages import Call, ChatMessage
 from hone.models.errors import InvalidExamples
+from hone.training.generation.tool_examples import (
+    Tools,
+    answered_call,
+    calls_json,
+    parse_calls,
+    parse_tools,
+)
 
 _PROBLEMS_SHOWN = 100
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
@@ -26,11 +36,9 @@ _REJECTED = ("non_preferred_output", "non_preferred_completion")
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class Message(ChatMessage):
     """One turn of a chat; `weight` says how much an assistant's is trained on."""
 
-    role: str
-    content: str
     weight: float = 1.0
 
 
@@ -44,9 +52,23 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A chat with at least one assistant's message to learn."""
+    """A chat with at least one assistant's message to learn; `line` is where it was read, if any.
+
+    `tools` may be called, and are as templates are given them.
+    """
 
     messages: tuple[Message, ...]
+    tools: Tools = ()
+    line: int = field(default=0, compare=False)
+
+    def until(self, end: int) -> "Conversation":
+        """Return the first `end` messages of it."""
+        return replace(self, messages=self.messages[:end])
+
+    @property
+    def uses_tools(self) -> bool:
+        """Whether a template must know tools to write it."""
+        return bool(self.tools) or any(m.calls or m.answers for m in self.messages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +86,8 @@ Example = Completion | Conversation | Preference
 def parse_example(row: Mapping[str, Any]) -> Example:
     """Return the example of one JSON object; ValueError says what is wrong with it."""
     if "messages" in row:
-        return Conversation(_conversation(row["messages"]))
+        tools = parse_tools(row)
+        return Conversation(_conversation(row["messages"], tools), tools)
     if "input" in row:
         return _chat_preference(row)
     if "chosen" in row or "rejected" in row:
@@ -80,7 +103,8 @@ def as_json(example: Example) -> dict[str, Any]:
     if isinstance(example, Completion):
         return {"prompt": example.prompt, "completion": example.completion}
     if isinstance(example, Conversation):
-        return {"messages": [_message_json(message) for message in example.messages]}
+        chat = {"messages": [_message_json(message) for message in example.messages]}
+        return chat | ({"tools": list(example.tools)} if example.tools else {})
     if isinstance(example.prompt, str):
         return {"prompt": example.prompt, "chosen": example.chosen, "rejected": example.rejected}
     return {
@@ -101,9 +125,11 @@ def read_conversations(path: Path) -> list[Example]:
         if not line.strip():
             continue
         try:
-            examples.append(parse_example(_json_object(line)))
+            example = parse_example(_json_object(line))
         except ValueError as error:
             problems.append(f"line {number}: {error}")
+        else:
+            examples.append(placed(example, number))
     if problems:
         shown = "\n  ".join(problems[:_PROBLEMS_SHOWN])
         raise InvalidExamples(f"{path} has {len(problems)} unusable lines:\n  {shown}")
@@ -112,6 +138,11 @@ def read_conversations(path: Path) -> list[Example]:
     if len({isinstance(example, Preference) for example in examples}) > 1:
         raise InvalidExamples(f"{path} has preferences beside other examples: part them")
     return examples
+
+
+def placed(example: Example, line: int) -> Example:
+    """Return an example that knows where it was read, for problems that show later."""
+    return replace(example, line=line) if isinstance(example, Conversation) else example
 
 
 def _lines(path: Path) -> list[bytes]:
@@ -149,7 +180,11 @@ def _chat_preference(row: Mapping[str, Any]) -> Preference:
     given = row["input"]
     if not isinstance(given, dict) or not isinstance(given.get("messages"), list):
         raise ValueError("has an 'input' without a list of messages")  # noqa: TRY004
-    messages = tuple(_message(message) for message in given["messages"])
+    if given.get("tools") or any(
+        isinstance(m, dict) and m.get("tool_calls") for m in given["messages"]
+    ):
+        raise ValueError("has tools in a preference, which is not trained on")
+    messages = _messages(given["messages"], ())
     if not messages:
         raise ValueError("has an 'input' without messages")
     return _unlike(Preference(messages, _answer(row, _PREFERRED), _answer(row, _REJECTED)))
@@ -159,32 +194,48 @@ def _answer(row: Mapping[str, Any], names: Sequence[str]) -> str:
     found = next((row[name] for name in names if name in row), None)
     if not isinstance(found, list) or len(found) != 1:
         raise ValueError(f"{names[0]!r} is not a list of one assistant's message")
-    message = _message(found[0])
+    (message,) = _messages(found, ())
     if message.role != "assistant" or not message.content.strip():
         raise ValueError(f"{names[0]!r} is not an assistant's message with text")
     return message.content
 
 
-def _conversation(value: object) -> tuple[Message, ...]:
+def _conversation(value: object, tools: Tools) -> tuple[Message, ...]:
     if not isinstance(value, list) or not value:
         raise ValueError("has no list of messages")
-    messages = tuple(_message(message) for message in value)
-    if not any(m.role == "assistant" and m.weight > 0 and m.content.strip() for m in messages):
+    messages = _messages(value, tools)
+    said = (m for m in messages if m.role == "assistant" and (m.content.strip() or m.calls))
+    if not any(message.weight > 0 for message in said):
         raise ValueError("has no assistant's message to learn from")
     return messages
 
 
-def _message(value: object) -> Message:
+def _messages(values: Sequence[object], tools: Tools) -> tuple[Message, ...]:
+    found: list[Message] = []
+    made: dict[str, Call] = {}
+    for value in values:
+        found.append(_message(value, tools, made))
+        made |= {call.id: call for call in found[-1].calls}
+    return tuple(found)
+
+
+def _message(value: object, tools: Tools, made: Mapping[str, Call]) -> Message:
+    """Return one message; `made` are the calls before it, by their ids."""
     if not isinstance(value, dict) or value.get("role") not in _ROLES:
         raise ValueError(f"has a message whose role is none of {', '.join(sorted(_ROLES))}")
-    if value.get("tool_calls") or value.get("function_call"):
-        raise ValueError("has a tool call, which is not trained on yet")
+    if value.get("function_call"):
+        raise ValueError("has a 'function_call': write it as 'tool_calls'")
+    role: str = value["role"]
+    if value.get("tool_calls") and role != "assistant":
+        raise ValueError("has a tool call in a message that is not an assistant's")
+    calls = parse_calls(value.get("tool_calls"), tools)
+    answers = answered_call(value, made) if role == "tool" else None
     weight = value.get("weight")
     if weight is None:
         weight = 1
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1:
         raise ValueError("has a message whose weight is not between 0 and 1")
-    return Message(value["role"], _content(value.get("content")), float(weight))
+    return Message(role, _content(value.get("content")), calls, answers, float(weight))
 
 
 def _content(content: object) -> str:
@@ -203,6 +254,26 @@ def _content(content: object) -> str:
 
 def _message_json(message: Message) -> dict[str, Any]:
     content: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.calls:
+        content["tool_calls"] = calls_json(message.calls)
+    if message.answers is not None:
+        content["tool_call_id"] = message.answers.id
     if message.role == "assistant" and message.weight != 1:
         content["weight"] = message.weight
     return content
+
+
+def texts_of(example: Example) -> Iterator[str]:
+    """Yield every text of an example: what is asked, answered, called and may be called."""
+    if isinstance(example, Completion):
+        yield from (example.prompt, example.completion)
+        return
+    if isinstance(example, Preference):
+        prompt = example.prompt
+        yield from [prompt] if isinstance(prompt, str) else (m.content for m in prompt)
+        yield from (example.chosen, example.rejected)
+        return
+    for message in example.messages:
+        yield message.content
+        yield from (json.dumps(call.shown(), ensure_ascii=False) for call in message.calls)
+    yield from (json.dumps(tool, ensure_ascii=False) for tool in example.tools)

@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from jinja2.exceptions import TemplateError
 
+from hone.models.decoding.chat_messages import shown_messages
+from hone.models.decoding.templates import ChatTemplate
+from hone.models.decoding.tool_forms import find_tool_form
 from hone.models.errors import InvalidExamples, InvalidInput
 from hone.training.generation.conversations import (
     Completion,
@@ -65,6 +69,10 @@ class EncodedExamples:
         return np.array([len(text.ids) for text in self.texts], dtype=np.int64)
 
 
+Prompt = str | Sequence[Message] | Conversation
+"""What an answer is to follow: a text, or a chat, maybe with tools."""
+
+
 class ConversationEncoder:
     """Writes examples as the base reads them, and tells what of them is trained on.
 
@@ -90,6 +98,9 @@ class ConversationEncoder:
             )
         self.tokenizer = tokenizer
         self.template = template
+        named = tokenizer.chat_template
+        # Of several the one that is served; the library would take another where there are tools.
+        self._template = named.get("default") if isinstance(named, dict) else named
         self.prompt_weight = prompt_loss_weight
 
     def encode(self, example: Completion | Conversation) -> TrainedText:
@@ -101,19 +112,30 @@ class ConversationEncoder:
         chosen, rejected = (self._answered(example, a) for a in (example.chosen, example.rejected))
         return self.encode(chosen), self.encode(rejected)
 
-    def prompt_ids(self, prompt: str | Sequence[Message]) -> list[int]:
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
         """Return the tokens of a prompt that an answer is to follow."""
         if isinstance(prompt, str) and self.template == "plain":
             return self._ids(prompt, special=True)
         messages = [Message("user", prompt)] if isinstance(prompt, str) else prompt
-        return self._ids(self._rendered(messages, answer_follows=True), special=False)
+        chat = messages if isinstance(messages, Conversation) else Conversation(tuple(messages))
+        return self._ids(self._rendered(chat, answer_follows=True), special=False)
+
+    @cached_property
+    def knows_tools(self) -> bool:
+        """Whether the base's chat template shows the model tools, in a form that can be served."""
+        try:
+            template = ChatTemplate(self._template or "", self.tokenizer.special_tokens_map)
+        except InvalidInput:
+            return False
+        return find_tool_form(template) is not None
 
     def segments(self, example: Completion | Conversation) -> list[Segment]:
         """Return the pieces of an example's text, with the weight of each."""
         if not self._is_chat(example):
             assert isinstance(example, Completion)  # noqa: S101 - what is no chat has a completion
             return [(example.prompt, self.prompt_weight), (example.completion, 1.0)]
-        return self._chat_segments(_as_chat(example))
+        chat = example if isinstance(example, Conversation) else _as_chat(example)
+        return self._chat_segments(chat)
 
     def _is_chat(self, example: Completion | Conversation) -> bool:
         return self.template == "chat" or isinstance(example, Conversation)
@@ -124,14 +146,14 @@ class ConversationEncoder:
         before = (replace(message, weight=0.0) for message in example.prompt)
         return Conversation((*before, Message("assistant", answer)))
 
-    def _chat_segments(self, messages: Sequence[Message]) -> list[Segment]:
+    def _chat_segments(self, chat: Conversation) -> list[Segment]:
         segments: list[Segment] = []
         written = ""
-        for end, message in enumerate(messages, start=1):
+        for end, message in enumerate(chat.messages, start=1):
             if message.role != "assistant":
                 continue
-            asked = self._rendered(messages[: end - 1], answer_follows=True)
-            answered = self._rendered(messages[:end], answer_follows=False)
+            asked = self._rendered(chat.until(end - 1), answer_follows=True)
+            answered = self._rendered(chat.until(end), answer_follows=False)
             if not (asked.startswith(written) and answered.startswith(asked)):
                 raise InvalidExamples(
                     "the base's chat template rewrites earlier turns when later ones follow, so "
@@ -142,16 +164,19 @@ class ConversationEncoder:
             written = answered
         return segments
 
-    def _rendered(self, messages: Sequence[Message], *, answer_follows: bool) -> str:
-        turns = [{"role": m.role, "content": m.content} for m in messages]
+    def _rendered(self, chat: Conversation, *, answer_follows: bool) -> str:
         try:
             text: str = self.tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=answer_follows
+                shown_messages(chat.messages),
+                tools=list(chat.tools) or None,
+                chat_template=self._template,
+                tokenize=False,
+                add_generation_prompt=answer_follows,
             )
         except (TemplateError, ValueError, TypeError) as error:
             raise InvalidExamples(
                 "the base's chat template does not take the roles of these messages: "
-                + ", ".join(m.role for m in messages)
+                + ", ".join(message.role for message in chat.messages)
             ) from error
         return text
 
@@ -181,10 +206,8 @@ class ConversationEncoder:
         return ids
 
 
-def _as_chat(example: Completion | Conversation) -> Sequence[Message]:
-    if isinstance(example, Conversation):
-        return example.messages
-    return (Message("user", example.prompt), Message("assistant", example.completion))
+def _as_chat(example: Completion) -> Conversation:
+    return Conversation((Message("user", example.prompt), Message("assistant", example.completion)))
 
 
 def fit(texts: Sequence[TrainedText], *, longest: int, policy: LongExamples) -> EncodedExamples:

@@ -13,17 +13,25 @@ from tokenizers.processors import TemplateProcessing
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from hone.models.errors import InvalidInput, NotFound
-from hone.training.generation.conversations import Completion, Conversation, Example
+from hone.training.generation.conversations import Example, texts_of
 
 SCRATCH_PREFIX = "scratch:"
 
 BEGIN, END, TURN, PADDING = "<s>", "</s>", "<|turn|>", "<pad>"
 
 _CHAT_TEMPLATE = (
-    f"{BEGIN}{{% for message in messages %}}{TURN}{{{{ message['role'] }}}}\n"
-    f"{{{{ message['content'] }}}}{END}{{% endfor %}}"
+    f"{BEGIN}{{% if tools %}}{TURN}tools\n"
+    f"{{% for tool in tools %}}{{{{ tool | tojson }}}}\n{{% endfor %}}{END}{{% endif %}}"
+    f"{{% for message in messages %}}{TURN}{{{{ message['role'] }}}}\n"
+    f"{{{{ message['content'] }}}}"
+    "{% for call in message['tool_calls'] or [] %}"
+    "{% if message['content'] or not loop.first %}{{ '\n' }}{% endif %}<tool_call>\n"
+    """{"name": "{{ call['function']['name'] }}", "arguments": """
+    "{{ call['function']['arguments'] | tojson }}}\n</tool_call>{% endfor %}"
+    f"{END}{{% endfor %}}"
     f"{{% if add_generation_prompt %}}{TURN}assistant\n{{% endif %}}"
 )
+"""Turns, each with its role; tools and their calls as in Hermes' form."""
 
 _WORDS = (
     r" ?[\p{L}\p{N}_]+(?:[.][\p{L}_][\p{L}\p{N}_]*)*"  # words, and names such as `table.column_1`
@@ -79,7 +87,8 @@ def make_base(
     tokenizer.
     """
     shape = shape_of(name)
-    tokenizer = train_tokenizer(_texts(examples), vocabulary=vocabulary, positions=positions)
+    texts = (text for example in examples[:_ROWS_READ] for text in texts_of(example))
+    tokenizer = train_tokenizer(texts, vocabulary=vocabulary, positions=positions)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=shape.hidden,
@@ -139,15 +148,3 @@ def train_tokenizer(
     )
     wrapped.chat_template = _CHAT_TEMPLATE
     return wrapped
-
-
-def _texts(examples: Sequence[Example]) -> Iterable[str]:
-    for example in examples[:_ROWS_READ]:
-        if isinstance(example, Completion):
-            yield from (example.prompt, example.completion)
-        elif isinstance(example, Conversation):
-            yield from (message.content for message in example.messages)
-        else:
-            prompt = example.prompt
-            yield from [prompt] if isinstance(prompt, str) else (m.content for m in prompt)
-            yield from (example.chosen, example.rejected)

@@ -14,7 +14,7 @@ from hone.training.generation.causal_bases import (
     obtain_causal_base,
     open_causal_base,
 )
-from hone.training.generation.causal_data import encode_all
+from hone.training.generation.causal_data import encode_all, refuse_unknown_tools
 from hone.training.generation.conversations import Example
 from hone.training.generation.encoding import ConversationEncoder, TrainedText, template_for
 from hone.training.generation.scratch import (
@@ -33,6 +33,7 @@ def show_examples(examples: Sequence[Example], base: str, count: int, console: C
     transformers.utils.logging.disable_progress_bar()
     tokenizer = _base(base, examples).tokenizer
     encoder = ConversationEncoder(tokenizer, template=template_for("auto", examples))
+    refuse_unknown_tools(examples, encoder, "line")
     for number, sides in enumerate(encode_all(examples[:count], encoder), start=1):
         for place, text in enumerate(sides):
             side = f", {_SIDES[place]}" if len(sides) > 1 else ""

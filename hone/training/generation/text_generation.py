@@ -32,7 +32,8 @@ from hone.training.generation.causal_publishing import (
     publish_causal,
 )
 from hone.training.generation.causal_scores import score_splits
-from hone.training.generation.conversations import Message
+from hone.training.generation.conversations import Conversation
+from hone.training.generation.encoding import Prompt
 from hone.training.generation.generation_recipe import GenerationRecipe
 from hone.training.generation.loop import CausalRun, make_accelerator, train_causal
 from hone.training.generation.losses import DirectPreference, Objective, Supervised, refer_to
@@ -243,9 +244,7 @@ def _run(
     )
 
 
-def _sample_prompts(
-    recipe: GenerationRecipe, data: CausalData
-) -> Sequence[str | Sequence[Message]]:
+def _sample_prompts(recipe: GenerationRecipe, data: CausalData) -> Sequence[Prompt]:
     group = recipe.sample_prompts
     if group.prompts:
         return group.prompts
@@ -253,10 +252,12 @@ def _sample_prompts(
     return [prompt_of(data.examples["validation"][row]) for row in used]
 
 
-def _spoken(prompt: str | Sequence[Message]) -> str:
+def _spoken(prompt: Prompt) -> str:
     if isinstance(prompt, str):
         return prompt
-    return "\n".join(f"{message.role}: {message.content}" for message in prompt)
+    messages = prompt.messages if isinstance(prompt, Conversation) else prompt
+    called = {id(m): "".join(f" {call.name}(…)" for call in m.calls) for m in messages}
+    return "\n".join(f"{m.role}: {m.content}{called[id(m)]}" for m in messages)
 
 
 def _tell_data(

@@ -7,7 +7,7 @@ is to write. Memory grows with the file, as every example is compared with all o
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -25,6 +25,8 @@ from hone.training.generation.conversations import (
     Preference,
     as_json,
     parse_example,
+    placed,
+    texts_of,
 )
 from hone.training.preparation.columns import find_columns
 from hone.training.preparation.output import check_folder, write_all, write_report
@@ -46,6 +48,9 @@ _SAMPLE_ROWS = 2000
 _KNOWN = frozenset(
     {
         "messages",
+        "tools",
+        "functions",
+        "parallel_tool_calls",
         "prompt",
         "completion",
         "chosen",
@@ -195,7 +200,9 @@ class _Run:
                     reason = record.reason
                 else:
                     try:
-                        self.rows.append(Row(origin, record.number, read(record)))
+                        self.rows.append(
+                            Row(origin, record.number, placed(read(record), record.number))
+                        )
                     except ValueError as error:
                         reason = str(error)
                 if reason is not None:
@@ -366,20 +373,11 @@ def _known_fields(fields: Mapping[str, object]) -> dict[str, Any]:
 
 
 def _checked(example: Example) -> Example:
-    for text in _texts(example):
+    for text in texts_of(example):
         reason = unreadable_reason(text)
         if reason is not None:
             raise ValueError(reason)
     return example
-
-
-def _texts(example: Example) -> Iterator[str]:
-    if isinstance(example, Completion):
-        yield from (example.prompt, example.completion)
-    elif isinstance(example, Conversation):
-        yield from (message.content for message in example.messages)
-    else:
-        yield from (_prompt_text(example), example.chosen, example.rejected)
 
 
 def _prompt_text(example: Example) -> str:

@@ -8,10 +8,8 @@ HERMES = """\
 {% endif -%}
 {%- for message in messages -%}
 <|im_start|>{{ message.role }}
-{%- if message.content %}
-{{ message.content }}{% endif -%}
-{%- for call in message.tool_calls or [] %}
-<tool_call>
+{%- if message.content %}{{ "\n" + message.content }}{% endif -%}
+{%- for call in message.tool_calls or [] %}{{ "\n" }}<tool_call>
 {"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}
 </tool_call>
 {%- endfor -%}

@@ -137,7 +137,6 @@ def test_an_example_of_which_nothing_to_learn_is_left_is_left_out() -> None:
         ({"messages": [{"role": "user", "content": "a"}]}, "no assistant's message to learn"),
         ({"messages": [{"role": "robot", "content": "a"}]}, "role is none of"),
         ({"messages": [{**CHAT[2], "weight": 2}]}, "weight is not between 0 and 1"),
-        ({"messages": [{**CHAT[2], "tool_calls": [1]}]}, "tool call"),
         ({"prompt": "a", "chosen": "b", "rejected": "b"}, "prefers an answer to itself"),
         ({"input": {}, "preferred_output": []}, "without a list of messages"),
     ],
