@@ -69,6 +69,51 @@ def test_chats_keep_system_messages_and_weights(tmp_path: Path) -> None:
     assert found[0]["messages"][2]["weight"] == 0
 
 
+def tool_chats(count: int) -> list[dict[str, Any]]:
+    call = {"id": "a", "type": "function", "function": {"name": "look", "arguments": '{"at":1}'}}
+    return [
+        {
+            "messages": [
+                {"role": "user", "content": f"what is {n}"},
+                {"role": "assistant", "content": "", "tool_calls": [call]},
+                {"role": "tool", "content": "4", "tool_call_id": "a"},
+                {"role": "assistant", "content": "four"},
+            ],
+            "tools": [{"type": "function", "function": {"name": "look"}}],
+        }
+        for n in range(count)
+    ]
+
+
+def test_tools_and_their_calls_are_written_as_they_were_read(tmp_path: Path) -> None:
+    rows = tool_chats(30)
+    bad = [{**rows[0], "tools": []}, {**rows[1], "functions": [{"name": "f"}]}]
+    report = run(write_lines(tmp_path / "rows.jsonl", [*rows, *bad]))
+    assert sorted(written(report.folder), key=str) == sorted(rows, key=str)
+    (problem,) = [p for p in report.problems if p.code == "unreadable"]
+    reasons = [(example["line"], str(example["reason"])) for example in problem.examples]
+    assert [line for line, _ in reasons] == [31, 32]
+    assert "calls 'look', which is not among its 'tools'" in reasons[0][1]
+    assert "'functions'" in reasons[1][1]
+
+
+def test_an_instruction_that_all_share_is_kept_and_told(tmp_path: Path) -> None:
+    system = {"role": "system", "content": "Answer every question about sums in a single word."}
+    rows = [{**row, "messages": [system, *row["messages"]]} for row in tool_chats(30)]
+    chats = run(write_lines(tmp_path / "chats.jsonl", rows))
+    assert all(row["messages"][0] == system for row in written(chats.folder))
+    begun = "Answer the question that follows in a single word.\n"
+    asked = [{**row, "prompt": begun + row["prompt"]} for row in prompts(30)]
+    told = run(write_lines(tmp_path / "prompts.jsonl", asked), out=tmp_path / "prompted")
+    for report in (chats, told):
+        (advice,) = [p for p in report.problems if p.code == "shared_instruction"]
+        assert advice.severity == "advice"
+        assert "baseline.instruction" in advice.message
+    assert all(row["prompt"].startswith(begun) for row in written(told.folder))
+    plain = run(write_lines(tmp_path / "plain.jsonl", prompts(30)), out=tmp_path / "plain")
+    assert "shared_instruction" not in {p.code for p in plain.problems}
+
+
 def test_two_columns_of_a_table_are_prompt_and_completion(tmp_path: Path) -> None:
     lines = "".join(f"mr{n},say {n}\n" for n in range(30))
     (tmp_path / "rows.csv").write_text("mr,ref\n" + lines, encoding="utf-8")

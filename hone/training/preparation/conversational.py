@@ -29,6 +29,7 @@ from hone.training.generation.conversations import (
     texts_of,
 )
 from hone.training.preparation.columns import find_columns
+from hone.training.preparation.kept_instruction import kept_instruction
 from hone.training.preparation.output import check_folder, write_all, write_report
 from hone.training.preparation.prepare import PrepareOptions, open_all, spoken_names
 from hone.training.preparation.problems import (
@@ -290,6 +291,8 @@ class _Run:
                 "are needed to learn from and to trust the scores"
             )
             self.problems.append(Problem("few_rows", "advice", kept, message))
+        own = [row.example for row in self.rows if row.origin == "file"]
+        self.problems += kept_instruction(own)
 
     def form(self) -> str:
         """Return what the examples are, by their most frequent form."""

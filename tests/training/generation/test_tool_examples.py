@@ -185,15 +185,14 @@ def test_a_model_that_learned_to_call_tools_calls_them_when_it_is_served(tmp_pat
     ):
 
         def ask(content: str, **more: Any) -> Any:
-            asked = [{"role": "user", "content": content}]
-            return client.chat.completions.create(  # type: ignore[call-overload]
-                model="colours",
-                messages=asked,
-                tools=[PAINT],
-                temperature=0,
-                max_tokens=100,
-                **more,
-            )
+            given: dict[str, Any] = {
+                "model": "colours",
+                "messages": [{"role": "user", "content": content}],
+                "tools": [PAINT],
+                "temperature": 0,
+                "max_tokens": 100,
+            }
+            return client.chat.completions.create(**(given | more))
 
         for colour in COLOURS:
             choice = ask(f"paint it {colour}").choices[0]
