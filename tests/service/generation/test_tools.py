@@ -2,13 +2,17 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from openai import BadRequestError, OpenAI
 
+from hone.models.names import ModelReference
+from hone.models.registry import Registry
 from hone.service.openai.schemas import ChatRequest, ChatResponse
 from tests.service.generation.conftest import client_of
+from tests.service.generation.tiny_causal import make_folder, publish_causal
 from tests.service.running import Service, serving
 
 MODEL = "fake-text"
@@ -380,3 +384,33 @@ def test_a_model_that_knows_no_tools_refuses_them_by_name(
         client.chat.completions.create(**(given | asked))
     assert refused.value.param == param
     assert refused.value.code == "unsupported_parameter"
+
+
+def test_a_real_model_with_weights_of_nothing_calls_what_it_must(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "store")
+    publish_causal(registry, "tiny", make_folder(tmp_path / "base"))
+    generation = registry.open(ModelReference("tiny")).manifest.generation
+    assert generation is not None
+    assert generation.tool_form == "hermes"
+    with (
+        serving(tmp_path / "store", log_folder=tmp_path, threads=1, run_jobs=False) as service,
+        client_of(service) as client,
+    ):
+        asked: dict[str, Any] = {
+            "model": "tiny",
+            "messages": [{"role": "user", "content": "What is it like in Rome?"}],
+            "tools": TOOLS,
+            "tool_choice": "required",
+            "parallel_tool_calls": False,
+            "max_tokens": 200,
+        }
+        for seed in range(4):
+            choice = client.chat.completions.create(**asked, seed=seed).choices[0]
+            assert choice.finish_reason == "tool_calls"
+            ((name, arguments),) = calls_of(choice.message)
+            assert name in {"weather", "time"}
+            assert name == "time" or arguments["city"] in CITY["enum"]
+            events = client.chat.completions.create(**asked, seed=seed, stream=True)
+            _, (streamed,), finish = put_together(events)
+            assert finish == "tool_calls"
+            assert (streamed["name"], json.loads(streamed["arguments"])) == (name, arguments)
