@@ -135,7 +135,7 @@ def test_a_causal_models_prompt_has_examples_as_the_data_has_them() -> None:
 
 @given(text=st.text(min_size=1), sent=st.integers(0, 3))
 def test_however_much_of_the_prompt_is_sent_the_input_is_the_same(text: str, sent: int) -> None:
-    input_ = f"Q {text.strip()}"
+    input_ = f"Q {text}".strip()
     plain, chat = shown("plain", 3), shown("chat", 3)
     part = shown("plain", sent)
     assert plain.unsaid(part.render(input_)) == [input_]
