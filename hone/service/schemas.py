@@ -93,7 +93,6 @@ class SavingsBody(Body):
     baseline_completion_tokens: int = Field(
         0, description="Of a causal model: its answers in the baseline's tokens."
     )
-    tokens_saved: int = Field(description="Net of `prompt_tokens`; negative if there is a loss.")
     method: str = Field(examples=["exact:gpt-4o-mini", "estimated:characters"])
 
 
