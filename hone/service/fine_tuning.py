@@ -44,7 +44,8 @@ class FineTuning:
         self._settings: Settings = pool.host.settings
         self._limits = RateLimits()
         self._directory = ModelDirectory(state.models, pool)
-        self._checks = FileChecks(state)
+        self._runner = load_runner_settings()
+        self._checks = FileChecks(state, self._runner.archive_bounds)
         self._feeds = JobFeeds(state)
 
     async def find(self, name: str, scope: Scope) -> ServedModel:
@@ -54,7 +55,7 @@ class FineTuning:
     def add_routes(self, app: FastAPI) -> None:
         """Add the routes of files, uploads, jobs and models."""
         state, settings = self._state, self._settings
-        maker = JobMaker(state, settings, load_runner_settings())
+        maker = JobMaker(state, settings, self._runner)
         add_file_routes(app, state, settings, self._checks)
         add_upload_routes(app, state, settings, self._checks)
         add_fine_tuning_routes(app, state, settings, maker)

@@ -20,6 +20,7 @@ def model_name(job: Job, base: str, now: float, *, taken: int = 0) -> str:
     `taken` counts the names that were found taken: the next one is a second later, or has more of
     the job's id.
     """
+    base = base.replace(":", "-")  # a colon stands between the parts
     owner = _plain(job.owner)[:_LONGEST_OWNER] or "personal"
     suffix = _plain(job.suffix or "")
     if job.flavour == "modern":

@@ -25,7 +25,7 @@ from hone.service.jobs.database import Database
 from hone.service.jobs.errors import disk_errors
 from hone.service.jobs.files import Files
 from hone.service.jobs.fine_tuned import FineTunedModels
-from hone.service.jobs.plan import Store
+from hone.service.jobs.origins import Store
 from hone.service.jobs.records import OVER, UNFINISHED, Records, Status
 from hone.service.jobs.settings import RunnerSettings
 from hone.service.jobs.work import Desk, Work
@@ -67,7 +67,7 @@ class Runner:
         models = FineTunedModels(around.database)
         store = Store(Registry(around.store), models, around.settings)
         self._desk = Desk(self._claims, around.files, store, around.state, on_published)
-        self._admission = Admission(self._records, around.files)
+        self._admission = Admission(self._records, around.files, store)
         self._reaper = Reaper(around.database, around.settings.lease_s)
         self._stopping = threading.Event()
         self._bell = around.database.bell

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hone.models.errors import InvalidExamples
-from hone.training.preparation.pictures.archives import ArchiveBounds, unpack
+from hone.models.imaging.archives import ArchiveBounds, unpack
 
 
 def make(tmp_path: Path, *entries: tuple[str, bytes], mode: int | None = None, **how: Any) -> Path:

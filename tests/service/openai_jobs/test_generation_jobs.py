@@ -1,0 +1,102 @@
+"""Fine-tuning jobs of causal models: the whole way, with nothing in place of a part."""
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from openai import BadRequestError, NotFoundError, OpenAI
+
+from tests.service.openai_jobs.job_clients import (
+    client_of,
+    ended,
+    hyperparameters,
+    json_lines,
+    said,
+    uploaded,
+)
+from tests.service.running import Service, serving
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
+BASE = "scratch:llama-1m"
+PAIRS = [{"prompt": f"{n} then", "completion": f" {n} {n % 3}"} for n in range(48)]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("generation")
+    settings: dict[str, Any] = {"jobs_poll_s": 0.1, "jobs_threads": 1}
+    with serving(folder / "store", log_folder=folder, **settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(service: Service) -> Iterator[OpenAI]:
+    with client_of(service) as client:
+        yield client
+
+
+def test_prompts_become_a_model_that_completes(client: OpenAI) -> None:
+    job = client.fine_tuning.jobs.create(
+        model=BASE,
+        training_file=uploaded(client, json_lines(PAIRS)),
+        validation_file=uploaded(
+            client, json_lines([{"prompt": f"{n} then", "completion": f" {n} 0"} for n in (60, 63)])
+        ),
+        suffix="count",
+        seed=3,
+        method=hyperparameters(n_epochs=3, batch_size=16, learning_rate_multiplier=2),
+    )
+    job = ended(client, job.id)
+    assert (job.status, job.error) == ("succeeded", None)
+    model = job.fine_tuned_model
+    assert re.fullmatch(r"ft:scratch-llama-1m:[\w-]+:count:\w+", model)
+    assert job.method.supervised.hyperparameters.n_epochs == 3
+    assert job.trained_tokens > 0
+    assert any("is trained to write text" in message for message in said(client, job.id))
+    table = list(csv.DictReader(io.StringIO(client.files.content(job.result_files[0]).text)))
+    assert list(table[0]) == [
+        "step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy",
+    ]  # fmt: skip
+    assert float(table[-1]["train_loss"]) < float(table[0]["train_loss"])
+    assert 0 <= float(table[-1]["valid_mean_token_accuracy"]) <= 1
+    answer = client.completions.create(model=model, prompt="5 then", max_tokens=4, temperature=0)
+    assert answer.model == model
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens > 0
+    with pytest.raises(BadRequestError):  # it has never seen a chat
+        client.chat.completions.create(model=model, messages=[{"role": "user", "content": "a"}])
+    assert client.models.retrieve(model).id == model
+    client.models.delete(model)
+    with pytest.raises(NotFoundError):
+        client.completions.create(model=model, prompt="5 then")
+
+
+def test_chats_become_a_model_that_chats(client: OpenAI) -> None:
+    chats = [
+        {
+            "messages": [
+                {"role": "system", "content": "Count."},
+                {"role": "user", "content": f"after {n}?"},
+                {"role": "assistant", "content": f"it is {n + 1}"},
+            ]
+        }
+        for n in range(30)
+    ]
+    job = client.fine_tuning.jobs.create(
+        model=BASE,
+        training_file=uploaded(client, json_lines(chats)),
+        method=hyperparameters(n_epochs=1),
+    )
+    job = ended(client, job.id)
+    assert (job.status, job.error) == ("succeeded", None)
+    answer = client.chat.completions.create(
+        model=job.fine_tuned_model or "",
+        messages=[{"role": "user", "content": "after 5?"}],
+        max_tokens=3,
+    )
+    assert answer.model == job.fine_tuned_model
+    assert answer.choices[0].message.role == "assistant"
