@@ -74,7 +74,7 @@ def create_app(
             metrics=metrics,
             find_run=other.find if other else None,
             forms=forms,
-            takes_pictures=checks.takes_pictures,
+            takes_pictures=fine_tuning.takes_pictures,
         )
 
     app.router.routes.append(

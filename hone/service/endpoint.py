@@ -147,6 +147,7 @@ class ClassifierEndpoint:
             run = await self._find_run(body, scope) if self._find_run is not None else None
             if run is not None:
                 model = run.model
+                self._check_size(len(body), model)
                 await run.answer(send, request_id)
                 return
             arrived_at = time.perf_counter()
@@ -192,6 +193,9 @@ class ClassifierEndpoint:
                 place = question.place(index)
                 message = f"'{place}' is a {kinds[0]}, and this model classifies {kinds[1]}."
                 raise InvalidRequest(message, param=place, code="wrong_kind_of_input")
+        self._check_size(size, model)
+
+    def _check_size(self, size: int, model: ServedModel) -> None:
         if size > self._settings.max_body_bytes and not model.takes_pictures:
             raise _too_large(self._settings.max_body_bytes)
 

@@ -43,7 +43,7 @@ class FineTuning:
         self._state, self._pool, self._metrics, self._gate = state, pool, metrics, gate
         self._settings: Settings = pool.host.settings
         self._limits = RateLimits()
-        self._directory = ModelDirectory(state.models, pool)
+        self._directory = ModelDirectory(state.models, state.checkpoints, pool)
         self._runner = load_runner_settings()
         self._checks = FileChecks(state, self._runner.archive_bounds)
         self._feeds = JobFeeds(state)
@@ -51,6 +51,10 @@ class FineTuning:
     async def find(self, name: str, scope: Scope) -> ServedModel:
         """Return the model that a request names, for the one who makes it."""
         return await self._directory.find(caller_of(scope), name)
+
+    def takes_pictures(self) -> bool:
+        """Tell whether requests may hold pictures: some model, loaded or resting, is of them."""
+        return self._pool.takes_pictures()
 
     def add_routes(self, app: FastAPI) -> None:
         """Add the routes of files, uploads, jobs and models."""

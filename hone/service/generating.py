@@ -57,6 +57,8 @@ class Inbox:
 class GeneratingModel:
     """One version of a causal model in memory, with its own scheduler."""
 
+    takes_pictures = False
+
     def __init__(
         self,
         facts: ModelFacts,

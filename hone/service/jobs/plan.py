@@ -54,6 +54,7 @@ def _overrides(job: Job, origin: Origin, place: Workplace, store: Store) -> dict
         "saving.store": str(store.registry.store),
         "saving.runs": str(place.runs),
         "saving.licence": store.settings.licence,
+        "saving.checkpoints": store.settings.checkpoints if kind.sampled_checkpoints else None,
         "optimizer.learning_rate_multiplier": rate_factor(job, examples),
         "training.epochs": number(job.given, "n_epochs"),
         "training.batch_size": batch_size(job, examples),

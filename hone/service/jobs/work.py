@@ -19,6 +19,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from hone.models.errors import HoneError, NotFound
+from hone.models.names import checkpoints_of
 from hone.service.jobs import messages
 from hone.service.jobs.claims import Claim, Claims, NewModel, Progress
 from hone.service.jobs.errors import CancelWished, DiskFull, LeaseLost, NameTaken, StoreFailed
@@ -26,6 +27,7 @@ from hone.service.jobs.events import NewEvent
 from hone.service.jobs.files import Files, NewFile
 from hone.service.jobs.hyperparameters import betas
 from hone.service.jobs.incoming import Incoming
+from hone.service.jobs.leftovers import remove_all_versions
 from hone.service.jobs.naming import model_name
 from hone.service.jobs.origins import Origin, Refused, Store, find_origin
 from hone.service.jobs.plan import notes, prepare_command, train_command
@@ -362,10 +364,16 @@ class Work:
                 self._tell_rest()
                 job = self.desk.claims.put_back(self.claim, events=messages.given_up)
                 if job.status == "cancelled":
-                    self._place.forget()
+                    self._forget_all()
         except LeaseLost:
             self._lose()
         self.over = True
+
+    def _forget_all(self) -> None:
+        """Remove what a job without a model has left; what cannot be, the sweep removes."""
+        self._place.forget()
+        with suppress(HoneError, OSError):
+            remove_all_versions(self.desk.store.registry, checkpoints_of(self.job.store_model))
 
     def _tell_rest(self) -> None:
         progress = self._translator.take()
@@ -381,7 +389,7 @@ class Work:
         try:
             events = messages.failed(self.job, failure)
             self.desk.claims.fail(self.claim, failure, events=events)
-            self._place.forget()
+            self._forget_all()
         except LeaseLost:
             self._lose()
         self.over = True

@@ -10,6 +10,7 @@ import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
 
 from tests.service.openai_jobs.job_clients import (
+    LONG_S,
     client_of,
     ended,
     hyperparameters,
@@ -17,7 +18,7 @@ from tests.service.openai_jobs.job_clients import (
     said,
     uploaded,
 )
-from tests.service.running import Service, serving
+from tests.service.running import Service, serving, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -100,3 +101,60 @@ def test_chats_become_a_model_that_chats(client: OpenAI) -> None:
     )
     assert answer.model == job.fine_tuned_model
     assert answer.choices[0].message.role == "assistant"
+
+
+def test_checkpoints_answer_while_the_job_runs_and_go_with_the_model(client: OpenAI) -> None:
+    job = client.fine_tuning.jobs.create(
+        model=BASE,
+        training_file=uploaded(client, json_lines(PAIRS)),
+        method=hyperparameters(n_epochs=5, batch_size=48),
+    )
+    checkpoints = client.fine_tuning.jobs.checkpoints
+
+    def first() -> list[Any]:
+        return list(checkpoints.list(job.id))
+
+    wait_until(lambda: first() or stopped(client, job.id), timeout_s=LONG_S)
+    (checkpoint, *_) = first()
+    name = checkpoint.fine_tuned_model_checkpoint
+    assert re.fullmatch(r"ft:scratch-llama-1m:[\w-]+::\w+:ckpt-step-\d+", name)
+    answer = client.completions.create(model=name, prompt="5 then", max_tokens=2)
+    assert answer.model == name
+    assert client.fine_tuning.jobs.retrieve(job.id).status == "running"
+    assert client.models.retrieve(name).id == name
+    done = ended(client, job.id)
+    assert (done.status, done.error) == ("succeeded", None)
+    kept = first()
+    assert 1 <= len(kept) <= 3
+    assert kept[0].metrics.valid_loss is not None
+    newest = kept[0].fine_tuned_model_checkpoint
+    assert newest.startswith(f"{done.fine_tuned_model}:ckpt-step-")
+    assert client.completions.create(model=newest, prompt="5 then", max_tokens=2).model == newest
+    if checkpoint.id not in [one.id for one in kept]:
+        with pytest.raises(NotFoundError):
+            client.completions.create(model=name, prompt="5 then", max_tokens=2)
+    assert newest not in [entry.id for entry in client.models.list()]
+    client.models.delete(newest)
+    assert newest not in [one.fine_tuned_model_checkpoint for one in first()]
+    client.models.delete(done.fine_tuned_model)
+    assert first() == []
+
+
+def test_a_cancelled_job_leaves_no_checkpoint(client: OpenAI, service: Service) -> None:
+    job = client.fine_tuning.jobs.create(
+        model=BASE,
+        training_file=uploaded(client, json_lines(PAIRS)),
+        method=hyperparameters(n_epochs=50, batch_size=48),
+    )
+    checkpoints = client.fine_tuning.jobs.checkpoints
+    wait_until(lambda: list(checkpoints.list(job.id)) or stopped(client, job.id), timeout_s=LONG_S)
+    (checkpoint, *_) = checkpoints.list(job.id)
+    client.fine_tuning.jobs.cancel(job.id)
+    ended(client, job.id)
+    with pytest.raises(NotFoundError):
+        client.completions.create(model=checkpoint.fine_tuned_model_checkpoint, prompt="5 then")
+    wait_until(lambda: not list(checkpoints.list(job.id)))
+
+
+def stopped(client: OpenAI, id_: str) -> bool:
+    return client.fine_tuning.jobs.retrieve(id_).finished_at is not None
