@@ -94,7 +94,7 @@ class FileReport:
     @property
     def is_classification(self) -> bool:
         """Whether the completions are few distinct labels."""
-        return bool(self.labels)
+        return bool(self.labels) and _are_few(self.labels, self.examples)
 
     @property
     def details(self) -> str | None:
@@ -180,6 +180,10 @@ def check_start(path: Path) -> str | None:
     )
 
 
+def _are_few(labels: Counter[str], examples: int) -> bool:
+    return len(labels) <= max(2, examples / _EXAMPLES_PER_LABEL)
+
+
 class _Findings:
     """What is known after so many lines."""
 
@@ -209,7 +213,7 @@ class _Findings:
             self._learn(taught_by(parsed))
 
     def report(self) -> FileReport:
-        few = len(self.labels) <= max(2, self.examples / _EXAMPLES_PER_LABEL)
+        few = _are_few(self.labels, self.examples)
         short = self.long_labels <= max(1, self.examples * _SHARE_OF_LONG_LABELS)
         classes = few and short and not self.open_ended
         labels = self.labels if classes else Counter[str]()
