@@ -29,7 +29,7 @@ PAIRS = [{"prompt": f"{n} then", "completion": f" {n} {n % 3}"} for n in range(4
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("generation")
-    settings: dict[str, Any] = {"jobs_poll_s": 0.1, "jobs_threads": 1}
+    settings: dict[str, Any] = {"jobs_poll_s": 0.1, "jobs_threads": 1, "jobs_nice": 0}
     with serving(folder / "store", log_folder=folder, **settings) as running:
         yield running
 
@@ -49,13 +49,13 @@ def test_prompts_become_a_model_that_completes(client: OpenAI) -> None:
         ),
         suffix="count",
         seed=3,
-        method=hyperparameters(n_epochs=3, batch_size=16, learning_rate_multiplier=2),
+        method=hyperparameters(n_epochs=2, batch_size=16, learning_rate_multiplier=2),
     )
     job = ended(client, job.id)
     assert (job.status, job.error) == ("succeeded", None)
     model = job.fine_tuned_model
     assert re.fullmatch(r"ft:scratch-llama-1m:[\w-]+:count:\w+", model)
-    assert job.method.supervised.hyperparameters.n_epochs == 3
+    assert job.method.supervised.hyperparameters.n_epochs == 2
     assert job.trained_tokens > 0
     assert any("is trained to write text" in message for message in said(client, job.id))
     table = list(csv.DictReader(io.StringIO(client.files.content(job.result_files[0]).text)))

@@ -32,7 +32,7 @@ COLOURS = {"red": (200, 30, 30), "blue": (30, 30, 200)}
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("pictures")
-    settings: dict[str, Any] = {"jobs_poll_s": 0.1, "jobs_threads": 1}
+    settings: dict[str, Any] = {"jobs_poll_s": 0.1, "jobs_threads": 1, "jobs_nice": 0}
     with serving(folder / "store", log_folder=folder, **settings) as running:
         yield running
 
