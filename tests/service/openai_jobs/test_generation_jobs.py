@@ -2,13 +2,16 @@
 
 import csv
 import io
+import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
 
+from hone.training.generation.scratch import make_base
 from tests.service.openai_jobs.job_clients import (
     LONG_S,
     client_of,
@@ -19,6 +22,7 @@ from tests.service.openai_jobs.job_clients import (
     uploaded,
 )
 from tests.service.running import Service, serving, wait_until
+from tests.training.generation.tiny import colour_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -158,3 +162,43 @@ def test_a_cancelled_job_leaves_no_checkpoint(client: OpenAI, service: Service) 
 
 def stopped(client: OpenAI, id_: str) -> bool:
     return client.fine_tuning.jobs.retrieve(id_).finished_at is not None
+
+
+def test_preferences_change_a_base_that_the_operator_offers(tmp_path: Path) -> None:
+    base = tmp_path / "tiny"
+    make_base(base, BASE, colour_rows(32), vocabulary=300, positions=128, seed=0)
+    pairs = [
+        {
+            "input": {"messages": [{"role": "user", "content": f"{n}?"}]},
+            "preferred_output": [{"role": "assistant", "content": "yes"}],
+            "non_preferred_output": [{"role": "assistant", "content": "no"}],
+        }
+        for n in range(24)
+    ]
+    offered = json.dumps({"house": str(base)})
+    settings: dict[str, Any] = {"jobs_bases": offered, "jobs_checkpoints": 0, "jobs_nice": 0}
+    with (
+        serving(tmp_path / "store", log_folder=tmp_path, jobs_threads=1, **settings) as service,
+        client_of(service) as client,
+    ):
+        job = client.fine_tuning.jobs.create(
+            model="house",
+            training_file=uploaded(client, json_lines(pairs)),
+            method={"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.2, "n_epochs": 2}}},
+        )
+        done = ended(client, job.id)
+        assert (done.status, done.error) == ("succeeded", None), said(client, job.id)
+        assert done.method is not None
+        assert done.method.dpo.hyperparameters.beta == 0.2
+        assert list(client.fine_tuning.jobs.checkpoints.list(job.id)) == []
+        answer = client.chat.completions.create(
+            model=done.fine_tuned_model, messages=[{"role": "user", "content": "5?"}], max_tokens=2
+        )
+        assert answer.model == done.fine_tuned_model
+        assert done.fine_tuned_model.startswith("ft:house:")
+        refused = client.fine_tuning.jobs.create(
+            model=done.fine_tuned_model, training_file=job.training_file
+        )
+        failed = ended(client, refused.id)
+        assert failed.error is not None
+        assert failed.error.code == "continuing_not_supported"
