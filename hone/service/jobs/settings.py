@@ -86,8 +86,8 @@ class RunnerSettings(BaseSettings):
     picture_bytes: int = Field(16 * 2**20, ge=1024)
     """The most bytes of one picture in one; in JSON lines, a line has 10 MB at most."""
     checkpoints: int = Field(3, ge=0, le=100)
-    """How many checkpoints of a job that writes text can be asked, the latest ones; each takes some
-    seconds of the job's time and the room of the model in fp32."""
+    """How many checkpoints of a job that writes text can be asked, the latest ones; each takes a
+    moment of the job's time and the room of the model in fp32."""
     licence: str = "unknown"
     """The licence of the users' data, noted in the bundles."""
 

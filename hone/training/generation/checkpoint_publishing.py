@@ -2,7 +2,8 @@
 
 Each is exported in fp32 and held against its own weights by the gate of every bundle, and stands in
 the store as `<name>-ckpt@<step>`: a run that was killed and comes by the same step again finds it
-there. What fails the gate is left out; the training goes on.
+there. What fails the gate is left out; the training goes on. The first one is exported as any model
+is; the next ones are, where that can be, its graph with other weights, which takes no second.
 """
 
 import tempfile
@@ -18,7 +19,9 @@ from hone.models.errors import Conflict, InvalidInput, NotFound, ParityFailed
 from hone.models.manifest import SplitRecord
 from hone.models.names import checkpoints_of
 from hone.models.registry import Registry
-from hone.training.causal.staging import stage_decoder
+from hone.training.causal.export import DecoderVariant, export_decoder
+from hone.training.causal.regrafting import WeightPlaces, Weights, find_weights
+from hone.training.causal.staging import Export, stage_decoder
 from hone.training.checkpoint import load_trained_weights, trained_weights
 from hone.training.generation.causal_bases import CausalBase
 from hone.training.generation.causal_data import CausalData
@@ -44,6 +47,10 @@ class CheckpointPublisher:
     context: RunContext
     _spent_s: float = 0.0
     _started: float = field(default_factory=time.monotonic)
+    _graph: Path | None = None
+    """The last one that was published, whose graph the next one has, too."""
+    _places: WeightPlaces | None = None
+    _looked: bool = False
 
     def __call__(self, step: int, model: Any) -> None:  # noqa: ANN401 - transformers has no types
         """Publish what the model is after so many steps, and drop what is more than are kept."""
@@ -72,17 +79,51 @@ class CheckpointPublisher:
 
     def _publish(self, registry: Registry, name: str, step: int, model: Any) -> None:  # noqa: ANN401
         # The loop's checkpoints clear away what a killed process leaves under this name.
-        with (
-            tempfile.TemporaryDirectory(
-                dir=self.folder, prefix=".checkpoint-", suffix=".new"
-            ) as folder,
-            registry.staging() as staged,
-        ):
-            save_trained(self._whole(model), self.base, Path(folder))
-            prompts = gate_prompts(self.base, self.data)
-            decoder = stage_decoder(Path(folder), staged, prompts, ["fp32"])
+        with tempfile.TemporaryDirectory(
+            dir=self.folder, prefix=".checkpoint-", suffix=".new"
+        ) as made:
+            whole, folder = self._whole(model), Path(made)
+            save_trained(whole, self.base, folder)
+            weights = {n: p.detach().numpy() for n, p in whole.named_parameters()}
+            if self._graph is None or not self._graph.is_file():
+                self._stage(registry, name, step, folder, weights, export_decoder)
+                return
+            try:
+                self._stage(registry, name, step, folder, weights, self._regraft(weights))
+            except (ParityFailed, FileNotFoundError):
+                # The builder folds something in that only looks like a weight; or somebody has
+                # just removed the last one.
+                self._places = None
+                self._stage(registry, name, step, folder, weights, export_decoder)
+
+    def _stage(
+        self,
+        registry: Registry,
+        name: str,
+        step: int,
+        folder: Path,
+        weights: Weights,
+        export: Export,
+    ) -> None:
+        prompts = gate_prompts(self.base, self.data)
+        with registry.staging() as staged:
+            decoder = stage_decoder(folder, staged, prompts, ["fp32"], export=export)
             body = causal_body(self.recipe, self.base, self.data, self.records, decoder)
             registry.publish(name, staged, body, version=step)
+        self._graph = registry.folder(name, step) / decoder.variants["fp32"]
+        if export is export_decoder and not self._looked:
+            self._looked, self._places = True, find_weights(self._graph, weights)
+
+    def _regraft(self, weights: Weights) -> Export:
+        """Return what puts the weights into the last checkpoint's graph, where that can be."""
+        places, graph = self._places, self._graph
+        if places is None or graph is None:
+            return export_decoder
+
+        def export(_folder: Path, _variant: DecoderVariant, path: Path) -> None:
+            places.write(graph, weights, path)
+
+        return export
 
     def _whole(self, model: Any) -> Any:  # noqa: ANN401
         """Return a copy of the model as it is now, LoRA merged, in fp32 on the CPU.
