@@ -8,7 +8,7 @@ from hone.service.jobs.hyperparameters import number, prompt_loss_weight
 from hone.service.jobs.origins import Origin
 from hone.service.jobs.records import Failure, Job
 from hone.service.jobs.tasks.contract import PreparedReport, invalid_file, unprepared
-from hone.service.jobs.tasks.labels import epochs_note, kept_notes
+from hone.service.jobs.tasks.notes import epochs_note, kept_notes
 from hone.service.jobs.trainer import TrainingEvent
 from hone.service.jobs.validation import FileReport
 

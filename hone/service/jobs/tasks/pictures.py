@@ -13,12 +13,8 @@ from hone.service.jobs.tasks.contract import (
     label_count,
     unprepared,
 )
-from hone.service.jobs.tasks.labels import (
-    epochs_note,
-    kept_notes,
-    label_overrides,
-    weight_note,
-)
+from hone.service.jobs.tasks.labels import label_overrides, weight_note
+from hone.service.jobs.tasks.notes import epochs_note, kept_notes
 from hone.service.jobs.trainer import TrainingEvent
 from hone.service.jobs.validation import FileReport
 
