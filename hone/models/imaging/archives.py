@@ -3,17 +3,36 @@
 What an archive says of its entries may be a lie, so the bytes are counted again as they come out.
 """
 
+import errno
+import lzma
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from os import SEEK_END
 from pathlib import Path, PurePosixPath
 
 from hone.models.errors import InvalidExamples
 
 _CHUNK = 1 << 20
+_BROKEN = (
+    zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error, lzma.LZMAError, struct.error,
+    ValueError, OverflowError,
+)  # fmt: skip
+"""What `zipfile` raises for what is no archive, or only half of one."""
+
+_ERRORS_OF_CONTENT = (None, errno.EINVAL)
+_END_RECORD, _LONGEST_END = b"PK\x05\x06", 22 + 65_535
+_IN_ZIP64, _ZIP64_RECORDS = 0xFFFFFFFF, 56 + 20
+_ENTRY_BYTES = 400
+"""Of the list of entries, for each: 46 and the name, on average."""
+
+_LONGEST_NAME, _LONGEST_PATH = 255, 1024
+"""Bytes that file systems take."""
+
 _SIGNATURE = b"PK\x03\x04"
 _LEFT_OUT = ("__MACOSX", ".DS_Store", "Thumbs.db")
 
@@ -53,6 +72,7 @@ class OpenArchive:
 
     def __init__(self, archive: Path, bounds: ArchiveBounds) -> None:
         self._archive, self._bounds = archive, bounds
+        _refuse_long_list(archive, bounds)
         with self._broken_told():
             self._file = zipfile.ZipFile(archive)
         try:
@@ -85,11 +105,38 @@ class OpenArchive:
 
     @contextmanager
     def _broken_told(self) -> Iterator[None]:
+        broken = InvalidExamples(f"{self._archive.name} is no zip archive, or is broken")
         try:
             yield
-        except (zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error):
-            name = self._archive.name
-            raise InvalidExamples(f"{name} is no zip archive, or is broken") from None
+        except OSError as error:
+            if error.errno not in _ERRORS_OF_CONTENT:  # the disk's, and not the archive's
+                raise
+            raise broken from None
+        except _BROKEN:
+            raise broken from None
+
+
+def _refuse_long_list(archive: Path, bounds: ArchiveBounds) -> None:
+    """Refuse an archive by the size of its list of entries, before all of that is in memory.
+
+    PKWARE's APPNOTE 6.3.10, sections 4.3.14 to 4.3.16: the end record, and that of ZIP64.
+    """
+    with archive.open("rb") as file:
+        length = file.seek(0, SEEK_END)
+        start = file.seek(max(0, length - _LONGEST_END))
+        tail = file.read()
+        at = tail.rfind(_END_RECORD)
+        if at < 0 or at + 16 > len(tail):
+            return  # it is no archive, which opening it says
+        size = int.from_bytes(tail[at + 12 : at + 16], "little")
+        if size == _IN_ZIP64:
+            file.seek(max(0, start + at - _ZIP64_RECORDS))
+            record = file.read(_ZIP64_RECORDS)
+            size = int.from_bytes(record[40:48], "little")
+    if size > bounds.entries * _ENTRY_BYTES:
+        raise InvalidExamples(
+            f"the archive's list of entries has {size:,} bytes: {bounds.entries:,} entries fit"
+        )
 
 
 def _checked(file: zipfile.ZipFile, bounds: ArchiveBounds) -> Iterator[zipfile.ZipInfo]:
@@ -118,6 +165,8 @@ def _check_name(entry: zipfile.ZipInfo) -> None:
         raise InvalidExamples(
             f"the archive has the entry {_shown(entry.filename)}, which leads out of it"
         )
+    if len(name.encode()) > _LONGEST_PATH or any(len(p.encode()) > _LONGEST_NAME for p in parts):
+        raise InvalidExamples(f"the archive's entry {_shown(name)} has too long a name")
 
 
 def _check_kind(entry: zipfile.ZipInfo) -> None:

@@ -118,10 +118,13 @@ ENDS: list[tuple[tuple[Any, ...], str]] = [
     ((1, "", {**FAILED, "code": "invalid_recipe"}), "invalid_hyperparameters"),
     ((1, "", SETTLED, {**FAILED, "code": "invalid_input"}), "training_diverged"),
     ((1, "", {**FAILED, "code": "invalid_input"}), "training_crashed"),
+    ((1, "", SETTLED, {"event": "model_saved"}, {**FAILED, "code": "invalid_input"}),
+     "export_failed"),
+    ((1, "", {**FAILED, "code": "invalid_examples"}), "invalid_training_file"),
     ((1, "", {**FAILED, "code": "missing_dependency"}), "training_not_installed"),
     ((-11, "Segmentation fault"), "training_crashed"),
     ((1, "Traceback (most recent call last): KeyError"), "training_crashed"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("how", "code"), ENDS)
