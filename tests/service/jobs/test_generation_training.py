@@ -28,7 +28,7 @@ def url(tmp_path: Path) -> str:
 def yard(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     database = open_database(url)
-    yield Yard(database, tmp_path, {"stop_grace_s": 60, "threads": 1, "checkpoints": 2})
+    yield Yard(database, tmp_path, {"stop_grace_s": 60, "threads": 1, "checkpoints": 2, "nice": 0})
     database.close()
 
 
