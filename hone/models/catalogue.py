@@ -60,7 +60,23 @@ CATALOGUE = {
 LEGACY_ALIASES = {"ada": "minilm", "babbage": "minilm", "curie": "minilm", "davinci": "minilm"}
 """What the legacy API's users call their bases, small to large, mapped to local ones."""
 
+SCRATCH_BASES: dict[str, Task] = {
+    **{
+        f"scratch:llama-{size}": "text-generation"
+        for size in ("1m", "3m", "5m", "15m", "30m", "100m")
+    },
+    "scratch:convnet": "image-classification",
+}
+"""Bases that are made anew, with what each is for."""
+
 HUB_PREFIX = "hub:"
+
+_TASK_OF_CLASS: tuple[tuple[str, Task], ...] = (
+    ("ForCausalLM", "text-generation"),
+    ("LMHeadModel", "text-generation"),
+    ("ForImageClassification", "image-classification"),
+)
+"""What the names of transformers' classes in a config.json end with."""
 
 _POSITIONS_BEHIND_PADDING = (
     "camembert",
@@ -104,6 +120,24 @@ def find_base(name: str, task: Task = "text-classification") -> Base:
         f"there is no base {name!r}: give one of {known}, a folder with config.json, "
         f"or {HUB_PREFIX}owner/name"
     )
+
+
+def task_of_base(name: str) -> Task:
+    """Return what a base can be fine-tuned for, as far as can be seen without fetching it.
+
+    A folder says it by the classes in its config.json. What says nothing is for classifying texts.
+    """
+    if name in SCRATCH_BASES:
+        return SCRATCH_BASES[name]
+    if not _is_folder(name):
+        return "text-classification"
+    try:
+        config = orjson.loads((Path(name).expanduser() / "config.json").read_bytes())
+        classes = [str(one) for one in config["architectures"]]
+    except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
+        return "text-classification"
+    ends = ((one, task) for one in classes for end, task in _TASK_OF_CLASS if one.endswith(end))
+    return next((task for _, task in ends), "text-classification")
 
 
 def _is_folder(name: str) -> bool:

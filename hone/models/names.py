@@ -15,6 +15,8 @@ LATEST = "latest"
 PRODUCTION = "production"
 """The alias that `hone models promote` moves and that the service prefers."""
 
+_CHECKPOINTS = "-ckpt"
+
 
 @dataclass(frozen=True, slots=True)
 class ModelReference:
@@ -31,6 +33,11 @@ class ModelReference:
     def __str__(self) -> str:
         tail = self.version if self.version is not None else self.alias
         return self.model if tail is None else f"{self.model}@{tail}"
+
+
+def checkpoints_of(model: str) -> str:
+    """Return the name under which a model's checkpoints are published, each by its step."""
+    return f"{model}{_CHECKPOINTS}"
 
 
 def is_model_name(name: str) -> bool:

@@ -103,6 +103,11 @@ class Registry:
         """
         return self.listing(reference.model).resolve(reference)
 
+    def highest(self, model: str) -> int:
+        """Return the highest version that there is or was of a model; 0 before the first."""
+        name = check_model_name(model)
+        return max([0, self._state(name).highest_version, *self._versions(name)])
+
     def folder(self, model: str, version: int) -> Path:
         """Return where a version lies (whether or not it does)."""
         return self.store / check_model_name(model) / str(version)
@@ -143,15 +148,20 @@ class Registry:
             if held is not None:
                 os.close(held)
 
-    def publish(self, model: str, staged: Path, body: ManifestBody) -> Manifest:
+    def publish(
+        self, model: str, staged: Path, body: ManifestBody, *, version: int | None = None
+    ) -> Manifest:
         """Make the staged files the next version of `model`, all or nothing.
+
+        `version` is a number of one's own choice, which must be higher than all that there ever
+        were: Conflict otherwise.
 
         `staged` comes from `staging` and is moved. Files are flushed first, the manifest is
         written last, and one rename makes the version exist: a kill between any two steps
         leaves the old state or the new one.
         """
         with self._locked(model):
-            version = self._next_version(model)
+            version = self._number(model, version)
             manifest = build_manifest(
                 body,
                 model=model,
@@ -229,8 +239,11 @@ class Registry:
         names = (path.name for path in folder.iterdir() if path.is_dir())
         return sorted(int(name) for name in names if VERSION_NUMBER.fullmatch(name))
 
-    def _next_version(self, model: str) -> int:
-        return max([0, self._state(model).highest_version, *self._versions(model)]) + 1
+    def _number(self, model: str, wanted: int | None) -> int:
+        highest = self.highest(model)
+        if wanted is not None and wanted <= highest:
+            raise Conflict(f"{model} has or had the version {highest}: {wanted} is not higher")
+        return highest + 1 if wanted is None else wanted
 
     def _state(self, model: str) -> _State:
         path = self.store / model / STATE_FILE

@@ -72,7 +72,7 @@ def create_app(
             settings=settings,
             metrics=metrics,
             forms=forms,
-            takes_pictures=checks.takes_pictures,
+            takes_pictures=fine_tuning.takes_pictures,
         )
 
     app.router.routes.append(

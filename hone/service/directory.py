@@ -3,35 +3,32 @@
 A fine-tuned model is asked for by its API id, by its owner alone. Its bundle lies in the store
 under its job's id, and that name is nobody's to ask for: whoever could would get round the owner.
 All other models of the store are everybody's who has a key that allows them.
+
+A checkpoint of a job that is not over, or that has a model, is asked for in the same way. It lies
+in the store under its job's id and step, and is looked up anew with every request.
 """
 
 import asyncio
-import re
 from collections.abc import Sequence
 
 from hone.models.errors import NotFound
 from hone.service.access import Caller
 from hone.service.errors import ModelNotFound
+from hone.service.jobs.checkpoints import Checkpoints
 from hone.service.jobs.fine_tuned import FineTunedModel, FineTunedModels
+from hone.service.jobs.naming import is_checkpoint_name, is_job_name
 from hone.service.loading import ServedModel
 from hone.service.pool import ModelPool
 
 _MARK = ":"
 """It stands in every id of a fine-tuned model, and in no name of the store."""
 
-_JOB_NAME = re.compile(r"(ftjob|ft)-[a-z0-9]{24}(@.*)?", re.DOTALL)
-
-
-def is_job_name(name: str) -> bool:
-    """Say whether a name is the one under which a job publishes."""
-    return _JOB_NAME.fullmatch(name) is not None
-
 
 class ModelDirectory:
     """Fine-tuned models by their ids, in memory. `look` is for a thread, the rest for the loop."""
 
-    def __init__(self, models: FineTunedModels, pool: ModelPool) -> None:
-        self._models, self._pool = models, pool
+    def __init__(self, models: FineTunedModels, checkpoints: Checkpoints, pool: ModelPool) -> None:
+        self._models, self._checkpoints, self._pool = models, checkpoints, pool
         self._by_id: dict[str, FineTunedModel] = {}
 
     def look(self) -> None:
@@ -55,6 +52,8 @@ class ModelDirectory:
         """Return the model that a caller's request names; ModelNotFound or NotReady."""
         if is_job_name(name) or not caller.may_use_model(name):
             raise ModelNotFound(f"There is no model {name[:80]!r}.")
+        if is_checkpoint_name(name):
+            return await self._checkpoint(caller.owner, name)
         found = self.fine_tuned(caller.owner, name)
         if found is None and _MARK in name:  # it may be younger than the last look
             found = await asyncio.to_thread(self._in_store, caller.owner, name)
@@ -65,6 +64,14 @@ class ModelDirectory:
             return self._models.get(owner, name)
         except NotFound:
             return None
+
+    async def _checkpoint(self, owner: str, name: str) -> ServedModel:
+        found = await asyncio.to_thread(self._checkpoints.find, owner, name)
+        if found is None:
+            raise ModelNotFound(f"There is no model {name[:80]!r}.")
+        loaded = await self._pool.checkpoint(found.store_model, found.store_version)
+        loaded.shown_as = name
+        return loaded
 
     async def _loaded(self, model: FineTunedModel) -> ServedModel:
         loaded = await self._pool.published(model.store_model, model.store_version)

@@ -177,6 +177,7 @@ class ClassifierEndpoint:
             asked = await self._look(body, scope)
             if not isinstance(asked, Asked):
                 model = asked.model
+                self._check_size(len(body), model)
                 await asked.answer(send, request_id)
                 return
             question, model = asked.question, as_classifier(asked.model)
@@ -217,6 +218,9 @@ class ClassifierEndpoint:
                 place = question.place(index)
                 message = f"'{place}' is a {kinds[0]}, and this model classifies {kinds[1]}."
                 raise InvalidRequest(message, param=place, code="wrong_kind_of_input")
+        self._check_size(size, model)
+
+    def _check_size(self, size: int, model: ServedModel) -> None:
         if size > self._settings.max_body_bytes and not model.takes_pictures:
             raise _too_large(self._settings.max_body_bytes)
 

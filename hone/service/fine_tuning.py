@@ -43,18 +43,23 @@ class FineTuning:
         self._state, self._pool, self._metrics, self._gate = state, pool, metrics, gate
         self._settings: Settings = pool.host.settings
         self._limits = RateLimits()
-        self._directory = ModelDirectory(state.models, pool)
-        self._checks = FileChecks(state)
+        self._directory = ModelDirectory(state.models, state.checkpoints, pool)
+        self._runner = load_runner_settings()
+        self._checks = FileChecks(state, self._runner.archive_bounds)
         self._feeds = JobFeeds(state)
 
     async def find(self, name: str, scope: Scope) -> ServedModel:
         """Return the model that a request names, for the one who makes it."""
         return await self._directory.find(caller_of(scope), name)
 
+    def takes_pictures(self) -> bool:
+        """Tell whether requests may hold pictures: some model, loaded or resting, is of them."""
+        return self._pool.takes_pictures()
+
     def add_routes(self, app: FastAPI) -> None:
         """Add the routes of files, uploads, jobs and models."""
         state, settings = self._state, self._settings
-        maker = JobMaker(state, settings, load_runner_settings())
+        maker = JobMaker(state, settings, self._runner)
         add_file_routes(app, state, settings, self._checks)
         add_upload_routes(app, state, settings, self._checks)
         add_fine_tuning_routes(app, state, settings, maker)

@@ -58,6 +58,8 @@ class Inbox:
 class GeneratingModel:
     """One version of a causal model in memory, with its own scheduler."""
 
+    takes_pictures = False
+
     def __init__(  # noqa: PLR0913 - a bundle's parts, and what it shares with others
         self,
         facts: ModelFacts,

@@ -4,11 +4,10 @@ import asyncio
 import time
 
 from hone.models.errors import HoneError
-from hone.service.directory import is_job_name
 from hone.service.errors import NotReady
+from hone.service.jobs.naming import is_job_name
 from hone.service.pool import ModelPool
 from hone.service.schemas import Health
-from hone.service.serving import LoadedModel
 from hone.service.settings import Settings
 
 STALL_S = 30.0
@@ -40,12 +39,6 @@ class HealthChecks:
         if not self._pool.started:
             raise NotReady("The service is starting.")
         return self._health("started")
-
-    def takes_pictures(self) -> bool:
-        """Tell whether a model of pictures is in memory."""
-        return any(
-            isinstance(model, LoadedModel) and model.takes_pictures for model in self._pool.loaded()
-        )
 
     async def ready(self) -> Health:
         """Return ok if this service should get traffic.

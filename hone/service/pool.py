@@ -20,6 +20,7 @@ from hone.models.errors import HoneError, InvalidName, NotFound
 from hone.models.names import ModelReference, parse_reference
 from hone.models.registry import ModelListing, Registry
 from hone.service.errors import ModelNotFound, NotReady
+from hone.service.jobs.naming import holds_checkpoints
 from hone.service.loading import ServedModel, load_model
 from hone.service.serving import FileStamp, Host, ModelFacts, facts_of, manifest_stamp, stamps_of
 from hone.service.sightings import Lookout, Sighting, Sightings
@@ -42,6 +43,7 @@ class ModelPool:
         self.started = False
         self._lookout = Lookout(self._registry, host.settings.models)
         self._seen: Sightings = {}
+        self._pictures_seen = False
         self._resting: set[str] = set()
         """Models that are not in memory for want of room; a request loads them."""
         self._asked_for: set[str] = set()
@@ -90,6 +92,20 @@ class ModelPool:
         self._asked_for.add(model)
         return await self._soon((model, version))
 
+    async def checkpoint(self, model: str, step: int) -> ServedModel:
+        """Return a job's checkpoint, which is loaded when it is asked for and never followed.
+
+        ModelNotFound where the store has it no more; else as `published`.
+        """
+        if self._in_memory((model, step)) is None:
+            try:
+                listing = await asyncio.to_thread(self._registry.listing, model)
+                listing.resolve(ModelReference(model, version=step))
+            except NotFound:
+                raise ModelNotFound("That checkpoint is not kept, or not there yet.") from None
+        self._asked_for.add(model)
+        return await self._soon((model, step))
+
     async def _soon(self, key: Key) -> ServedModel:
         try:
             async with asyncio.timeout(LOADING_S):
@@ -115,6 +131,10 @@ class ModelPool:
         """Yield every version in memory."""
         yield from self.current.values()
         yield from self._pinned.values()
+
+    def takes_pictures(self) -> bool:
+        """Tell whether any model, in memory or resting, is one of pictures."""
+        return self._pictures_seen or any(model.takes_pictures for model in self.loaded())
 
     def names(self) -> list[str]:
         """Return the names of all models that can be asked for."""
@@ -164,6 +184,7 @@ class ModelPool:
                 self._lookout.look, before, known=known, asked_for=tuple(self._asked_for)
             )
             self._seen = seen
+            self._pictures_seen = any(sighting.takes_pictures for sighting in seen.values())
             self._resting &= set(seen)
             for model in self._in_order(seen):
                 await self._follow(model, news=self.started and model not in before)
@@ -196,6 +217,9 @@ class ModelPool:
         For a model that is `news` room is made. A new version of one that rests waits for who
         asks for it.
         """
+        if holds_checkpoints(model):
+            self._resting.add(model)
+            return
         sighting = self._seen[model]
         current = self.current.get(model)
         if (
@@ -312,7 +336,8 @@ class ModelPool:
                     exc_info=None if expected else error,
                 )
                 raise NotReady(_cannot_load(key)) from error
-            (self._pin if self._is_behind(loaded) else self._install)(loaded)
+            pinned = holds_checkpoints(model) or self._is_behind(loaded)
+            (self._pin if pinned else self._install)(loaded)
             return loaded
 
     def _open_and_load(self, key: Key, stamps: tuple[FileStamp, ...]) -> ServedModel:

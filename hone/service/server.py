@@ -30,11 +30,11 @@ from hone.models.errors import InvalidInput
 from hone.models.registry import Registry
 from hone.service.access import Gate
 from hone.service.app import create_app, with_short_cut
-from hone.service.directory import is_job_name
 from hone.service.fake import fake_model, fake_text_model
 from hone.service.fallback.line import FallbackLine, fallback_line
 from hone.service.fine_tuning import FineTuning
 from hone.service.health import HealthChecks
+from hone.service.jobs.naming import is_job_name
 from hone.service.jobs.runner import Runner, Surroundings
 from hone.service.jobs.settings import load_runner_settings
 from hone.service.logs import configure_logging

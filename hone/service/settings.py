@@ -103,7 +103,8 @@ class Settings(BaseSettings):
 
     max_body_bytes: int = Field(2 * 2**20, ge=1024)
     max_picture_body_bytes: int = Field(32 * 2**20, ge=1024)
-    """The same for requests with pictures; it holds while a model of pictures is in memory."""
+    """The same for requests with pictures; it holds where any model, in memory or resting, is for
+    them."""
     max_items: int = Field(256, ge=1)
     max_pictures: int = Field(32, ge=1)
     """How many pictures go into one request."""

@@ -14,11 +14,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A model as it was seen; `stamps` are its current version's."""
+    """A model as it was seen; `stamps` are its current version's, as is what it takes."""
 
     listing: ModelListing
     version: int
     stamps: tuple[FileStamp, ...]
+    takes_pictures: bool = False
 
     @property
     def written_ns(self) -> int:
@@ -68,7 +69,23 @@ class Lookout:
                 continue
             self._complaints.pop(model, None)
             stamps = stamps_of(self._registry.folder(model, version))
-            yield model, Sighting(listing, version, stamps)
+            pictures = self._takes_pictures(ModelReference(model, version=version), stamps, before)
+            yield model, Sighting(listing, version, stamps, pictures)
+
+    def _takes_pictures(
+        self, reference: ModelReference, stamps: tuple[FileStamp, ...], before: Sightings
+    ) -> bool:
+        """Say what a version takes, by its manifest, which is read once unless it changes.
+
+        Also of a model that rests: the first request to one may hold large pictures.
+        """
+        seen = before.get(reference.model)
+        if seen is not None and manifest_stamp(seen.stamps) == manifest_stamp(stamps):
+            return seen.takes_pictures
+        try:
+            return self._registry.manifest(reference).task == "image-classification"
+        except (HoneError, OSError):
+            return False
 
     def _names(self, before: Sightings, asked_for: Collection[str]) -> Sequence[str]:
         if self._named:

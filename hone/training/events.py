@@ -4,7 +4,8 @@ Every event is one JSON object with `event` (its name) and `time` (Unix seconds)
 `run_started`, `data_loaded`, `settled`, `resumed`, `step`, `evaluated`, `checkpoint_saved`,
 `early_stopped`, `interrupted`, `calibrated`, `scored`, `exported`, `parity`, `variant_left_out`,
 `published`, `failed`; and of causal language models `conversations_loaded`, `memory_estimated`,
-`memory_measured`, `sampled`, `text_scored`, `model_saved`, `decoder_parity`.
+`memory_measured`, `sampled`, `checkpoint_published`, `checkpoint_left_out`, `text_scored`,
+`model_saved`, `decoder_parity`.
 
 `step` comes at most twice a second. The `series` of `step`, `evaluated` and `interrupted` has every
 step that no event has told of yet: its number, loss, accuracy (of the batch, before the step), and
@@ -261,6 +262,10 @@ _SENTENCES: dict[str, Callable[[Event], str]] = {
         f"memory: {e['peak'] / 1e6:,.0f} MB at the peak, {e['estimate'] / 1e6:,.0f} MB estimated"
     ),
     "sampled": _sampled,
+    "checkpoint_published": lambda e: (
+        f"checkpoint: {e['model']}@{e['version']}, in {e['seconds']:g} s"
+    ),
+    "checkpoint_left_out": lambda e: f"checkpoint {e['step']} left out: {e['reason']}",
     "text_scored": _text_scored,
     "model_saved": lambda e: f"trained model in {e['folder']}",
     "decoder_parity": _decoder_parity,

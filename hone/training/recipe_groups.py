@@ -82,4 +82,5 @@ class Recipe(Group):
         content = self.model_dump(mode="json")
         for place in ("store", "runs", "promote"):
             del content["saving"][place]
+        content["saving"].pop("checkpoints", None)  # they change nothing of the model
         return sha256_of_json(content)

@@ -147,6 +147,23 @@ def test_numbers_go_on_when_every_version_was_removed(registry: Registry) -> Non
     assert publish(registry).version == 3
 
 
+def test_a_number_may_be_chosen_if_none_was_higher(registry: Registry) -> None:
+    def choose(version: int) -> int:
+        with registry.staging() as staged:
+            fill(staged)
+            return registry.publish("support", staged, make_body(), version=version).version
+
+    assert registry.highest("support") == 0
+    assert [choose(7), choose(20)] == [7, 20]
+    registry.remove("support", 20)
+    for taken in (7, 12, 20):
+        with pytest.raises(Conflict):
+            choose(taken)
+    assert registry.highest("support") == 20
+    assert publish(registry).version == 21
+    assert registry.listing("support").versions == [7, 21]
+
+
 def test_latest_falls_back_when_the_highest_version_is_removed(registry: Registry) -> None:
     publish(registry)
     publish(registry)

@@ -1,4 +1,4 @@
-"""Whether a job's files can be used: reads them, and queues the job or fails it.
+"""Whether a job's files can be used by its base: reads them, and queues the job or fails it.
 
 A service that dies in between leaves the job as it was, and the next one reads the files again.
 """
@@ -13,10 +13,13 @@ from hone.service.jobs import messages
 from hone.service.jobs.checking import check
 from hone.service.jobs.errors import StoreFailed
 from hone.service.jobs.files import Files
+from hone.service.jobs.origins import Origin, Refused, Store, find_origin
 from hone.service.jobs.pages import Cursor
 from hone.service.jobs.records import Failure, Job, Records
+from hone.service.jobs.tasks.contract import invalid_file
+from hone.service.jobs.tasks.kinds import KINDS
 from hone.service.jobs.translation import file_gone
-from hone.service.jobs.validation import FileField, FileReport
+from hone.service.jobs.validation import FileReport
 
 logger = logging.getLogger(__name__)
 
@@ -24,51 +27,37 @@ _KEPT_REPORTS = 8
 _AT_ONCE = 20
 
 
-def refusal(job: Job, training: FileReport, validation: FileReport | None) -> Failure | None:
-    """Return why a job cannot be done with its files, or None."""
+def refusal(
+    job: Job, origin: Origin, training: FileReport, validation: FileReport | None
+) -> Failure | None:
+    """Return why a job cannot be done with its base and its files, or None."""
     failure = training.failure("training_file")
     if failure is None and validation is not None:
         failure = validation.failure("validation_file")
     if failure is not None:
         return failure
-    if validation is not None and validation.form != training.form:
+    if validation is not None and not _go_together(training, validation):
         message = f"its form is {validation.form}, and the training file's is {training.form}."
-        return _invalid("validation_file", message)
-    return _unfit(job, training)
+        return invalid_file("validation_file", message)
+    return _unfit(job, origin, training, validation)
 
 
-def _unfit(job: Job, training: FileReport) -> Failure | None:
-    if job.method != "supervised":
-        message = f"The method `{job.method}` is not available on this server."
-        return Failure("method_not_supported", message, "method")
-    if training.form == "preference":
-        return _invalid("training_file", "preferences are for the method `dpo`.")
-    if not training.is_classification or job.given.get("task") == "generation":
-        return _open_ended(job.given.get("task"))
-    if len(training.labels) < 2:
-        return _invalid("training_file", "all completions are the same; it needs two labels.")
-    return None
+def _go_together(training: FileReport, validation: FileReport) -> bool:
+    """Whether two files may train and validate one model: pictures come in several forms."""
+    both_pictures = training.of_pictures and validation.of_pictures
+    return both_pictures or validation.form == training.form
 
 
-def _open_ended(task: str | None) -> Failure:
-    """Return why a job that is not for a classifier, by its file or by choice, is not done."""
-    if task == "generation":
-        message = "This server trains classifiers only: leave `task` out."
-        return Failure("generation_not_supported", message, "task")
-    wanted = "few distinct labels, at most one for three examples"
-    if task == "classification":
-        return _invalid("training_file", f"its completions are not {wanted}.")
-    message = (
-        "The completions are open-ended text, and this server trains classifiers only: the "
-        f"completions must be {wanted}."
-    )
-    return Failure("generation_not_supported", message, "training_file")
-
-
-def _invalid(field: FileField, reason: str) -> Failure:
-    kind = field.removesuffix("_file")
-    message = f"The job failed due to an invalid {kind} file: {reason}"
-    return Failure(f"invalid_{field}", message, field)
+def _unfit(
+    job: Job, origin: Origin, training: FileReport, validation: FileReport | None
+) -> Failure | None:
+    """Return why the base cannot learn what the files teach, or what the client says they do."""
+    kind = KINDS[origin.task]
+    asked = job.given.get("task", kind.name)
+    if asked != kind.name:
+        message = f"The base `{origin.name}` is for the task `{kind.name}`, not for `{asked}`."
+        return Failure(f"{asked}_not_supported", message, "task")
+    return kind.refusal(job, origin, training, validation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +66,7 @@ class Admission:
 
     records: Records
     files: Files
+    store: Store
 
     def admit_waiting(self, stopping: threading.Event) -> int:
         """Judge the jobs that wait now, and return how many; stop between two when told."""
@@ -114,12 +104,17 @@ class Admission:
                 validation = self._report(job.owner, job.validation_file, reports)
         except NotFound:
             return file_gone(missing)
-        return refusal(job, training, validation)
+        try:
+            origin = find_origin(job, self.store)
+        except Refused as refused:
+            return refused.failure
+        return refusal(job, origin, training, validation)
 
     def _report(self, owner: str, id_: str, reports: "OrderedDict[str, FileReport]") -> FileReport:
         file = self.files.get(owner, id_)
         if file.sha256 not in reports:
-            reports[file.sha256] = check(self.files.path(owner, id_))
+            path = self.files.path(owner, id_)
+            reports[file.sha256] = check(path, self.store.settings.archive_bounds)
             if len(reports) > _KEPT_REPORTS:
                 reports.popitem(last=False)
         return reports[file.sha256]

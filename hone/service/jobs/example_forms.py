@@ -3,26 +3,45 @@
     {"prompt": ..., "completion": ...}
     {"messages": [...], "tools": [...], "functions": [...], "parallel_tool_calls": ...}
     {"input": {"messages": [...]}, "preferred_output": [...], "non_preferred_output": [...]}
+    {"prompt": ..., "chosen": ..., "rejected": ...}
+    {"image": "data:image/jpeg;base64,...", "label": ...}
+    {"messages": [... {"type": "image_url", "image_url": {"url": "data:..."}} ...]}
 
-An earlier name of the last two is accepted: `preferred_completion`, `non_preferred_completion`.
+An earlier name of the hosted preferences is accepted: `preferred_completion`,
+`non_preferred_completion`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-ExampleForm = Literal["prompt/completion", "chat", "preference"]
+from hone.models.errors import InvalidInput
+from hone.models.imaging.embedded import holds_picture, picture_example
+
+ExampleForm = Literal[
+    "prompt/completion", "chat", "preference", "picture", "chat with picture", "archive of pictures"
+]
+PICTURE_FORMS: frozenset[ExampleForm] = frozenset(
+    {"picture", "chat with picture", "archive of pictures"}
+)
+"""The last one is no form of a line: a whole file has it."""
 
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 _WANTED = (
     "is none of the known forms: it needs 'prompt' and 'completion', or 'messages', or 'input', "
-    "'preferred_output' and 'non_preferred_output'"
+    "'preferred_output' and 'non_preferred_output', or 'image' and 'label'"
 )
+
+_NO_PREFERENCE = "prefers an answer to itself"
 
 
 def form_of(line: Mapping[str, Any]) -> ExampleForm | None:
     """Return the form that a line's keys mean."""
     if "messages" in line:
-        return "chat"
+        return "chat with picture" if holds_picture(line["messages"]) else "chat"
+    if "chosen" in line or "rejected" in line:
+        return "preference"
+    if "image" in line:
+        return "picture"
     if "prompt" in line or "completion" in line:
         return "prompt/completion"
     return "preference" if "input" in line else None
@@ -36,8 +55,25 @@ def problem_of(line: Mapping[str, Any]) -> str | None:
         case "prompt/completion":
             return next(_pair_problems(line), None)
         case "preference":
-            return next(_preference_problems(line), None)
+            plain = "chosen" in line or "rejected" in line
+            found = _plain_preference_problems(line) if plain else _preference_problems(line)
+            return next(found, None)
+        case "picture" | "chat with picture":
+            return _picture_problem(line)
     return _WANTED
+
+
+def tools_of(line: Mapping[str, Any]) -> str | None:
+    """Return where a good line calls tools, which no model here learns; None where it does not."""
+    messages = line.get("messages")
+    if form_of(line) == "preference" and isinstance(line.get("input"), dict):
+        messages = line["input"]["messages"]
+    for number, message in enumerate(messages or (), 1):
+        if message.get("tool_calls") or message.get("function_call"):
+            return f"has a tool call in message {number}, which is not trained on yet"
+        if message["role"] in {"tool", "function"}:
+            return f"has a tool's message {number}, which is not trained on yet"
+    return None
 
 
 def taught_by(line: Mapping[str, Any]) -> str | None:
@@ -47,6 +83,8 @@ def taught_by(line: Mapping[str, Any]) -> str | None:
             return str(line["completion"])
         case "chat":
             return text_of(_last_answer(line["messages"]).get("content"))
+        case "picture" | "chat with picture":
+            return picture_example(line).label
     return None
 
 
@@ -81,6 +119,8 @@ def _chat_problems(line: Mapping[str, Any]) -> Iterator[str]:
     learned = [i for i, message in enumerate(messages) if _is_learned(message)]
     if not learned:
         yield "has weight 0 on every message of the assistant"
+    elif not any(_says_something(messages[place]) for place in learned):
+        yield "has only empty messages of the assistant"
     elif "user" not in roles[: learned[-1]]:
         yield "has no message of the user before the assistant's"
 
@@ -120,6 +160,17 @@ def _tool_problems(line: Mapping[str, Any]) -> Iterator[str]:
         yield "has 'parallel_tool_calls' that is neither true nor false"
 
 
+def _plain_preference_problems(line: Mapping[str, Any]) -> Iterator[str]:
+    for key in ("prompt", "chosen", "rejected"):
+        if not isinstance(line.get(key), str):
+            yield f"has a '{key}' that is not a string" if key in line else f"has no '{key}'"
+    for key in ("chosen", "rejected"):
+        if not str(line.get(key, "")).strip():
+            yield f"has an empty '{key}'"
+    if line.get("chosen") == line.get("rejected"):
+        yield _NO_PREFERENCE
+
+
 def _preference_problems(line: Mapping[str, Any]) -> Iterator[str]:
     given = line["input"]
     if not isinstance(given, dict):
@@ -127,6 +178,7 @@ def _preference_problems(line: Mapping[str, Any]) -> Iterator[str]:
         return
     yield from _message_problems(given.get("messages"))
     yield from _tool_problems(given)
+    said: list[str | None] = []
     for name in ("preferred", "non_preferred"):
         answer = line.get(f"{name}_output", line.get(f"{name}_completion"))
         if not isinstance(answer, list) or len(answer) != 1:
@@ -136,10 +188,28 @@ def _preference_problems(line: Mapping[str, Any]) -> Iterator[str]:
             yield f"has a '{name}_output' that is not the assistant's"
             return
         yield from (f"has a '{name}_output' {wrong}" for wrong in _one_message(answer[0]))
+        said.append(text_of(answer[0].get("content")))
+        if not (said[-1] or "").strip():
+            yield f"has an empty '{name}_output'"
+    if said[0] == said[1]:
+        yield _NO_PREFERENCE
+
+
+def _picture_problem(line: Mapping[str, Any]) -> str | None:
+    try:
+        picture_example(line).check()
+    except InvalidInput as error:
+        return str(error)
+    return None
 
 
 def _is_learned(message: Mapping[str, Any]) -> bool:
     return message["role"] == "assistant" and message.get("weight") != 0
+
+
+def _says_something(message: Mapping[str, Any]) -> bool:
+    calls = message.get("tool_calls") or message.get("function_call")
+    return bool(calls or (text_of(message.get("content")) or "").strip())
 
 
 def _last_answer(messages: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -1,7 +1,8 @@
 """The result files of a job: one row for each step, blank where a metric was not measured.
 
 A classifier answers with one label, which stands for the one token, or the one sequence, that the
-columns' names mean. The losses are cross-entropies in nats.
+columns' names mean. Of a causal model, the sequences that greedy decoding repeats to the letter are
+counted on the validation file alone. The losses are cross-entropies in nats.
 """
 
 import csv
@@ -57,8 +58,17 @@ class Measurements:
             row = self._row(event["step"])
             row.valid_loss, row.valid_accuracy = event["loss"], event["accuracy"]
             row.scores = event.get("scores", {})
+        if event["event"] == "probed":
+            self._take_probe(event)
         if event["event"] == "scored" and (event["split"], event["variant"]) == _SCORED:
             self.scores = {n: v["value"] for n, v in event.items() if isinstance(v, dict)}
+
+    def _take_probe(self, event: dict[str, Any]) -> None:
+        """Keep the best of a head's fits as the one step that there is."""
+        row = self._row(1)
+        if row.valid_loss is None or event["loss"] < row.valid_loss:
+            row.valid_loss, row.scores = event["loss"], event["scores"]
+            row.valid_accuracy = row.scores["accuracy"]
 
     def last(self) -> tuple[int, StepRow]:
         """Return the highest step with its row; step 0 before the first."""
@@ -78,18 +88,20 @@ def modern_csv(found: Measurements) -> bytes:
     return _csv(MODERN_COLUMNS, rows)
 
 
-def legacy_csv(found: Measurements, *, classes: bool, betas: Sequence[float] = ()) -> bytes:
+def legacy_csv(
+    found: Measurements, *, classes: bool, betas: Sequence[float] = (), one_token: bool = True
+) -> bytes:
     """Return the file that the legacy API gave; with `classes`, the scores of the classification.
 
-    They are measured at each evaluation; those in the last row are the published model's, which
-    has the weights of the best one.
+    Where the answers have `one_token`, that is the whole sequence, too. Scores are measured at each
+    evaluation; those in the last row are the published model's, which has the weights of the best.
     """
     names = _score_names(found, betas) if classes else []
     columns = [*_LEGACY_COLUMNS, *(f"classification/{_COLUMN_OF.get(n, n)}" for n in names)]
     last, _ = found.last()
     rows = (
         (
-            *_legacy_row(step, row),
+            *_legacy_row(step, row, one_token=one_token),
             *(map((found.scores if step == last else row.scores).get, names)),
         )
         for step, row in sorted(found.rows.items())
@@ -103,9 +115,10 @@ def _score_names(found: Measurements, betas: Sequence[float]) -> list[str]:
     return [*_BINARY, *(f"f{beta:g}" for beta in betas)]
 
 
-def _legacy_row(step: int, row: StepRow) -> tuple[float | None, ...]:
-    trained = (row.loss, row.accuracy, row.accuracy)
-    validated = (row.valid_loss, row.valid_accuracy, row.valid_accuracy)
+def _legacy_row(step: int, row: StepRow, *, one_token: bool) -> tuple[float | None, ...]:
+    exact = row.valid_accuracy if one_token else row.scores.get("exact_match")
+    trained = (row.loss, row.accuracy if one_token else None, row.accuracy)
+    validated = (row.valid_loss, exact, row.valid_accuracy)
     return (step, row.tokens, row.examples, *trained, *validated)
 
 

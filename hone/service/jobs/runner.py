@@ -25,7 +25,9 @@ from hone.service.jobs.database import Database
 from hone.service.jobs.errors import disk_errors
 from hone.service.jobs.files import Files
 from hone.service.jobs.fine_tuned import FineTunedModels
-from hone.service.jobs.plan import Store
+from hone.service.jobs.leftovers import remove_all_versions
+from hone.service.jobs.naming import job_of
+from hone.service.jobs.origins import Store
 from hone.service.jobs.records import OVER, UNFINISHED, Records, Status
 from hone.service.jobs.settings import RunnerSettings
 from hone.service.jobs.work import Desk, Work
@@ -67,7 +69,7 @@ class Runner:
         models = FineTunedModels(around.database)
         store = Store(Registry(around.store), models, around.settings)
         self._desk = Desk(self._claims, around.files, store, around.state, on_published)
-        self._admission = Admission(self._records, around.files)
+        self._admission = Admission(self._records, around.files, store)
         self._reaper = Reaper(around.database, around.settings.lease_s)
         self._stopping = threading.Event()
         self._bell = around.database.bell
@@ -208,19 +210,18 @@ class Runner:
                     place.forget()
 
     def _remove_orphans(self) -> None:
-        """Remove the bundles of jobs that are over and whose model there is not, or no more.
+        """Remove bundles and checkpoints of jobs that are over and have no model, or no more.
 
         Such are left by a worker that died with a job which was cancelled then, and where a
         deleted model's bundle could not be removed. What no job of this store has made is not
         touched.
         """
         registry = self._desk.store.registry
-        over = [name for name in registry.models() if self._status_of(name) in OVER]
+        over = [name for name in registry.models() if self._status_of(job_of(name)) in OVER]
         # Only now: a job that has succeeded meanwhile has its model since the same moment.
         kept = {model.store_model for model in self._desk.store.models.all()}
-        for name in set(over) - kept:
-            for version in registry.listing(name).versions:
-                registry.remove(name, version)
+        for name in over:
+            if job_of(name) not in kept and remove_all_versions(registry, name):
                 logger.info("orphaned bundle removed", extra={"job": name})
 
     def _status_of(self, job: str) -> Status | None:

@@ -4,10 +4,17 @@ import os
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from hone.models.catalogue import CATALOGUE, LEGACY_ALIASES
+from hone.models.catalogue import (
+    CATALOGUE,
+    LEGACY_ALIASES,
+    SCRATCH_BASES,
+    Task,
+    task_of_base,
+)
+from hone.models.imaging.archives import ArchiveBounds
 from hone.models.layout import usable_cores
 from hone.service.wrong_settings import wrong_settings
 
@@ -22,6 +29,24 @@ _THREAD_VARIABLES = (
 
 _SECRETS = ("HONE_", "PG")
 """What the names of the service's own settings, and of PostgreSQL's client's, begin with."""
+
+
+class OfferedBase(BaseModel):
+    """A base that a job may name: where it is, what it is for, and the recipe that trains it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base: str
+    """A name of the catalogue, a local folder, or a hub id."""
+    task: Task | None = None
+    """What it is for; by default what its config.json says."""
+    recipe: str | None = None
+    """A recipe that ships, or a file; by default that of the task."""
+
+    @property
+    def settled_task(self) -> Task:
+        """What it is for."""
+        return task_of_base(self.base) if self.task is None else self.task
 
 
 class RunnerSettings(BaseSettings):
@@ -50,9 +75,19 @@ class RunnerSettings(BaseSettings):
     """After how many kills of its process without any progress it is failed."""
     sweep_s: float = Field(60.0, gt=0)
     """Between two rounds of cleaning up."""
-    bases: dict[str, str] = {}
+    bases: dict[str, str | OfferedBase] = {}
     """More names that a job's `model` may have, each with its base: a name of the catalogue, a
-    local folder or a hub id. As JSON in the environment."""
+    local folder or a hub id, or an object with `base`, `task` and `recipe`. As JSON in the
+    environment."""
+    archive_entries: int = Field(100_000, ge=2)
+    """The most entries of a zip archive of pictures."""
+    archive_bytes: int = Field(8 * 2**30, ge=1024)
+    """The most bytes that one unpacks to."""
+    picture_bytes: int = Field(16 * 2**20, ge=1024)
+    """The most bytes of one picture in one; in JSON lines, a line has 10 MB at most."""
+    checkpoints: int = Field(3, ge=0, le=100)
+    """How many checkpoints of a job that writes text can be asked, the latest ones; each takes a
+    moment of the job's time and the room of the model in fp32."""
     licence: str = "unknown"
     """The licence of the users' data, noted in the bundles."""
 
@@ -63,9 +98,22 @@ class RunnerSettings(BaseSettings):
         return self
 
     @property
-    def all_bases(self) -> dict[str, str]:
-        """The names that a job's `model` may have, and the recipe's name of each."""
-        return {**{name: name for name in (*CATALOGUE, *LEGACY_ALIASES)}, **self.bases}
+    def all_bases(self) -> dict[str, OfferedBase]:
+        """The names that a job's `model` may have, and the base of each."""
+        known = {name: name for name in (*CATALOGUE, *LEGACY_ALIASES, *SCRATCH_BASES)}
+        return {
+            name: OfferedBase(base=base) if isinstance(base, str) else base
+            for name, base in {**known, **self.bases}.items()
+        }
+
+    @property
+    def archive_bounds(self) -> ArchiveBounds:
+        """What an archive may have; how far it may unpack is not to be chosen."""
+        return ArchiveBounds(
+            entries=self.archive_entries,
+            entry_bytes=self.picture_bytes,
+            total_bytes=self.archive_bytes,
+        )
 
     @property
     def trainer_threads(self) -> int:

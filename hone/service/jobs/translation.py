@@ -13,16 +13,15 @@ from typing import Any, Literal
 from hone.service.jobs.checkpoints import NewCheckpoint
 from hone.service.jobs.claims import Progress
 from hone.service.jobs.events import NewEvent
+from hone.service.jobs.hyperparameters import settled_hyperparameters
 from hone.service.jobs.naming import checkpoint_name
-from hone.service.jobs.plan import settled_hyperparameters
 from hone.service.jobs.records import Failure, Job
 from hone.service.jobs.results import Measurements, StepRow
+from hone.service.jobs.tasks.contract import TaskKind
 from hone.service.jobs.trainer import TrainingEvent
 
 MOST_METRICS = 200
 """About how many steps are told of as events; the result file has them all."""
-
-_FEW_STEPS = 200
 
 OUT_OF_MEMORY = Failure(
     "out_of_memory",
@@ -40,13 +39,6 @@ SERVER_LOST = Failure(
     "server_error", "The server was interrupted too often while it worked on the job.", None
 )
 SERVER_ERROR = Failure("server_error", "The server failed on this job; its log says why.", None)
-UNPREPARED = Failure(
-    "invalid_training_file",
-    "The job failed due to an invalid training file. Too little is left of it to train, choose "
-    "and test with: it needs at least two labels, on texts that differ, and a validation file "
-    "must hold texts that the training file does not.",
-    "training_file",
-)
 _BY_CODE = {
     "out_of_memory": OUT_OF_MEMORY,
     "disk_full": DISK_FULL,
@@ -60,7 +52,6 @@ _BY_CODE = {
         "The hyperparameters cannot be trained with: one of them is out of range.",
         "hyperparameters",
     ),
-    "invalid_examples": UNPREPARED,
     "missing_dependency": Failure(
         "training_not_installed", "This server lacks a part that training needs.", "model"
     ),
@@ -71,6 +62,12 @@ DIVERGED = Failure(
     "The training ran away: the model's answers are no numbers any more. Lower "
     "learning_rate_multiplier.",
     "learning_rate_multiplier",
+)
+
+NOT_EXPORTED = Failure(
+    "export_failed",
+    "The trained model cannot be exported: this server does not know its base's architecture.",
+    "model",
 )
 
 _STATUSES = {71: OUT_OF_MEMORY, 74: DISK_FULL}
@@ -113,6 +110,7 @@ class Translator:
 
     job: Job
     model: str
+    kind: TaskKind
     found: Measurements = field(default_factory=Measurements)
     _events: list[NewEvent] = field(default_factory=list)
     _checkpoints: list[NewCheckpoint] = field(default_factory=list)
@@ -120,6 +118,7 @@ class Translator:
     _finish: int | None = None
     _failed: TrainingEvent | None = None
     _has_settled: bool = False
+    _has_trained: bool = False
     _told_step: int = 0
     _told_evaluation: int = 0
     _total: int = 0
@@ -169,19 +168,23 @@ class Translator:
         by_status = _STATUSES.get(ending.status) or _BY_CODE.get(str(failed.get("code")))
         if by_status is not None:
             return by_status
+        if failed.get("code") == "invalid_examples":
+            return self.kind.unprepared
         if failed.get("code") == "invalid_input" and self._has_settled:
-            return DIVERGED
+            return NOT_EXPORTED if self._has_trained else DIVERGED
         if _OUT_OF_MEMORY_WORDS.search(ending.errors) or ending.was_killed:
             return OUT_OF_MEMORY
         if _DISK_FULL_WORDS.search(ending.errors):
             return DISK_FULL
         refused = ending.status == 1 and "Traceback" not in ending.errors
-        return UNPREPARED if refused and ending.stage == "prepare" else CRASHED
+        return self.kind.unprepared if refused and ending.stage == "prepare" else CRASHED
 
     def _take(self, event: TrainingEvent) -> None:
         match event["event"]:
             case "run_started":
-                self._failed, self._has_settled = None, False
+                self._failed, self._has_settled, self._has_trained = None, False, False
+            case "model_saved":
+                self._has_trained = True
             case "settled":
                 self._take_settled(event)
             case "step":
@@ -195,6 +198,7 @@ class Translator:
                 self._say(message)
             case "failed":
                 self._failed = event
+        self._events.extend(self.kind.told(self.job, event))
 
     def _say(self, message: str) -> None:
         self._events.append(NewEvent(message))
@@ -208,9 +212,6 @@ class Translator:
         )
         shown = ", ".join(f"{name} {value:g}" for name, value in self._settled.items())
         self._say(f"Training with {shown}: {self._total} steps")
-        if self._total < _FEW_STEPS and self.job.given.get("n_epochs") not in (None, "auto"):
-            message = f"{self._total} steps are few for an encoder: consider n_epochs 'auto'"
-            self._events.append(NewEvent(message, level="warn"))
 
     def _take_step(self, event: TrainingEvent) -> None:
         self._finish = round(event["time"] + event["seconds_left"])

@@ -1,4 +1,4 @@
-"""A training file line by line: its form, every problem, and whether it is for a classifier.
+"""A training file line by line: its form, every problem, and what it could be for.
 
 Memory does not grow with the file: of the completions no more is kept than the labels of a
 classifier could be.
@@ -6,19 +6,34 @@ classifier could be.
 A file is for a classifier when its completions are few distinct labels: at least three examples
 for each on average (the rule of the hosted API's own tool), at most `MOST_LABELS` of them, and
 nearly all in one line of at most `LONGEST_LABEL` characters. Every other file is open-ended.
+
+A zip archive is one of pictures: `picture_archives` looks through it.
 """
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
-import orjson
-
+from hone.models.imaging.archives import ArchiveBounds, begins_as_archive
 from hone.service.jobs.errors import disk_errors
-from hone.service.jobs.example_forms import ExampleForm, form_of, problem_of, taught_by
+from hone.service.jobs.example_forms import (
+    PICTURE_FORMS,
+    ExampleForm,
+    form_of,
+    problem_of,
+    taught_by,
+    tools_of,
+)
+from hone.service.jobs.picture_archives import look_through
 from hone.service.jobs.records import Failure
+from hone.service.jobs.training_lines import (
+    LONGEST_LINE,
+    is_not_utf8,
+    numbered_lines,
+    overlong,
+    parsed_line,
+)
 
 LISTED_PROBLEMS = 100
 FEWEST_EXAMPLES = 10
@@ -28,22 +43,29 @@ LONGEST_LABEL = 100
 
 _EXAMPLES_PER_LABEL = 3
 _SHARE_OF_LONG_LABELS = 0.01
-_LONGEST_LINE = 2_000_000
 _HINT_CHARACTERS = 24
-_BOM = b"\xef\xbb\xbf"
+
+DEFAULT_BOUNDS = ArchiveBounds(entries=100_000, entry_bytes=16 * 2**20, total_bytes=8 * 2**30)
+"""Of an archive, unless the operator says otherwise."""
 
 FileField = Literal["training_file", "validation_file"]
 
 
 @dataclass(frozen=True, slots=True)
 class LineProblem:
-    """What is wrong with a line, counted from 1: the end of a sentence that begins with it."""
+    """What is wrong with a line, counted from 1, or with an archive's entry, by its name.
 
-    line: int
+    The message is the end of a sentence that begins with it; of a whole file, without either.
+    """
+
+    line: int | str | None
     message: str
 
     def __str__(self) -> str:
-        return f"Line {self.line} {self.message}"
+        if self.line is None:
+            return self.message
+        named = isinstance(self.line, str)
+        return f"{'Entry' if named else 'Line'} {self.line!r} {self.message}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +73,9 @@ class FileReport:
     """What was found in a file.
 
     `problems` are the first ones of `problem_count`. `labels` counts the examples of each distinct
-    completion, without spaces around it and whatever its case; it is empty for open-ended files.
+    completion, without spaces around it and whatever its case; it is empty for open-ended files,
+    and for an archive whose labels stand in a table. `tools` are the first of `tool_count` good
+    lines that call tools.
     """
 
     examples: int
@@ -59,23 +83,42 @@ class FileReport:
     problems: tuple[LineProblem, ...]
     problem_count: int
     labels: Counter[str]
+    tools: tuple[LineProblem, ...] = ()
+    tool_count: int = 0
+
+    @property
+    def of_pictures(self) -> bool:
+        """Whether the examples are pictures with labels."""
+        return self.form in PICTURE_FORMS
 
     @property
     def is_classification(self) -> bool:
         """Whether the completions are few distinct labels."""
-        return bool(self.labels)
+        return bool(self.labels) and _are_few(self.labels, self.examples)
 
     @property
     def details(self) -> str | None:
         """What the file's `status_details` say, with all listed problems; None for a good file."""
         if not self.problem_count:
             return None if self.examples else "Invalid file format. The file has no examples."
-        listed = "\n".join(map(str, self.problems))
-        more = self.problem_count - len(self.problems)
-        tail = f"\n… and {more} more." if more else ""
-        if self.problem_count == 1:
-            return f"Invalid file format. {listed}"
-        return f"Invalid file format. {self.problem_count} lines cannot be used.\n{listed}{tail}"
+        return f"Invalid file format. {self._listed(self.problems, self.problem_count)}"
+
+    def tool_problem(self, field: FileField) -> Failure | None:
+        """Return why no model can learn to write what the file teaches, or None."""
+        if not self.tool_count:
+            return None
+        kind = field.removesuffix("_file")
+        listed = self._listed(self.tools, self.tool_count)
+        message = f"The job failed due to an invalid {kind} file. {listed}"
+        return Failure(f"invalid_{field}", message, field)
+
+    def _listed(self, problems: tuple[LineProblem, ...], count: int) -> str:
+        listed = "\n".join(map(str, problems))
+        if count == 1:
+            return listed
+        what = "entries" if self.form == "archive of pictures" else "lines"
+        tail = f"\n… and {count - len(problems)} more." if count > len(problems) else ""
+        return f"{count} {what} cannot be used.\n{listed}{tail}"
 
     def failure(self, field: FileField) -> Failure | None:
         """Return why no job can use the file, or None."""
@@ -92,35 +135,53 @@ class FileReport:
         return None
 
 
-def check_file(path: Path) -> FileReport:
+def check_file(path: Path, bounds: ArchiveBounds = DEFAULT_BOUNDS) -> FileReport:
     """Read a file from its first line to its last. StoreFailed if it cannot be read."""
+    with disk_errors():
+        if begins_as_archive(path):
+            return _archive_report(path, bounds)
     found = _Findings()
     with disk_errors(), path.open("rb") as file:
-        for number, line in _lines(file):
+        for number, line in numbered_lines(file):
             found.add(number, line)
     return found.report()
+
+
+def _archive_report(path: Path, bounds: ArchiveBounds) -> FileReport:
+    found = look_through(path, bounds)
+    problems = tuple(LineProblem(place, what) for place, what in found.problems[:LISTED_PROBLEMS])
+    return FileReport(
+        found.pictures, "archive of pictures", problems, len(found.problems), found.labels
+    )
 
 
 def check_start(path: Path) -> str | None:
     """Return what the hosted API says at once of a file that is no JSON lines, or None.
 
-    Only the first line that is not blank is looked at.
+    Only the first line that is not blank is looked at. A zip archive is looked through later.
     """
+    with disk_errors():
+        if begins_as_archive(path):
+            return None
     with disk_errors(), path.open("rb") as file:
-        found = next(_lines(file), None)
+        found = next(numbered_lines(file), None)
     if found is None:
         return "The file is empty. Expected JSONL format, where every line is a JSON dictionary."
     number, line = found
-    problem = _parsed(line)
+    problem = parsed_line(line)
     if not isinstance(problem, str):
         return None
-    if line is None or _is_not_utf8(line):
+    if line is None or is_not_utf8(line):
         return f"Expected file to have JSONL format. {LineProblem(number, problem)}."
     start = (line or b"").lstrip()[:_HINT_CHARACTERS].decode(errors="replace")
     return (
         "Expected file to have JSONL format, where every line is a JSON dictionary. "
         f'Line {number} is not a dictionary (HINT: line starts with: "{start}...").'
     )
+
+
+def _are_few(labels: Counter[str], examples: int) -> bool:
+    return len(labels) <= max(2, examples / _EXAMPLES_PER_LABEL)
 
 
 class _Findings:
@@ -134,26 +195,44 @@ class _Findings:
         self.labels: Counter[str] = Counter()
         self.long_labels = 0
         self.open_ended = False
+        self.tools: list[LineProblem] = []
+        self.tool_count = 0
 
     def add(self, number: int, line: bytes | None) -> None:
-        parsed = _parsed(line)
+        parsed = parsed_line(line)
         problem = parsed if isinstance(parsed, str) else self._problem(parsed)
+        if problem is None and self.form not in PICTURE_FORMS and len(line or b"") > LONGEST_LINE:
+            problem = overlong(LONGEST_LINE)
         if problem is not None:
             self.problem_count += 1
             if len(self.problems) < LISTED_PROBLEMS:
                 self.problems.append(LineProblem(number, problem))
         elif not isinstance(parsed, str):
             self.examples += 1
+            self._note_tools(number, parsed)
             self._learn(taught_by(parsed))
 
     def report(self) -> FileReport:
-        few = len(self.labels) <= max(2, self.examples / _EXAMPLES_PER_LABEL)
+        few = _are_few(self.labels, self.examples)
         short = self.long_labels <= max(1, self.examples * _SHARE_OF_LONG_LABELS)
         classes = few and short and not self.open_ended
         labels = self.labels if classes else Counter[str]()
         return FileReport(
-            self.examples, self.form, tuple(self.problems), self.problem_count, labels
+            self.examples,
+            self.form,
+            tuple(self.problems),
+            self.problem_count,
+            labels,
+            tuple(self.tools),
+            self.tool_count,
         )
+
+    def _note_tools(self, number: int, example: dict[str, Any]) -> None:
+        message = None if self.form in PICTURE_FORMS else tools_of(example)
+        if message is not None:
+            self.tool_count += 1
+            if len(self.tools) < LISTED_PROBLEMS:
+                self.tools.append(LineProblem(number, message))
 
     def _problem(self, example: dict[str, Any]) -> str | None:
         problem, form = problem_of(example), form_of(example)
@@ -174,40 +253,3 @@ class _Findings:
             return
         self.labels[label.casefold()] += 1
         self.open_ended = len(self.labels) > MOST_LABELS
-
-
-def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
-    """Yield every line that is not blank with its number; None for one that is far too long."""
-    number = 0
-    while line := file.readline(_LONGEST_LINE):
-        number += 1
-        if len(line) == _LONGEST_LINE and not line.endswith(b"\n"):
-            while (rest := file.readline(_LONGEST_LINE)) and not rest.endswith(b"\n"):
-                pass
-            yield number, None
-        elif number == 1 and line.startswith(_BOM):
-            yield number, line.removeprefix(_BOM)
-        elif not line.isspace():
-            yield number, line
-
-
-def _parsed(line: bytes | None) -> dict[str, Any] | str:
-    """Return a line's dictionary, or what is wrong with it."""
-    if line is None:
-        return f"cannot be parsed. Error: line has more than {_LONGEST_LINE} bytes"
-    try:
-        found = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        if _is_not_utf8(line):
-            return "cannot be parsed. Error: line is not UTF-8"
-        where = f"character {error.pos + 1}"
-        return f"cannot be parsed. Error: line contains invalid json: it is wrong from {where} on"
-    return found if isinstance(found, dict) else "is not a JSON dictionary"
-
-
-def _is_not_utf8(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return True
-    return False

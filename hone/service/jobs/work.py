@@ -19,25 +19,21 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from hone.models.errors import HoneError, NotFound
+from hone.models.names import checkpoints_of
 from hone.service.jobs import messages
 from hone.service.jobs.claims import Claim, Claims, NewModel, Progress
 from hone.service.jobs.errors import CancelWished, DiskFull, LeaseLost, NameTaken, StoreFailed
 from hone.service.jobs.events import NewEvent
 from hone.service.jobs.files import Files, NewFile
+from hone.service.jobs.hyperparameters import betas
 from hone.service.jobs.incoming import Incoming
+from hone.service.jobs.leftovers import remove_all_versions
 from hone.service.jobs.naming import model_name
-from hone.service.jobs.plan import (
-    Origin,
-    Refused,
-    Store,
-    betas,
-    find_origin,
-    notes,
-    prepare_command,
-    train_command,
-)
+from hone.service.jobs.origins import Origin, Refused, Store, find_origin
+from hone.service.jobs.plan import notes, prepare_command, train_command
 from hone.service.jobs.records import Failure, Job, Wish
 from hone.service.jobs.results import LEGACY_NAME, MODERN_NAME, legacy_csv, modern_csv
+from hone.service.jobs.tasks.kinds import KINDS
 from hone.service.jobs.trainer import Command, EventTail, Trainer, folder_lock
 from hone.service.jobs.translation import (
     DISK_FULL,
@@ -124,7 +120,7 @@ class Work:
             self._fail(SERVER_ERROR)
             return
         name = model_name(self.job, self._origin.name, time.time())
-        self._translator = Translator(self.job, name)
+        self._translator = Translator(self.job, name, KINDS[self._origin.task])
         self._translator.feed(self._tail.read(), told_before=True)
         self._translator.say([*messages.started(self.job), *self._warnings])
         self._begun = True
@@ -269,7 +265,7 @@ class Work:
             else:
                 argv = train_command(job, self._origin, place, self.desk.store)
                 if not self._translator.found.rows:
-                    self._translator.say(notes(job, place.report()))
+                    self._translator.say(notes(job, self._origin, place.report()))
             threads, nice = self._settings.trainer_threads, self._settings.nice
             self._trainer = Trainer.start(Command(argv, place.folder, threads, nice), lock)
         except Refused as refused:
@@ -359,7 +355,8 @@ class Work:
         if self.job.flavour == "modern":
             return modern_csv(found)
         classes = bool(self.job.given.get("compute_classification_metrics"))
-        return legacy_csv(found, classes=classes, betas=betas(self.job))
+        one_token = self._origin.task != "text-generation"
+        return legacy_csv(found, classes=classes, betas=betas(self.job), one_token=one_token)
 
     def _put_back(self) -> None:
         try:
@@ -367,10 +364,16 @@ class Work:
                 self._tell_rest()
                 job = self.desk.claims.put_back(self.claim, events=messages.given_up)
                 if job.status == "cancelled":
-                    self._place.forget()
+                    self._forget_all()
         except LeaseLost:
             self._lose()
         self.over = True
+
+    def _forget_all(self) -> None:
+        """Remove what a job without a model has left; what cannot be, the sweep removes."""
+        self._place.forget()
+        with suppress(HoneError, OSError):
+            remove_all_versions(self.desk.store.registry, checkpoints_of(self.job.store_model))
 
     def _tell_rest(self) -> None:
         progress = self._translator.take()
@@ -386,7 +389,7 @@ class Work:
         try:
             events = messages.failed(self.job, failure)
             self.desk.claims.fail(self.claim, failure, events=events)
-            self._place.forget()
+            self._forget_all()
         except LeaseLost:
             self._lose()
         self.over = True

@@ -1,6 +1,7 @@
 """A job's folder on this machine: what its processes read, write, and go on from.
 
-    <state>/work/<job>/training.jsonl     the stored file's content under another name
+    <state>/work/<job>/training.jsonl     the stored file's content under another name; `.zip`
+                                          if it is an archive
                        validation.jsonl   likewise, where one was given
                        data/              what `hone prepare` made
                        runs/              checkpoints
@@ -20,6 +21,7 @@ from typing import Any
 import orjson
 
 from hone.models import durable
+from hone.models.imaging.archives import begins_as_archive
 from hone.service.jobs.errors import StoreFailed, disk_errors
 from hone.service.jobs.trainer import EVENTS_FILE
 
@@ -35,12 +37,12 @@ class Workplace:
     @property
     def training(self) -> Path:
         """The training file."""
-        return self.folder / "training.jsonl"
+        return self._placed("training")
 
     @property
     def validation(self) -> Path:
         """The validation file, if there is one."""
-        return self.folder / "validation.jsonl"
+        return self._placed("validation")
 
     @property
     def data(self) -> Path:
@@ -68,8 +70,10 @@ class Workplace:
             durable.make_folder(self.folder)
             self.folder.chmod(0o700)
             if validation is not None:
-                _place(validation, self.validation)
-            _place(training, self.training)  # the last: with it, all are there
+                _place(validation, self.folder / f"validation{_suffix(validation)}")
+            _place(
+                training, self.folder / f"training{_suffix(training)}"
+            )  # the last: with it, all are there
 
     def report(self) -> dict[str, Any]:
         """Return the report of `hone prepare`."""
@@ -80,6 +84,10 @@ class Workplace:
         except orjson.JSONDecodeError:
             raise StoreFailed("the prepared data of a job cannot be read") from None
         return found
+
+    def _placed(self, name: str) -> Path:
+        archive = self.folder / f"{name}.zip"
+        return archive if archive.exists() else self.folder / f"{name}.jsonl"
 
     def forget(self) -> None:
         """Remove the folder with all that is in it."""
@@ -96,6 +104,14 @@ def workplaces(state: Path) -> Iterator[Workplace]:
 def workplace(state: Path, job: str) -> Workplace:
     """Return a job's; it need not be there."""
     return Workplace(state / "work" / job)
+
+
+def _suffix(content: Path) -> str:
+    """Return what a file must be called, so that its kind is known; `.jsonl` for one not there."""
+    with suppress(FileNotFoundError):
+        if begins_as_archive(content):
+            return ".zip"
+    return ".jsonl"
 
 
 def _place(content: Path, target: Path) -> None:

@@ -15,6 +15,7 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy import Connection
 
 from hone.models.errors import HoneError
+from hone.models.imaging.archives import ArchiveBounds
 from hone.service.access import Caller, caller_of
 from hone.service.errors import InvalidRequest, NoSuchItem
 from hone.service.jobs.checking import check
@@ -60,8 +61,8 @@ _FORM = {
 class FileChecks:
     """Reads files for fine-tuning in the background, each once at a time."""
 
-    def __init__(self, state: State) -> None:
-        self._files = state.files
+    def __init__(self, state: State, bounds: ArchiveBounds) -> None:
+        self._files, self._bounds = state.files, bounds
         self._running: dict[str, asyncio.Task[None]] = {}
         self._one = asyncio.Semaphore(1)
 
@@ -84,7 +85,7 @@ class FileChecks:
                 logger.info("file not checked", extra={"file": file.id, "reason": str(error)})
 
     def _check_now(self, file: StoredFile) -> None:
-        details = check(self._files.path(file.owner, file.id)).details
+        details = check(self._files.path(file.owner, file.id), self._bounds).details
         self._files.mark(file.id, "processed" if details is None else "error", details)
 
 

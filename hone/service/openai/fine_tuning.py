@@ -2,10 +2,13 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from fastapi import FastAPI, Request, Response
 
+from hone.models.errors import NotFound
+from hone.models.names import checkpoints_of
+from hone.models.registry import Registry
 from hone.service.access import Caller, caller_of
 from hone.service.errors import NoSuchItem
 from hone.service.jobs import messages
@@ -13,6 +16,7 @@ from hone.service.jobs.events import NewEvent
 from hone.service.jobs.files import StoredFile
 from hone.service.jobs.pages import Cursor
 from hone.service.jobs.records import Flavour, Job
+from hone.service.jobs.tasks.kinds import KINDS
 from hone.service.openai.bodies import read_fields, read_json, read_nothing
 from hone.service.openai.job_making import JobMaker
 from hone.service.openai.job_requests import TASKS, read_job
@@ -98,6 +102,7 @@ class FineTuningRoutes:
     def __init__(self, state: State, settings: Settings, maker: JobMaker) -> None:
         self._state, self._settings, self._maker = state, settings, maker
         self._steps = JobSteps(state, "modern")
+        self._registry = Registry(settings.store)
 
     async def create(self, request: Request) -> Response:
         """Create a job. It begins when its files were read and no job is before it."""
@@ -157,13 +162,27 @@ class FineTuningRoutes:
     async def checkpoints(
         self, request: Request, job_id: str, limit: str | None = None, after: str | None = None
     ) -> Response:
-        """List a job's checkpoints, newest first, a page at a time."""
+        """List a job's checkpoints, newest first, a page at a time.
+
+        Of a model that writes text, those that can be asked by their name.
+        """
         owner, cursor = caller_of(request.scope).owner, read_cursor(limit, after, default=10)
         return await list_answer(self._listed_checkpoints, owner, job_id, cursor)
 
+    def _sampled(self, job: Job) -> Sequence[int] | None:
+        """Return the steps whose weights can be asked; None for a task that keeps only metrics."""
+        kinds = [kind for kind in KINDS.values() if kind.name == job.given.get("task")]
+        if not any(kind.sampled_checkpoints for kind in kinds):
+            return None
+        try:
+            return self._registry.listing(checkpoints_of(job.store_model)).versions
+        except NotFound:
+            return []
+
     def _listed_checkpoints(self, owner: str, job_id: str, cursor: Cursor) -> Pieces:
-        self._steps.get(owner, job_id)
-        page = self._state.checkpoints.list(owner, job_id, cursor)
+        job = self._steps.get(owner, job_id)
+        steps = self._sampled(job)
+        page = self._state.checkpoints.list(owner, job_id, cursor, steps=steps)
         both_ends = ends(one.id for one in page.items)
         return list_body(map(checkpoint_object, page.items), **both_ends, has_more=page.has_more)
 

@@ -1,5 +1,6 @@
 """Creating a job, old or new: its files and its base are looked at, and it is stored once."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -14,11 +15,14 @@ from hone.service.jobs.files import StoredFile
 from hone.service.jobs.idempotency import Request as KeyedRequest
 from hone.service.jobs.records import Job, NewJob
 from hone.service.jobs.settings import RunnerSettings
+from hone.service.jobs.tasks.kinds import KINDS
 from hone.service.openai.files import FINE_TUNE
 from hone.service.openai.once import Finish, do_once
 from hone.service.openai.store_calls import note
 from hone.service.settings import Settings
 from hone.service.state import State
+
+_USUAL_TASK = KINDS["text-classification"].name
 
 Render = Callable[[Job, Mapping[str, StoredFile]], bytes]
 """Writes the answer for a job and the files that it names."""
@@ -43,14 +47,14 @@ class JobMaker:
 
         def work(finish: Finish) -> bytes:
             files = self._files(new)
-            self._check_model(new)
+            asked = self._with_task(new)
 
             def also(connection: Connection, job: Job) -> None:
                 append(connection, job.id, messages.created(job), job.created_at)
                 finish(connection, render(job, files))
 
             most = self._most_unfinished(caller)
-            job = self.state.records.create(new, most_unfinished=most, also=also)
+            job = self.state.records.create(asked, most_unfinished=most, also=also)
             note(self.state.audit, caller, "job.create", job.id)
             return render(job, files)
 
@@ -76,14 +80,22 @@ class JobMaker:
             raise InvalidRequest(message, param=param, code="invalid_file_purpose")
         return file
 
-    def _check_model(self, new: NewJob) -> None:
-        """Refuse what is neither a base nor a fine-tuned model of the owner's."""
-        bases = self.runner.all_bases
-        if new.model in bases:
-            return
+    def _with_task(self, new: NewJob) -> NewJob:
+        """Return the job with what its base is for, where that is not to classify texts.
+
+        ModelNotFound for what is neither a base nor a fine-tuned model of the owner's.
+        """
+        offered = self.runner.all_bases.get(new.model)
+        if offered is not None:
+            kind = KINDS[offered.settled_task].name
+            given = dict(new.given or {})
+            if kind != _USUAL_TASK:
+                given.setdefault("task", kind)
+            return dataclasses.replace(new, given=given)
         try:
             self.state.models.get(new.owner, new.model)
         except NotFound:
-            known = ", ".join(bases)
+            known = ", ".join(self.runner.all_bases)
             message = f"There is no base {new.model[:80]!r} to fine-tune; there are: {known}."
             raise ModelNotFound(message) from None
+        return new

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from hone.service.errors import InvalidRequest
 from hone.service.jobs.records import NewJob
+from hone.service.jobs.tasks.kinds import TASK_NAMES
 from hone.service.openai.bodies import needed_word, take_pairs
 from hone.service.openai.fields import Fields
 
@@ -13,10 +14,12 @@ MOST_SEED = 2**31 - 1
 MOST_EPOCHS, MOST_BATCH, MOST_MULTIPLIER = 50, 256, 100.0
 LONGEST_SUFFIX, LONGEST_LEGACY_SUFFIX = 64, 40
 
-TASKS = ("auto", "classification", "generation")
-"""What a job's `task` may be, which the hosted API has not. `auto` is what the file looks like."""
+TASKS = ("auto", *TASK_NAMES)
+"""What a job's `task` may be, which the hosted API has not. `auto` is what its base is for."""
 
+MOST_BETA = 2.0
 _METHODS = ("supervised", "dpo", "reinforcement")
+_UNSUPPORTED_METHOD = "reinforcement"
 _MOST_CLASSES = 10_000
 _MOST_BETAS = 16
 
@@ -25,16 +28,19 @@ def read_job(fields: Fields, owner: str) -> NewJob:
     """Return a modern job; InvalidRequest with the field that is wrong or not supported."""
     model = needed_word(fields, "model")
     training_file = needed_word(fields, "training_file")
+    task = _task(fields)
+    method, given = _method(fields)
     new = NewJob(
         owner=owner,
         flavour="modern",
         model=model,
+        method=method,
         training_file=training_file,
         validation_file=fields.word("validation_file"),
         suffix=_suffix(fields, LONGEST_SUFFIX),
         seed=fields.whole("seed", secrets.randbelow(MOST_SEED), low=0, high=MOST_SEED),
         metadata=take_pairs(fields, "metadata"),
-        given=_task(fields) | _given(fields),
+        given=task | given,
         status="validating_files",
     )
     fields.none_of(["integrations"])
@@ -75,35 +81,44 @@ def _task(fields: Fields) -> dict[str, Any]:
     return {} if task in {None, "auto"} else {"task": task}
 
 
-def _given(fields: Fields) -> dict[str, Any]:
-    """Return the hyperparameters of the method, or of the deprecated field beside it."""
+def _method(fields: Fields) -> tuple[str, dict[str, Any]]:
+    """Return the method, and its hyperparameters or those of the deprecated field beside it."""
     method, old = _object(fields, "method"), _object(fields, "hyperparameters")
-    if method is None:
-        return {} if old is None else _hyperparameters(Fields(old, "hyperparameters."))
+    kind, chosen = "supervised", None
+    if method is not None:
+        kind, chosen = _of_method(method)
+    if chosen is None:
+        chosen = None if old is None else Fields(old, "hyperparameters.")
+    return kind, {} if chosen is None else _hyperparameters(chosen, preferences=kind == "dpo")
+
+
+def _of_method(method: dict[str, Any]) -> tuple[str, Fields | None]:
+    """Return a method's name, and the fields of its hyperparameters if it has any."""
     kind = method.pop("type", None)
     if kind not in _METHODS:
         message = f"'method.type' must be one of {', '.join(_METHODS)}."
         raise InvalidRequest(message, param="method.type")
-    if kind != "supervised":
-        message = f"The method {kind!r} is not supported; 'supervised' is."
+    if kind == _UNSUPPORTED_METHOD:
+        message = f"The method {kind!r} is not supported; 'supervised' and 'dpo' are."
         raise InvalidRequest(message, param="method", code="unsupported_method")
     inside = Fields(method, "method.")
-    supervised = _object(inside, "supervised") or {}
+    options = _object(inside, kind) or {}
     inside.end()
-    of_method = Fields(supervised, "method.supervised.")
+    place = f"method.{kind}."
+    of_method = Fields(options, place)
     chosen = _object(of_method, "hyperparameters")
     of_method.end()
-    if chosen is None:
-        return {} if old is None else _hyperparameters(Fields(old, "hyperparameters."))
-    return _hyperparameters(Fields(chosen, "method.supervised.hyperparameters."))
+    return kind, None if chosen is None else Fields(chosen, f"{place}hyperparameters.")
 
 
-def _hyperparameters(fields: Fields) -> dict[str, Any]:
+def _hyperparameters(fields: Fields, *, preferences: bool) -> dict[str, Any]:
     found = {
         "n_epochs": _auto_or(fields, "n_epochs", _whole(MOST_EPOCHS)),
         "batch_size": _auto_or(fields, "batch_size", _whole(MOST_BATCH)),
         "learning_rate_multiplier": _auto_or(fields, "learning_rate_multiplier", _POSITIVE),
     }
+    if preferences:
+        found["beta"] = _auto_or(fields, "beta", _BETA)
     fields.end()
     return {name: value for name, value in found.items() if value is not None}
 
@@ -196,4 +211,8 @@ def _is_share(value: object) -> bool:
 
 
 _POSITIVE = Bound(_is_positive, f"a number above 0, at most {MOST_MULTIPLIER:g}")
+_BETA = Bound(
+    lambda value: _is_positive(value) and value <= MOST_BETA,  # type: ignore[operator]
+    f"a number above 0, at most {MOST_BETA:g}",
+)
 _SHARE = Bound(_is_share, "a number from 0 to 1")

@@ -12,12 +12,14 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 
 from hone.models.errors import HoneError, NotFound
-from hone.models.names import ModelReference, parse_reference
+from hone.models.names import ModelReference, checkpoints_of, parse_reference
 from hone.models.registry import Registry
 from hone.service.access import Caller, caller_of
-from hone.service.directory import ModelDirectory, is_job_name
+from hone.service.directory import ModelDirectory
 from hone.service.errors import ModelNotFound
 from hone.service.jobs.fine_tuned import FineTunedModel
+from hone.service.jobs.leftovers import remove_all_versions
+from hone.service.jobs.naming import is_checkpoint_name, is_job_name
 from hone.service.openai.lists import list_answer, list_body
 from hone.service.openai.objects import DeletedObject
 from hone.service.openai.route_list import RouteList
@@ -72,7 +74,7 @@ class ModelRoutes:
         if is_job_name(model_id) or not caller.may_use_model(model_id):
             raise _no_model(model_id)
         try:
-            fine_tuned = await asyncio.to_thread(self._state.models.get, caller.owner, model_id)
+            fine_tuned = await asyncio.to_thread(self._fine_tuned, caller.owner, model_id)
         except NotFound:
             try:
                 return await self._shared(parse_reference(model_id))
@@ -83,8 +85,15 @@ class ModelRoutes:
             raise _no_model(model_id)
         return body
 
+    def _fine_tuned(self, owner: str, model_id: str) -> FineTunedModel:
+        checkpoint = self._checkpoint(owner, model_id)
+        return self._state.models.get(owner, model_id) if checkpoint is None else checkpoint
+
     async def delete(self, request: Request, model_id: str) -> DeletedObject:
-        """Delete a fine-tuned model and its weights; requests on the way are answered."""
+        """Delete a fine-tuned model with its weights and checkpoints, or one checkpoint's weights.
+
+        Requests on the way are answered.
+        """
         caller = caller_of(request.scope)
         await asyncio.to_thread(self._delete, caller, model_id)
         await asyncio.to_thread(self._directory.look)
@@ -94,12 +103,27 @@ class ModelRoutes:
         try:
             if not caller.may_use_model(model_id):
                 raise _no_model(model_id)
-            gone = self._state.models.delete(caller.owner, model_id)
+            checkpoint = self._checkpoint(caller.owner, model_id)
+            gone = checkpoint or self._state.models.delete(caller.owner, model_id)
+            if checkpoint is not None:
+                self._registry.remove(gone.store_model, gone.store_version)
         except NotFound:
             raise _no_model(model_id) from None
         note(self._state.audit, caller, "model.delete", model_id)
+        if checkpoint is None:
+            self._remove_bundles(gone)
+
+    def _checkpoint(self, owner: str, model_id: str) -> FineTunedModel | None:
+        if not is_checkpoint_name(model_id):
+            return None
+        return self._state.checkpoints.find(owner, model_id)
+
+    def _remove_bundles(self, gone: FineTunedModel) -> None:
+        """Remove a deleted model's bundle, and the checkpoints of its job."""
+        model_id = gone.id
         try:
             self._registry.remove(gone.store_model, gone.store_version)
+            remove_all_versions(self._registry, checkpoints_of(gone.store_model))
         except (HoneError, OSError) as error:  # nobody can ask for it any more
             logger.warning("bundle not removed", extra={"model": model_id, "reason": str(error)})
 

@@ -232,6 +232,9 @@ def job_object(job: Job) -> JobObject:
     """Return a modern job as it is sent: what "auto" stands for is shown once it is settled."""
     known = {**job.given, **(job.settled or {})}
     hyperparameters = {name: known.get(name, "auto") for name in _MODERN_HYPERPARAMETERS}
+    of_method = {**hyperparameters}
+    if job.method == "dpo":
+        of_method["beta"] = known.get("beta", "auto")
     error = job.error
     return JobObject(
         id=job.id,
@@ -251,7 +254,7 @@ def job_object(job: Job) -> JobObject:
         hyperparameters=hyperparameters,
         integrations=job.integrations or [],
         metadata=job.metadata,
-        method={"type": job.method, job.method: {"hyperparameters": hyperparameters}},
+        method={"type": job.method, job.method: {"hyperparameters": of_method}},
     )
 
 

@@ -6,7 +6,7 @@ leaves beside each other all that serving needs.
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,17 @@ class StagedDecoder:
     record: GenerationRecord
 
 
+Export = Callable[[Path, DecoderVariant, Path], None]
+"""Writes a variant of the model in a folder to a file."""
+
+
 def stage_decoder(
-    folder: Path, staged: Path, prompts: Sequence[Ids], variants: Sequence[DecoderVariant]
+    folder: Path,
+    staged: Path,
+    prompts: Sequence[Ids],
+    variants: Sequence[DecoderVariant],
+    *,
+    export: Export = export_decoder,
 ) -> StagedDecoder:
     """Export the variants of a trained model, judge each, and write what serving needs.
 
@@ -52,7 +61,7 @@ def stage_decoder(
     left_out: dict[Variant, str] = {}
     for variant in variants:
         file = staged / f"model.{variant}.onnx"
-        export_decoder(folder, variant, file)
+        export(folder, variant, file)
         longest = max(map(len, prompts), default=1) + CONTINUATION_TOKENS
         engine = OnnxDecoder(file, slots=_GATE_SLOTS, longest=longest)
         record = check_decoder(engine, trained, prompts, bounds_for(variant))

@@ -1,6 +1,7 @@
 """From a trained Hugging Face folder to a published bundle: export, compare, describe."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +19,7 @@ from hone.models.manifest import (
     Manifest,
     ManifestBody,
     RecipeRecord,
+    SplitRecord,
     TokenLengths,
     Variant,
 )
@@ -33,6 +35,7 @@ from hone.training.generation.causal_card import CausalSummary, write_card
 from hone.training.generation.causal_data import CausalData
 from hone.training.generation.conversations import Conversation, Example
 from hone.training.generation.encoding import Prompt
+from hone.training.generation.generation_recipe import GenerationRecipe
 from hone.training.run_context import RunContext
 
 _LIBRARIES = (
@@ -89,7 +92,7 @@ def _export(trained: TrainedFolder, context: RunContext, staged: Path) -> Staged
     left_out: dict[Variant, str] = {}
     parity: dict[Variant, GenerationParity] = {}
     record = None
-    prompts = _gate_prompts(trained)
+    prompts = gate_prompts(trained.base, trained.data)
     for variant in sorted(trained.summary.recipe.saving.variants, key=lambda v: v != "fp32"):
         if context.stop_requested():
             step = trained.summary.progress.step
@@ -114,17 +117,17 @@ def _export(trained: TrainedFolder, context: RunContext, staged: Path) -> Staged
     return StagedDecoder(files, left_out, record.model_copy(update={"parity": parity}))
 
 
-def _gate_prompts(trained: TrainedFolder) -> list[list[int]]:
+def gate_prompts(base: CausalBase, data: CausalData) -> list[list[int]]:
     """Return the first validation prompts, the ends of long ones, within the base's positions."""
-    room = trained.base.max_tokens - CONTINUATION_TOKENS
+    room = base.max_tokens - CONTINUATION_TOKENS
     if room < 1:
         raise InvalidInput(
-            f"the base reads {trained.base.max_tokens} tokens, and the gate continues prompts by "
+            f"the base reads {base.max_tokens} tokens, and the gate continues prompts by "
             f"{CONTINUATION_TOKENS}"
         )
-    rows = trained.data.examples["validation"][:_PROMPTS_COMPARED]
-    ids = [trained.data.encoder.prompt_ids(prompt_of(row)) for row in rows]
-    fallback = trained.base.tokenizer.eos_token_id
+    rows = data.examples["validation"][:_PROMPTS_COMPARED]
+    ids = [data.encoder.prompt_ids(prompt_of(row)) for row in rows]
+    fallback = base.tokenizer.eos_token_id
     return [prompt[-room:] or [fallback] for prompt in ids]
 
 
@@ -137,26 +140,37 @@ def prompt_of(example: Example) -> Prompt:
 
 
 def _body(trained: TrainedFolder, decoder: StagedDecoder) -> ManifestBody:
-    summary, base = trained.summary, trained.base
-    recipe = summary.recipe
+    summary = trained.summary
+    body = causal_body(summary.recipe, trained.base, trained.data, summary.records, decoder)
+    return body.model_copy(update={"scores": summary.scores, "baseline": summary.baseline})
+
+
+def causal_body(
+    recipe: GenerationRecipe,
+    base: CausalBase,
+    data: CausalData,
+    records: Mapping[str, SplitRecord],
+    decoder: StagedDecoder,
+) -> ManifestBody:
+    """Return what a manifest says of a model that was not scored, and replaces no prompt."""
     return ManifestBody(
         task="text-generation",
         limits=Limits(max_tokens=decoder.record.context_tokens, long_texts="reject"),
         base=BaseModelRecord(id=base.base.id, licence=base.base.licence, revision=base.revision),
         recipe=RecipeRecord(sha256=recipe.sha256(), content=recipe.model_dump(mode="json")),
-        data=dict(summary.records),
-        scores=summary.scores,
+        data=dict(records),
+        scores={},
         variants=decoder.variants,
         generation=decoder.record,
         left_out=decoder.left_out,
-        baseline=summary.baseline,
-        token_lengths=_token_lengths(trained),
+        token_lengths=_token_lengths(data),
         libraries={name: version(name) for name in _LIBRARIES},
         licence=recipe.saving.licence,
     )
 
 
-def _token_lengths(trained: TrainedFolder) -> TokenLengths:
-    lengths = trained.data.encoded["train"].lengths
-    p50, p90, p99, longest = np.percentile(lengths, [50, 90, 99, 100], method="higher")
+def _token_lengths(data: CausalData) -> TokenLengths:
+    p50, p90, p99, longest = np.percentile(
+        data.encoded["train"].lengths, [50, 90, 99, 100], method="higher"
+    )
     return TokenLengths(p50=int(p50), p90=int(p90), p99=int(p99), longest=int(longest))

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from hone.models.names import checkpoints_of, is_model_name
 from hone.models.toml_files import Group
 from hone.training.generation.encoding import LongExamples
 from hone.training.recipe_groups import Auto, BaselineGroup, LoopGroup, Recipe, SavingGroup
@@ -195,6 +196,20 @@ class CausalBaselineGroup(BaselineGroup):
     """How many training examples it holds, those with prompts of middle length."""
 
 
+class CausalSavingGroup(SavingGroup):
+    """Where the bundle goes, and what is in it."""
+
+    checkpoints: int = Field(0, ge=0, le=100)
+    """How many checkpoints may be asked while the run goes on: each evaluation's weights, in fp32
+    and through the same gate, are published as `<name>-ckpt@<step>`, and the oldest ones go."""
+
+    @model_validator(mode="after")
+    def _checkpoints_have_a_name(self) -> Self:
+        if self.checkpoints and not is_model_name(checkpoints_of(self.name)):
+            raise ValueError("name is too long for its checkpoints to have one")
+        return self
+
+
 class GenerationRecipe(Recipe):
     """A whole recipe, with defaults filled in."""
 
@@ -203,5 +218,5 @@ class GenerationRecipe(Recipe):
     dataset: CausalDatasetGroup
     training: CausalTrainingGroup = CausalTrainingGroup()
     sample_prompts: SamplePromptsGroup = SamplePromptsGroup()
-    saving: SavingGroup
+    saving: CausalSavingGroup
     baseline: CausalBaselineGroup = CausalBaselineGroup()

@@ -32,6 +32,7 @@ from hone.training.generation.causal_publishing import (
     publish_causal,
 )
 from hone.training.generation.causal_scores import score_splits
+from hone.training.generation.checkpoint_publishing import CheckpointPublisher
 from hone.training.generation.conversations import Conversation
 from hone.training.generation.encoding import Prompt
 from hone.training.generation.generation_recipe import GenerationRecipe
@@ -130,7 +131,10 @@ def _train(
     model.to(accelerator.device)
     parameters = trained_parameters(model)
     objective = _objective(model, data, recipe, settled, base)
-    run = _run(recipe, context, settled, base, data, folder)
+    if _made_from_prompts(recipe, data):
+        base.tokenizer.chat_template = None  # it never sees a chat
+    publish = CheckpointPublisher(recipe, base, data, found.records, folder, context)
+    run = _run(recipe, context, settled, publish)
     progress = train_causal(model, objective, run, accelerator)
     if not context.processes.is_main_process:
         return None
@@ -141,8 +145,6 @@ def _train(
     for split, values in scores.items():
         told = {name: score.model_dump() for name, score in values.items()}
         context.events.emit("text_scored", split=split, **told)
-    if recipe.model.base.startswith(SCRATCH_PREFIX) and data.encoder.template == "plain":
-        base.tokenizer.chat_template = None  # it has never seen a chat
     save_trained(whole, base, folder / MODEL_FOLDER)
     summary = CausalSummary(
         recipe=recipe,
@@ -164,6 +166,11 @@ def _train(
     write_card(summary, folder)
     context.events.emit("model_saved", folder=str(folder / MODEL_FOLDER))
     return TrainedFolder(folder, folder / MODEL_FOLDER, base, data, summary, _weights(whole))
+
+
+def _made_from_prompts(recipe: GenerationRecipe, data: CausalData) -> bool:
+    """Whether the base is a new one, and all its examples are plain prompts."""
+    return recipe.model.base.startswith(SCRATCH_PREFIX) and data.encoder.template == "plain"
 
 
 def _weights(model: Any) -> dict[str, Any]:  # noqa: ANN401 - transformers has no types
@@ -214,15 +221,14 @@ def _run(
     recipe: GenerationRecipe,
     context: RunContext,
     settled: CausalHyperparameters,
-    base: CausalBase,
-    data: CausalData,
-    folder: Path,
+    publish: CheckpointPublisher,
 ) -> CausalRun:
+    base, data, folder = publish.base, publish.data, publish.folder
     prompts = _sample_prompts(recipe, data)
     ids = [data.encoder.prompt_ids(prompt) for prompt in prompts]
     group = recipe.sample_prompts
     room = max(1, base.max_tokens - max(map(len, ids), default=0))
-    watch = SamplePrompts(
+    sample = SamplePrompts(
         [_spoken(prompt) for prompt in prompts],
         ids,
         tokenizer=base.tokenizer,
@@ -232,6 +238,11 @@ def _run(
         folder=folder,
         events=context.events,
     )
+
+    def watch(step: int, model: nn.Module) -> None:
+        sample(step, model)
+        publish(step, model)
+
     return CausalRun(
         folder,
         recipe,

@@ -1,3 +1,5 @@
+import contextlib
+import random
 import stat
 import struct
 import zipfile
@@ -7,7 +9,7 @@ from typing import Any
 import pytest
 
 from hone.models.errors import InvalidExamples
-from hone.training.preparation.pictures.archives import ArchiveBounds, unpack
+from hone.models.imaging.archives import ArchiveBounds, unpack
 
 
 def make(tmp_path: Path, *entries: tuple[str, bytes], mode: int | None = None, **how: Any) -> Path:
@@ -95,3 +97,28 @@ def test_a_broken_entry_and_one_in_another_s_way_are_told(tmp_path: Path) -> Non
         unpack(archive, tmp_path / "one")
     with pytest.raises(InvalidExamples, match="in another's way"):
         unpack(make(tmp_path, ("a", b"x"), ("a/1.jpg", b"y")), tmp_path / "two")
+
+
+@pytest.mark.parametrize("name", ["n" * 256, "a/" * 600 + "b"])
+def test_names_that_no_file_system_takes_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InvalidExamples, match="too long a name"):
+        unpack(make(tmp_path, (name, b"one")), tmp_path / "out")
+
+
+def test_a_list_of_entries_that_is_too_long_is_refused_unread(tmp_path: Path) -> None:
+    archive = make(tmp_path, *((f"{'n' * 200}{number}.jpg", b"") for number in range(60)))
+    with pytest.raises(InvalidExamples, match="list of entries has"):
+        unpack(archive, tmp_path / "out", ArchiveBounds(entries=10))
+
+
+def test_no_flipped_bytes_break_more_than_the_archive(tmp_path: Path) -> None:
+    content = make(tmp_path, ("a/1.jpg", b"one" * 50), ("b/2.jpg", b"two")).read_bytes()
+    chance = random.Random(3)
+    archive = tmp_path / "flipped.zip"
+    for number in range(600):
+        flipped = bytearray(content)
+        for _ in range(chance.randint(1, 5)):
+            flipped[chance.randrange(len(flipped))] = chance.randrange(256)
+        archive.write_bytes(flipped)
+        with contextlib.suppress(InvalidExamples):
+            unpack(archive, tmp_path / str(number))

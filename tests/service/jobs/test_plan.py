@@ -10,19 +10,14 @@ from hone.models.registry import Registry
 from hone.service.jobs.claims import Claims
 from hone.service.jobs.database import Database
 from hone.service.jobs.fine_tuned import FineTunedModels
-from hone.service.jobs.naming import model_name
-from hone.service.jobs.plan import (
-    Origin,
-    Refused,
-    Store,
+from hone.service.jobs.hyperparameters import (
     batch_size,
-    find_origin,
-    notes,
-    prepare_command,
     settled_hyperparameters,
-    train_command,
     usual_multiplier,
 )
+from hone.service.jobs.naming import model_name
+from hone.service.jobs.origins import Origin, Refused, Store, find_origin
+from hone.service.jobs.plan import notes, prepare_command, train_command
 from hone.service.jobs.records import Job, Records
 from hone.service.jobs.settings import RunnerSettings
 from hone.service.jobs.workplace import Workplace
@@ -184,7 +179,7 @@ def test_a_fine_tuned_model_is_continued_from_with_its_own_base(
     _succeed(database, from_first, model)
     second = Records(database).create(new_job(model=model.id))
     origin = find_origin(second, store)
-    assert origin == Origin("ada", "minilm", f"{first.id}@1")
+    assert origin == Origin("ada", "minilm", continue_from=f"{first.id}@1")
     assert recipe_of(second, place, store, origin).model.continue_from == f"{first.id}@1"
     with pytest.raises(Refused):
         find_origin(Records(database).create(new_job("stranger", model=model.id)), store)
@@ -213,12 +208,12 @@ def test_classes_that_are_not_in_the_data_are_refused(
 def test_the_client_is_told_how_the_job_is_done(database: Database, place: Workplace) -> None:
     write_report(place, shared_instruction={"text": "Say which."})
     legacy = make(database, flavour="legacy", given={"prompt_loss_weight": 0.1})
-    said = " / ".join(event.message for event in notes(legacy, place.report()))
+    said = " / ".join(event.message for event in notes(legacy, ORIGIN, place.report()))
     assert "n_epochs was not given: instead of 4" in said
     assert "prompt_loss_weight has no effect" in said
     assert "All prompts begin with the same instruction" in said
     assert "left out" not in said
-    assert len(notes(make(database), {**place.report(), "shared_instruction": None})) == 2
+    assert len(notes(make(database), ORIGIN, {**place.report(), "shared_instruction": None})) == 2
 
 
 def test_names_are_formed_as_the_hosted_ones(database: Database) -> None:

@@ -86,3 +86,25 @@ def test_a_step_that_was_done_again_counts_once() -> None:
 def test_a_job_without_a_step_has_the_head_alone() -> None:
     assert modern_csv(Measurements()) == (",".join(MODERN_COLUMNS) + "\n").encode()
     assert Measurements().last() == (0, StepRow())
+
+
+def test_of_a_model_that_writes_text_sequences_are_counted_only_where_they_were_decoded() -> None:
+    found = Measurements()
+    found.take({"event": "step", "series": [[1, 2.0, 0.25, 8, 90], [2, 1.5, 0.5, 16, 170]]})
+    scores = {"token_accuracy": 0.5, "perplexity": 4.0, "exact_match": 0.125}
+    found.take({"event": "evaluated", "step": 2, "loss": 1.4, "accuracy": 0.5, "scores": scores})
+    first, second = rows(legacy_csv(found, classes=False, one_token=False))
+    assert (first["training_token_accuracy"], first["training_sequence_accuracy"]) == ("0.25", "")
+    assert first["validation_sequence_accuracy"] == ""
+    assert second["validation_token_accuracy"] == "0.5"
+    assert second["validation_sequence_accuracy"] == "0.125"
+
+
+def test_a_head_that_is_fitted_without_steps_has_one_row_of_its_best_fit() -> None:
+    found = Measurements()
+    for penalty, loss in ((0.1, 0.5), (1.0, 0.3), (10.0, 0.4)):
+        scores = {"accuracy": 1 - loss}
+        found.take({"event": "probed", "penalty": penalty, "loss": loss, "scores": scores})
+    (row,) = rows(modern_csv(found))
+    assert (row["step"], row["train_loss"], row["valid_loss"]) == ("1", "", "0.3")
+    assert row["valid_mean_token_accuracy"] == "0.7"

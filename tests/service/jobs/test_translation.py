@@ -7,9 +7,11 @@ import pytest
 from hone.service.jobs.database import Database
 from hone.service.jobs.events import NewEvent
 from hone.service.jobs.records import Job, Records
+from hone.service.jobs.tasks.kinds import KINDS
 from hone.service.jobs.translation import MOST_METRICS, Ending, Translator
 from tests.service.jobs.jobs import new_job
 
+KIND = KINDS["text-classification"]
 SETTLED = {"event": "settled", "epochs": 10.0, "batch_size": 8, "steps_per_epoch": 100}
 
 
@@ -33,7 +35,7 @@ def messages(translator: Translator) -> list[str]:
 
 
 def test_a_long_training_is_told_in_some_hundred_steps(job: Job) -> None:
-    translator = Translator(job, "ft:a")
+    translator = Translator(job, "ft:a", KIND)
     translator.feed([SETTLED, *(step(n, 10_000) for n in range(1, 10_001))])
     told = [e for e in translator.take().events if e.type == "metrics"]
     assert MOST_METRICS <= len(told) <= MOST_METRICS + 2
@@ -47,7 +49,7 @@ def test_a_long_training_is_told_in_some_hundred_steps(job: Job) -> None:
 
 
 def test_an_evaluation_is_a_checkpoint_with_its_metrics(job: Job) -> None:
-    translator = Translator(job, "ft:a")
+    translator = Translator(job, "ft:a", KIND)
     translator.feed([SETTLED, step(100), evaluated(100)])
     progress = translator.take()
     (kept,) = progress.checkpoints
@@ -62,7 +64,7 @@ def test_an_evaluation_is_a_checkpoint_with_its_metrics(job: Job) -> None:
 
 
 def test_a_resumed_run_tells_nothing_twice(job: Job) -> None:
-    before = Translator(job, "ft:a")
+    before = Translator(job, "ft:a", KIND)
     before.feed([SETTLED, step(100), evaluated(100), step(150)], told_before=True)
     assert messages(before) == []
     before.feed([{"event": "run_started"}, SETTLED, step(100), evaluated(100), step(200)])
@@ -70,7 +72,7 @@ def test_a_resumed_run_tells_nothing_twice(job: Job) -> None:
 
 
 def test_what_could_not_be_told_is_told_the_next_time_in_order(job: Job) -> None:
-    translator = Translator(job, "ft:a")
+    translator = Translator(job, "ft:a", KIND)
     translator.feed([SETTLED, step(5)])
     first = translator.take()
     translator.say([NewEvent("later")])
@@ -83,13 +85,13 @@ def test_what_could_not_be_told_is_told_the_next_time_in_order(job: Job) -> None
 
 def test_few_steps_that_were_asked_for_are_warned_of(database: Database) -> None:
     job = Records(database).create(new_job(given={"n_epochs": 1}))
-    translator = Translator(job, "ft:a")
+    translator = Translator(job, "ft:a", KIND)
     translator.feed([{**SETTLED, "epochs": 1.0}])
     assert translator.take().events[-1].level == "warn"
 
 
 def test_a_loss_that_is_no_number_breaks_nothing(job: Job) -> None:
-    translator = Translator(job, "ft:a")
+    translator = Translator(job, "ft:a", KIND)
     event = step(1000)
     event["series"][0][1] = None
     translator.feed([SETTLED, event])
@@ -97,7 +99,7 @@ def test_a_loss_that_is_no_number_breaks_nothing(job: Job) -> None:
 
 
 def end(job: Job, status: int, errors: str = "", *events: dict[str, Any]) -> str:
-    translator = Translator(job, "ft:a")
+    translator = Translator(job, "ft:a", KIND)
     translator.feed([{"event": "run_started"}, *events])
     return translator.failure(Ending("train", status, errors)).code
 
@@ -116,10 +118,13 @@ ENDS: list[tuple[tuple[Any, ...], str]] = [
     ((1, "", {**FAILED, "code": "invalid_recipe"}), "invalid_hyperparameters"),
     ((1, "", SETTLED, {**FAILED, "code": "invalid_input"}), "training_diverged"),
     ((1, "", {**FAILED, "code": "invalid_input"}), "training_crashed"),
+    ((1, "", SETTLED, {"event": "model_saved"}, {**FAILED, "code": "invalid_input"}),
+     "export_failed"),
+    ((1, "", {**FAILED, "code": "invalid_examples"}), "invalid_training_file"),
     ((1, "", {**FAILED, "code": "missing_dependency"}), "training_not_installed"),
     ((-11, "Segmentation fault"), "training_crashed"),
     ((1, "Traceback (most recent call last): KeyError"), "training_crashed"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("how", "code"), ENDS)
@@ -128,13 +133,13 @@ def test_each_end_has_its_code(job: Job, how: tuple[Any, ...], code: str) -> Non
 
 
 def test_an_earlier_failure_is_forgotten_when_the_training_begins_again(job: Job) -> None:
-    translator = Translator(job, "ft:a")
+    translator = Translator(job, "ft:a", KIND)
     translator.feed([{**FAILED, "code": "parity_failed"}, {"event": "run_started"}])
     assert translator.failure(Ending("train", 1, "Traceback")).code == "training_crashed"
 
 
 def test_a_refusal_of_the_preparation_is_a_bad_file_and_a_crash_is_not(job: Job) -> None:
-    translator = Translator(job, "ft:a")
+    translator = Translator(job, "ft:a", KIND)
     assert translator.failure(Ending("prepare", 1, "error: /a/b.jsonl has")).code == (
         "invalid_training_file"
     )

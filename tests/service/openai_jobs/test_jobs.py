@@ -130,13 +130,19 @@ WRONG: list[tuple[dict[str, Any], str, str | None]] = [
     ({"integrations": [{"type": "wandb"}]}, "integrations", "unsupported_parameter"),
     ({"method": "supervised"}, "method", "invalid_request"),
     ({"method": {"type": "guess"}}, "method.type", "invalid_request"),
-    ({"method": {"type": "dpo", "dpo": {}}}, "method", "unsupported_method"),
+    ({"method": {"type": "dpo", "supervised": {}}}, "method.supervised", "unknown_field"),
+    ({"method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": 3}}}},
+     "method.dpo.hyperparameters.beta", "invalid_request"),
+    ({"method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": True}}}},
+     "method.dpo.hyperparameters.beta", "invalid_request"),
+    ({"method": {"type": "supervised", "supervised": {"hyperparameters": {"beta": 1}}}},
+     "method.supervised.hyperparameters.beta", "unknown_field"),
     ({"method": {"type": "reinforcement"}}, "method", "unsupported_method"),
     ({"method": {"type": "supervised", "dpo": {}}}, "method.dpo", "unknown_field"),
     ({"hyperparameters": {"n_epochs": 0}}, "hyperparameters.n_epochs", "invalid_request"),
     ({"hyperparameters": {"beta": 1}}, "hyperparameters.beta", "unknown_field"),
     ({"colour": "red"}, "colour", "unknown_field"),
-]
+]  # fmt: skip
 for name, value in (
     ("n_epochs", 51),
     ("n_epochs", 1.5),

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from hone.models.imaging.decoding import MOST_PIXELS, check_picture, decode_picture
 from hone.models.imaging.headers import SUFFIXES, UnusablePicture
+from hone.training.preparation.pictures.items import PictureItem
 from hone.training.preparation.pictures.prints import Print, difference_hash
-from hone.training.preparation.pictures.sources import PictureItem
 from hone.training.preparation.rows import unreadable_reason
 from hone.training.preparation.spool import Origin, SpooledRow
 

@@ -6,31 +6,17 @@ from itertools import islice
 from pathlib import Path
 
 from hone.models.errors import InvalidExamples, NotFound
+from hone.models.imaging.archives import is_archive, unpack
+from hone.models.imaging.sources import PICTURE_SUFFIXES, TABLE_SUFFIXES
 from hone.training.preparation.columns import find_columns
-from hone.training.preparation.pictures.archives import is_archive, unpack
+from hone.training.preparation.pictures.embedded import embedded_items, is_embedded
+from hone.training.preparation.pictures.items import PictureItem
 from hone.training.preparation.problems import Problem
 from hone.training.preparation.readers import ReadOptions, open_source
 from hone.training.preparation.rows import BadLine, RawRow, UnusableField, field_text
 
-PICTURE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".avif"}
-)
-"""What is looked at in a folder of classes. The last six are found and told as unreadable."""
-
-TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".json", ".parquet"})
 _SAMPLE_ROWS = 200
 _PATH_NAMES = ("image", "picture", "photo", "path", "file", "filename", "image_path", "file_name")
-
-
-@dataclass(frozen=True, slots=True)
-class PictureItem:
-    """One picture: what it is called, where its file is, its label; or why there is no file."""
-
-    number: int
-    name: str
-    path: Path | None
-    label: str | None
-    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +38,8 @@ def holds_pictures(path: Path, options: ReadOptions) -> bool:
     if path.suffix.lower() not in TABLE_SUFFIXES or not path.is_file():
         return False
     try:
+        if _are_embedded(path, options):
+            return True
         rows = _sample(path, options)
     except InvalidExamples:
         return False  # the readers of texts will say what is wrong with it
@@ -59,13 +47,16 @@ def holds_pictures(path: Path, options: ReadOptions) -> bool:
 
 
 def open_pictures(path: Path, scratch: Path, options: ReadOptions) -> PictureSource:
-    """Open a source of pictures; an archive is unpacked into the empty folder `scratch` first.
+    """Open a source of pictures; what is in an archive, or embedded in lines, is
+    written into the empty folder `scratch` first.
 
     NotFound when it is not there, InvalidExamples when it holds nothing of the kind.
     """
     if not path.exists():
         raise NotFound(f"there is no file or folder {path}")
     if not path.is_dir() and not is_archive(path):
+        if _are_embedded(path, options):
+            return _open_embedded(path, scratch, options)
         return _open_table(path, path.name, options, within=None)
     root = path
     if not path.is_dir():
@@ -124,6 +115,21 @@ def _sample(path: Path, options: ReadOptions) -> list[Mapping[str, object]]:
     source = open_source(path, options)
     records = islice(source.records(), _SAMPLE_ROWS)
     return [record.fields for record in records if isinstance(record, RawRow)]
+
+
+def _are_embedded(path: Path, options: ReadOptions) -> bool:
+    """Tell by the first row that can be read: rows with pictures are too large for a sample."""
+    records = open_source(path, options).records()
+    first = next((record for record in records if isinstance(record, RawRow)), None)
+    return first is not None and is_embedded(first.fields)
+
+
+def _open_embedded(path: Path, scratch: Path, options: ReadOptions) -> PictureSource:
+    source = open_source(path, options)
+    items = tuple(embedded_items(source.records(), scratch))
+    form = f"{source.format} with embedded pictures"
+    columns = ("image", "label")
+    return PictureSource(path.name, form, columns, items, numbered=True, problems=source.problems)
 
 
 def _path_column(rows: Sequence[Mapping[str, object]], wanted: Sequence[str]) -> str | None:

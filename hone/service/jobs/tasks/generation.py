@@ -1,0 +1,103 @@
+"""Causal language models: they learn to write completions, or which of two answers is better."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hone.service.jobs.events import NewEvent
+from hone.service.jobs.hyperparameters import number, prompt_loss_weight
+from hone.service.jobs.origins import Origin
+from hone.service.jobs.records import Failure, Job
+from hone.service.jobs.tasks.contract import PreparedReport, invalid_file, unprepared
+from hone.service.jobs.tasks.notes import epochs_note, kept_notes
+from hone.service.jobs.trainer import TrainingEvent
+from hone.service.jobs.validation import FileReport
+
+_SCRATCH = "scratch:"
+_OF_CLASSES = (
+    "compute_classification_metrics",
+    "classification_n_classes",
+    "classification_positive_class",
+    "classification_betas",
+)
+_WHY_LEFT_OUT = "its export does not answer as it does"
+
+
+class TextGeneration:
+    """The task, as jobs see it."""
+
+    name = "generation"
+    sampled_checkpoints = True
+    unprepared = unprepared(
+        "it needs prompts that differ, and a validation file must hold prompts that the training "
+        "file does not."
+    )
+
+    def refusal(
+        self, job: Job, origin: Origin, training: FileReport, validation: FileReport | None
+    ) -> Failure | None:
+        """Refuse what cannot be learned from, and what is asked of classifiers."""
+        if training.of_pictures:
+            reason = f"its examples are pictures, and the base `{origin.name}` reads texts."
+            return invalid_file("training_file", reason)
+        asked = next((name for name in _OF_CLASSES if job.given.get(name) is not None), None)
+        if asked is not None:
+            message = f"`{asked}` is for bases that classify; `{origin.name}` writes text."
+            return Failure("invalid_hyperparameters", message, asked)
+        prefers = training.form == "preference"
+        if prefers != (job.method == "dpo"):
+            holds = "preferences, which are" if prefers else f"of the form {training.form}, not"
+            wanted = "for the method `dpo`." if prefers else "preferences, which `dpo` learns from."
+            return invalid_file("training_file", f"its examples are {holds} {wanted}")
+        if prefers and origin.base.startswith(_SCRATCH):
+            message = (
+                f"`{origin.name}` knows nothing yet that preferences could change: `dpo` needs a "
+                "base that was trained."
+            )
+            return Failure("method_not_supported", message, "model")
+        tools = training.tool_problem("training_file")
+        if tools is None and validation is not None:
+            tools = validation.tool_problem("validation_file")
+        return tools
+
+    def recipe(self, origin: Origin) -> str:
+        """Give a new model on small data dropout and other rates than a trained one."""
+        return "completions_scratch" if origin.base.startswith(_SCRATCH) else "completions"
+
+    def preparation(self, origin: Origin) -> Sequence[str]:
+        """Keep completions as they are."""
+        del origin
+        return ["--task", "text-generation"]
+
+    def overrides(self, job: Job, origin: Origin, report: PreparedReport) -> dict[str, Any]:
+        """Return the objective, and what prompts weigh."""
+        del origin, report
+        return {
+            "training.objective": job.method,
+            "training.dpo_beta": number(job.given, "beta"),
+            "dataset.prompt_loss_weight": prompt_loss_weight(job),
+        }
+
+    def notes(self, job: Job, origin: Origin, report: PreparedReport) -> Iterator[NewEvent]:
+        """Say what is trained, and on how much."""
+        yield NewEvent(
+            f"The examples are of the form {report['form']}: the base {origin.name} is trained "
+            "to write text"
+        )
+        yield from kept_notes(report)
+        yield from epochs_note(job, "this base")
+
+    def told(self, job: Job, event: TrainingEvent) -> Iterator[NewEvent]:
+        """Tell of examples that are too long for the base, and of checkpoints left out."""
+        del job
+        match event["event"]:
+            case "conversations_loaded":
+                limit = f"of more than {event['max_tokens']} tokens"
+                for count, done in ((event["left_out"], "left out"), (event["truncated"], "cut")):
+                    if count:
+                        message = (
+                            f"{count} examples {limit}, which the base cannot read, are {done}"
+                        )
+                        yield NewEvent(message, level="warn")
+            case "checkpoint_left_out":
+                message = f"The checkpoint of step {event['step']} is not kept: {_WHY_LEFT_OUT}"
+                yield NewEvent(message, level="warn")
