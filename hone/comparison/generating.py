@@ -21,6 +21,7 @@ from hone.models.decoding.engine import DecoderEngine
 from hone.models.decoding.generations import Generation, GenerationRequest
 from hone.models.decoding.loading import Decoder, choose_decoder_variant, load_decoder
 from hone.models.decoding.sampling import SamplingParameters
+from hone.models.decoding.voices import Voice
 from hone.models.engines import FloatArray
 from hone.models.errors import InvalidInput
 from hone.models.manifest import Manifest, Variant
@@ -166,7 +167,7 @@ class GeneratingAnswerer:
     def _decode(self, asked: GenerationRequest) -> dict[str, Any]:
         """Return text, probability, tokens and seconds of a completion."""
         started = time.perf_counter()
-        generation, slot = Generation(asked, self.decoder.tokenizer), self._slots[0]
+        generation, slot = Generation(asked, Voice(self.decoder.tokenizer)), self._slots[0]
         logits, said, logprobs = slot.read(asked.prompt), "", 0.0
         while True:
             update = generation.advance(logits)

@@ -65,15 +65,21 @@ def verify_models(
     ] = None,
     store: StoreOption = _DEFAULT_STORE,
 ) -> None:
-    """Read every file again and compare it with its hash; exit code 1 if one differs."""
+    """Read every file again and compare it with its hash; exit code 1 if one differs.
+
+    An adapter's base must be there, too.
+    """
     registry = _existing(store)
     console = Console()
     broken = 0
     for one in _references(registry, reference):
         try:
-            files = len(registry.open(one).manifest.files)
-            console.print(f"{one}: {files} files match their hashes")
-        except BundleCorrupt as error:
+            manifest = registry.open(one).manifest
+            if manifest.adapter is not None:
+                for variant in manifest.adapter.base_files:
+                    registry.base_of(manifest.adapter, variant)
+            console.print(f"{one}: {len(manifest.files)} files match their hashes")
+        except (BundleCorrupt, NotFound) as error:
             broken += 1
             console.print(f"[red]{one}: {plain(str(error))}[/]", soft_wrap=True)
     if broken:

@@ -148,6 +148,19 @@ class GenerationRecord(_Record):
     template_tokens: dict[str, str] = {}
     tool_form: ToolForm | None = None
     parity: dict[Variant, GenerationParity] = {}
+    takes_adapters: bool = False
+
+
+class AdapterRecord(_Record):
+    """An adapter's rank, and the base that it changes: another bundle of the same store.
+
+    `base` is that bundle's model name; `base_files` the SHA-256 of its ONNX file for each variant
+    on which the adapter passed the gate. Any version of the base that holds the file will do.
+    """
+
+    rank: int = Field(ge=1)
+    base: str = Field(pattern=f"^{MODEL_NAME.pattern}$")
+    base_files: dict[Variant, Sha256] = Field(min_length=1)
 
 
 class FallbackRecord(_Record):
@@ -199,6 +212,7 @@ class ManifestBody(_Record):
     variants: dict[Variant, str] = Field(min_length=1)
     parity: dict[Variant, ParityRecord] = {}
     generation: GenerationRecord | None = None
+    adapter: AdapterRecord | None = None
     left_out: dict[Variant, str] = {}
     baseline: BaselinePrompt | None = None
     prompt_form: PromptForm | None = None
@@ -221,6 +235,16 @@ class ManifestBody(_Record):
             raise ValueError("'generation' is for models of that task, and for all of them")
         if not generates and len(self.labels) < 2:
             raise ValueError("a classifier has two labels at least")
+        return self
+
+    @model_validator(mode="after")
+    def _says_on_what_its_adapter_runs(self) -> Self:
+        if self.adapter is None:
+            return self
+        if self.generation is None or self.generation.takes_adapters:
+            raise ValueError("'adapter' is for models that generate, and not for their bases")
+        if self.adapter.base_files.keys() != self.variants.keys():
+            raise ValueError("'adapter' names a file of its base for each variant")
         return self
 
     @model_validator(mode="after")
@@ -304,6 +328,12 @@ class Manifest(ManifestBody):
 def digest_of(manifest: Manifest) -> str:
     """Return the SHA-256 of the manifest's canonical JSON without `digest`, as written today."""
     return sha256_of_json(manifest.model_dump(mode="json", exclude={"digest"}))
+
+
+def file_sha256(manifest: Manifest, variant: Variant) -> str | None:
+    """Return the SHA-256 of a variant's file; None if the bundle has no such variant."""
+    name = manifest.variants.get(variant)
+    return next((entry.sha256 for entry in manifest.files if entry.path == name), None)
 
 
 def sha256_of_json(content: Any) -> str:  # noqa: ANN401 - any JSON

@@ -24,7 +24,15 @@ import hone
 from hone.models import durable
 from hone.models.bundle import Bundle, describe_files, open_bundle, read_manifest
 from hone.models.errors import BundleCorrupt, Conflict, NotFound
-from hone.models.manifest import MANIFEST_FILE, Manifest, ManifestBody, build_manifest
+from hone.models.manifest import (
+    MANIFEST_FILE,
+    AdapterRecord,
+    Manifest,
+    ManifestBody,
+    Variant,
+    build_manifest,
+    file_sha256,
+)
 from hone.models.names import (
     LATEST,
     PRODUCTION,
@@ -130,7 +138,27 @@ class Registry:
             raise BundleCorrupt(f"the folder of {reference} holds another model's bundle")
         return manifest
 
+    def base_of(self, record: AdapterRecord, variant: Variant) -> ModelReference:
+        """Return the newest version of an adapter's base that holds the file it was made for.
+
+        NotFound, with the base's name, if there is none.
+        """
+        with suppress(NotFound):
+            for version in reversed(self.listing(record.base).versions):
+                reference = ModelReference(record.base, version=version)
+                if file_sha256(self.manifest(reference), variant) == record.base_files[variant]:
+                    return reference
+        raise NotFound(f"the adapter's base {record.base!r} is not in the store, or is another one")
+
     # Writing
+
+    @contextmanager
+    def making(self, model: str) -> Iterator[None]:
+        """Wait until no other process is making a version of `model`, and keep them waiting."""
+        folder = self.store / check_model_name(model)
+        durable.make_folder(folder)
+        with _flock(folder / ".making"):
+            yield
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
@@ -203,6 +231,7 @@ class Registry:
                 raise Conflict(
                     f"{model}@{version} is {' and '.join(holders)}: promote another version first"
                 )
+            self._check_not_needed(model, version)
             state = self._state(model)
             state.highest_version = max(state.highest_version, *listing.versions)
             self._write_state(model, state)
@@ -212,6 +241,28 @@ class Registry:
         shutil.rmtree(target, ignore_errors=True)
 
     # Inside
+
+    def _check_not_needed(self, base: str, version: int) -> None:
+        """Refuse with Conflict to remove the base of an adapter, unless another version has it."""
+        manifest = self.manifest(ModelReference(base, version=version))
+        if manifest.generation is None or not manifest.generation.takes_adapters:
+            return
+        others = [v for v in self._versions(base) if v != version]
+        manifests = [self.manifest(ModelReference(base, version=v)) for v in others]
+        held = {file_sha256(one, variant) for one in manifests for variant in one.variants}
+        for user in self._adapters_on(base):
+            lost = set((user.adapter.base_files if user.adapter else {}).values()) - held
+            if lost & {file_sha256(manifest, variant) for variant in manifest.variants}:
+                who = f"{user.model}@{user.version}"
+                raise Conflict(f"{who} is an adapter on {base}@{version}: remove it first")
+
+    def _adapters_on(self, base: str) -> Iterator[Manifest]:
+        for model in self.models():
+            for version in self._versions(model):
+                with suppress(BundleCorrupt):  # of what cannot be read, no service has need
+                    found = read_manifest(self.folder(model, version))
+                    if found.adapter is not None and found.adapter.base == base:
+                        yield found
 
     @contextmanager
     def _locked(self, model: str) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """Models without weights, so that the API can be tried before anything was trained."""
 
+from functools import partial
 from typing import Literal
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
@@ -12,7 +13,8 @@ from hone.models.layout import SessionLayout
 from hone.models.predictor import Predictor
 from hone.models.savings import ESTIMATED, BaselinePrompt, default_instruction, estimate_tokens
 from hone.models.tokenizer import TextTokenizer
-from hone.service.generating import GeneratingModel
+from hone.service.decoders import Language
+from hone.service.generating import GeneratingModel, decoder_over
 from hone.service.savings import SavingsCounter
 from hone.service.serving import Host, LoadedModel, ModelFacts
 
@@ -72,10 +74,12 @@ def fake_text_model(host: Host, *, engine: FakeDecoder | None = None) -> Generat
     tokenizer.decoder = decoders.Fuse()
     tokenizer.add_special_tokens([AddedToken(_END, special=True)])
     end = len(characters)
+    engine = engine or FakeDecoder(end + 1, slots=host.settings.decoder_slots, longest=1024)
+    decoder = host.decoders.borrow(None, partial(decoder_over, engine, host, FAKE_TEXT_MODEL))
     return GeneratingModel(
         ModelFacts(FAKE_TEXT_MODEL, 1, 0, (), "0" * 64),
-        engine or FakeDecoder(end + 1, slots=host.settings.decoder_slots, longest=1024),
-        CausalTokenizer(tokenizer, eos_ids=[end]),
+        decoder,
+        Language(CausalTokenizer(tokenizer, eos_ids=[end]), engine.vocabulary_size),
         host,
         variant="fake",
         template=ChatTemplate(_TEMPLATE),

@@ -9,20 +9,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hone.models.bundle import Bundle
-from hone.models.decoding.constraints import ConstraintFactory
-from hone.models.decoding.detokenizing import CausalTokenizer
+from hone.models.decoding.adapters import AdapterWeights, read_adapter
 from hone.models.decoding.engine import DecoderEngine, OnnxDecoder
 from hone.models.decoding.generations import Generation, GenerationRequest, Update
 from hone.models.decoding.loading import choose_decoder_variant
-from hone.models.decoding.prefixes import PrefixStore
 from hone.models.decoding.sampling import SamplingParameters
-from hone.models.decoding.scheduler import Scheduler, SchedulerClosed
+from hone.models.decoding.scheduler import SchedulerClosed
 from hone.models.decoding.templates import ChatTemplate
 from hone.models.decoding.tool_calls import marks
-from hone.models.errors import BundleCorrupt, InvalidInput
+from hone.models.errors import BundleCorrupt
 from hone.models.layout import usable_cores
-from hone.models.manifest import TOKENIZER_FILE, GenerationRecord, Manifest
+from hone.models.manifest import (
+    TOKENIZER_FILE,
+    GenerationRecord,
+    Manifest,
+    Variant,
+    file_sha256,
+)
 from hone.models.prompt_form import PromptForm
+from hone.models.registry import Registry
+from hone.service.decoders import Decoder, Language
 from hone.service.errors import BatcherClosed, InferenceFailed, NotReady
 from hone.service.generation_metrics import SequenceMetrics
 from hone.service.savings import SavingsCounter, savings_counter
@@ -56,20 +62,24 @@ class Inbox:
 
 
 class GeneratingModel:
-    """One version of a causal model in memory, with its own scheduler."""
+    """One version of a causal model in memory: a voice of a decoder, which it gives back.
+
+    `adapter` is what it adds to the decoder's base, None for the base itself.
+    """
 
     takes_pictures = False
 
-    def __init__(  # noqa: PLR0913 - a bundle's parts, and what it shares with others
+    def __init__(  # noqa: PLR0913 - what two models on one decoder differ in, and the decoder
         self,
         facts: ModelFacts,
-        engine: DecoderEngine,
-        tokenizer: CausalTokenizer,
+        decoder: Decoder,
+        language: Language,
         host: Host,
         *,
         variant: str,
         template: ChatTemplate | None = None,
         savings: SavingsCounter | None = None,
+        adapter: AdapterWeights | None = None,
         stamps: Sequence[FileStamp] = (),
     ) -> None:
         self.facts = facts
@@ -83,35 +93,32 @@ class GeneratingModel:
         self.stamps = tuple(stamps)
         self.last_used = 0.0
         """When it was last asked for, by the monotonic clock; 0 if nobody did yet."""
-        self.tokenizer = tokenizer
+        self.tokenizer = language.tokenizer
+        self.constraints = language.constraints
+        self._language = language
         self.template = template
         self.savings = savings
+        engine = decoder.engine
         self.context_tokens = engine.longest
         self.vocabulary_size = engine.vocabulary_size
-        self.constraints = _constraints(tokenizer, engine)
-        self.layout = f"{engine.slots} slots of {engine.longest} tokens"
-        settings = host.settings
-        prefixes = PrefixStore(settings.prefix_cache_bytes) if settings.prefix_cache_bytes else None
-        self.scheduler = Scheduler(
-            engine,
-            tokenizer,
-            deliver=functools.partial(_deliver, host.loop),  # no way back to this model
-            prefixes=prefixes,
-            constraints=self.constraints,
-            most_waiting_tokens=settings.max_waiting_tokens,
-            name=self.id,
-        )
+        beside = f", an adapter of rank {adapter.rank}" if adapter else ""
+        self.layout = f"{engine.slots} slots of {engine.longest} tokens{beside}"
+        self._decoder, self._decoders = decoder, host.decoders
+        self.scheduler = decoder.scheduler
+        self.voice = self.scheduler.enter(self.tokenizer, self.constraints, adapter)
         self.metrics = model_metrics(host.metrics, facts, savings)
-        self.metrics.watch_queue(self.scheduler.waiting)
+        running = functools.partial(self.scheduler.running, self.voice)
+        waiting = functools.partial(self.scheduler.waiting, self.voice)
+        self.metrics.watch_queue(waiting)
         self.sequences = SequenceMetrics(host.metrics.generation, self.metrics.labels)
-        self.sequences.watch(self.scheduler.running, self.scheduler.waiting)
+        self.sequences.watch(running, waiting)
 
     def submit(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
         """Queue the requests of one answer, all or none of them; BatcherClosed when leaving."""
         begun: list[Generation] = []
         try:
             for request in requests:
-                begun += self.scheduler.submit(request)
+                begun += self.scheduler.submit(request, self.voice)
         except SchedulerClosed as error:
             self.cancel(begun)
             raise BatcherClosed(str(error)) from None
@@ -144,8 +151,8 @@ class GeneratingModel:
         return self.scheduler.stalled(after_s)
 
     def close(self, timeout_s: float | None = None) -> None:
-        """Finish what is queued and end the scheduler. Blocks; not for the event loop."""
-        self.scheduler.close(timeout_s=timeout_s)
+        """Finish what is queued and give the decoder back. Blocks; not for the event loop."""
+        self._decoders.give_back(self._decoder, self.voice, timeout_s)
         self.metrics.retire()
         self.sequences.retire()
 
@@ -162,50 +169,64 @@ def _hand_out(updates: list[Update]) -> None:
             sender.put(update)
 
 
-def _constraints(tokenizer: CausalTokenizer, engine: DecoderEngine) -> ConstraintFactory | None:
-    try:
-        return ConstraintFactory(tokenizer, engine.vocabulary_size)
-    except InvalidInput as error:
-        logger.warning("no constrained decoding", extra={"reason": str(error)})
-        return None
+def decoder_over(engine: DecoderEngine, host: Host, name: str) -> Decoder:
+    """Return a decoder whose updates reach the inboxes of the host's event loop."""
+    # It has no way back to the models that speak through it.
+    return Decoder(engine, host.settings, functools.partial(_deliver, host.loop), name)
 
 
 def load_generating(
     bundle: Bundle, facts: ModelFacts, host: Host, stamps: Sequence[FileStamp]
 ) -> GeneratingModel:
-    """Load a verified bundle, warm it, and start its scheduler. Takes seconds; not for the loop.
+    """Load a verified bundle, warm it, and begin to decode. Takes seconds; not for the loop.
 
-    BundleCorrupt or InvalidInput when the bundle cannot be served.
+    An adapter's base is taken from the same store, or from memory if it is there already.
+    BundleCorrupt or InvalidInput when the bundle cannot be served, NotFound without its base.
     """
-    record = _record(bundle.manifest)
-    variant = choose_decoder_variant(bundle.manifest, host.settings.variant)
-    settings = host.settings
-    engine = OnnxDecoder(
-        bundle.variant_file(variant),
-        slots=settings.decoder_slots,
-        longest=min(record.context_tokens, settings.max_context_tokens),
-        intra_threads=usable_cores() if settings.threads == "auto" else settings.threads,
-    )
-    tokenizer = CausalTokenizer.from_file(
-        bundle.file(TOKENIZER_FILE), eos_ids=record.eos_ids, shown=marks(record.tool_form)
-    )
-    if tokenizer.vocabulary_size > engine.vocabulary_size:
-        raise BundleCorrupt(f"{facts} has more tokens than logits")
-    _warm(engine)
+    manifest, record = bundle.manifest, _record(bundle.manifest)
+    variant = choose_decoder_variant(manifest, host.settings.variant)
     template = None
     if record.chat_template is not None:
         source = _read(bundle.file(record.chat_template))
         template = ChatTemplate(source, record.template_tokens, tool_form=record.tool_form)
-    return GeneratingModel(
-        facts,
-        engine,
-        tokenizer,
-        host,
-        variant=variant,
-        template=template,
-        savings=savings_counter(bundle, host.prices),
-        stamps=stamps,
+    on_base = manifest.adapter
+    adapter = read_adapter(bundle.variant_file(variant)) if on_base else None
+    shared_as = on_base.base_files[variant] if on_base else None
+    if record.takes_adapters:
+        shared_as = file_sha256(manifest, variant)
+    registry = Registry(host.settings.store)
+    # Looked for also where it is in memory already: what is served must be so after a restart.
+    home = registry.base_of(on_base, variant) if on_base else None
+
+    def load() -> Decoder:
+        return _load_decoder(registry.open(home) if home else bundle, variant, host)
+
+    decoder = host.decoders.borrow(shared_as, load)
+    try:
+        language = decoder.language(
+            bundle.file(TOKENIZER_FILE), record.eos_ids, marks(record.tool_form)
+        )
+        return GeneratingModel(
+            facts, decoder, language, host,
+            variant=variant, template=template, adapter=adapter,
+            savings=savings_counter(bundle, host.prices), stamps=stamps,
+        )  # fmt: skip
+    except Exception:
+        host.decoders.give_back(decoder)
+        raise
+
+
+def _load_decoder(bundle: Bundle, variant: Variant, host: Host) -> Decoder:
+    """Load a bundle's own weights and warm them."""
+    settings = host.settings
+    engine = OnnxDecoder(
+        bundle.variant_file(variant),
+        slots=settings.decoder_slots,
+        longest=min(_record(bundle.manifest).context_tokens, settings.max_context_tokens),
+        intra_threads=usable_cores() if settings.threads == "auto" else settings.threads,
     )
+    _warm(engine)
+    return decoder_over(engine, host, f"{bundle.manifest.model}@{bundle.manifest.version}")
 
 
 def _record(manifest: Manifest) -> GenerationRecord:

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from hone.models.predictor import Predictor, choose_variant, load_tokenizer
 from hone.models.prompt_form import PromptForm
 from hone.models.tokenizer import TokenizedText
 from hone.service.batcher import Batcher
+from hone.service.decoders import SharedDecoders
 from hone.service.errors import InferenceFailed, NotReady
 from hone.service.fallback.asking import ModelFallback, load_fallback
 from hone.service.fallback.line import FallbackLine
@@ -60,6 +61,7 @@ class Host:
     prices: Mapping[str, Price]
     loop: asyncio.AbstractEventLoop
     fallback: FallbackLine | None = None
+    decoders: SharedDecoders = field(default_factory=SharedDecoders)
 
 
 class LoadedModel:

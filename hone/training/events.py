@@ -269,5 +269,6 @@ _SENTENCES: dict[str, Callable[[Event], str]] = {
     "text_scored": _text_scored,
     "model_saved": lambda e: f"trained model in {e['folder']}",
     "decoder_parity": _decoder_parity,
+    "base_provided": lambda e: f"the adapter's base: {e['model']}@{e['version']}",
     "published": lambda e: f"published {e['model']}@{e['version']} in {e['folder']}",
 }

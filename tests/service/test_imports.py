@@ -5,7 +5,7 @@ import sys
 
 HEAVY = (
     "torch", "transformers", "sklearn", "scipy", "polars", "pandas", "onnx", "onnxscript",
-    "safetensors", "matplotlib", "hone.training",
+    "matplotlib", "hone.training",
 )  # fmt: skip
 
 PROGRAM = """

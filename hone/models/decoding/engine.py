@@ -5,7 +5,8 @@ The contract is `DecoderEngine`. A slot is the memory of one sequence. One step 
 
 Source of the method: `GroupQueryAttention` of ONNX Runtime takes a length for each row, and past
 and present may be one buffer, which it writes in place. So sequences of different lengths share a
-step, and one may join or leave between two steps.
+step, and one may join or leave between two steps. A graph that takes adapters (`adapters.py`) is
+told with each run which adapter each of its rows goes by.
 """
 
 import os
@@ -20,6 +21,14 @@ import numpy.typing as npt
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
+from hone.models.decoding.adapters import (
+    ADAPTER_MASK,
+    ADAPTER_PREFIX,
+    ADAPTER_SHAPE,
+    BARE,
+    AdapterTables,
+    AdapterWeights,
+)
 from hone.models.engines import FloatArray
 from hone.models.errors import BundleCorrupt, InvalidInput
 from hone.models.tokenizer import IntArray
@@ -45,18 +54,32 @@ class DecoderEngine(Protocol):
     def vocabulary_size(self) -> int:
         """How many logits there are."""
 
-    def prefill(self, slot: int, ids: Sequence[int], start: int, *, every: bool) -> FloatArray:
+    def prefill(
+        self, slot: int, ids: Sequence[int], start: int, *, every: bool, adapter: int = BARE
+    ) -> FloatArray:
         """Read `ids` into a slot from place `start` on; the places before it are filled.
 
         Returns float32 logits of shape (1, vocabulary), those after the last id, or with `every`
         of shape (ids, vocabulary).
         """
 
-    def step(self, first: int, ids: IntArray, lengths: IntArray) -> FloatArray:
+    def step(
+        self, first: int, ids: IntArray, lengths: IntArray, adapters: Sequence[int] | None = None
+    ) -> FloatArray:
         """Read one id (rows,) into each of the slots from `first` on, which hold `lengths` tokens.
 
-        Returns float32 logits of shape (rows, vocabulary); they are overwritten by the next call.
+        `adapters` has one for each row; without it all rows are the base's. Returns float32 logits
+        of shape (rows, vocabulary); they are overwritten by the next call.
         """
+
+    def load_adapter(self, weights: AdapterWeights) -> int:
+        """Take an adapter in beside others; return its number, which no other ever gets.
+
+        BundleCorrupt when it does not fit, or when the model takes none.
+        """
+
+    def unload_adapter(self, adapter: int) -> None:
+        """Let an adapter go that no slot uses any more."""
 
     def exchange(self, one: int, other: int, lengths: tuple[int, int]) -> None:
         """Let two slots, of which so many places are filled, change their contents."""
@@ -94,9 +117,12 @@ class OnnxDecoder:
             raise BundleCorrupt(f"{model.name} does not say how large its cache is")
         self._names = [f"{layer}.{part}" for layer in range(layers) for part in ("key", "value")]
         self._cache = np.zeros((2 * layers, slots, heads, longest, head_size), dtype=np.float32)
+        self._tables = _tables(shapes)
         self._vocabulary_size = int(self._session.get_outputs()[0].shape[-1])
         self._logits = np.empty((slots, 1, self._vocabulary_size), dtype=np.float32)
         self._bindings: dict[tuple[int, int], Any] = {}
+        self._bound: dict[tuple[int, int], tuple[int, int, int]] = {}
+        """Which rows of the adapters' tables a binding has, and as of which move of theirs."""
         self._last = np.zeros(1, dtype=np.int64)
 
     @property
@@ -120,23 +146,51 @@ class OnnxDecoder:
         parts, _, heads, _, head_size = self._cache.shape
         return int(parts * heads * head_size * self._cache.itemsize)
 
-    def prefill(self, slot: int, ids: Sequence[int], start: int, *, every: bool) -> FloatArray:
+    @property
+    def adapter_bytes(self) -> int:
+        """How much memory the adapters take."""
+        return self._tables.bytes if self._tables else 0
+
+    def load_adapter(self, weights: AdapterWeights) -> int:
+        """Take an adapter in; return its number. BundleCorrupt when it does not fit."""
+        if self._tables is None:
+            raise BundleCorrupt("the model was not exported to take adapters")
+        return self._tables.add(weights)
+
+    def unload_adapter(self, adapter: int) -> None:
+        """Let an adapter go that no slot uses any more."""
+        if self._tables is not None:
+            self._tables.remove(adapter)
+
+    def prefill(
+        self, slot: int, ids: Sequence[int], start: int, *, every: bool, adapter: int = BARE
+    ) -> FloatArray:
         """Read `ids` into a slot from `start` on; return (1 or ids, vocabulary) logits."""
         places = np.arange(len(ids)) if every else np.array([len(ids) - 1])
         logits = np.empty((1, len(places), self._vocabulary_size), dtype=np.float32)
         # A prompt's piece is told from a step by the width of its mask: exactly what is filled.
-        mask = np.ones((1, start + len(ids)), dtype=np.int64)
-        self._run(slot, np.array([ids], dtype=np.int64), mask, places.astype(np.int64), logits)
+        fed = {
+            "input_ids": np.array([ids], dtype=np.int64),
+            "attention_mask": np.ones((1, start + len(ids)), dtype=np.int64),
+            "logit_positions": places.astype(np.int64),
+        }
+        self._run(slot, fed, logits, [adapter])
         last: FloatArray = logits[0]
         return last
 
-    def step(self, first: int, ids: IntArray, lengths: IntArray) -> FloatArray:
+    def step(
+        self, first: int, ids: IntArray, lengths: IntArray, adapters: Sequence[int] | None = None
+    ) -> FloatArray:
         """Read one id into each slot from `first` on; return (rows, vocabulary) logits."""
         filled = lengths + 1
         width = min(self.longest, -(-int(filled.max()) // _WIDTH) * _WIDTH)
-        mask = (np.arange(width) < filled[:, None]).astype(np.int64)
         logits = self._logits[: len(ids)]
-        self._run(first, np.ascontiguousarray(ids[:, None]), mask, self._last, logits)
+        fed = {
+            "input_ids": np.ascontiguousarray(ids[:, None]),
+            "attention_mask": (np.arange(width) < filled[:, None]).astype(np.int64),
+            "logit_positions": self._last,
+        }
+        self._run(first, fed, logits, adapters or [BARE] * len(ids))
         return logits[:, 0]
 
     def exchange(self, one: int, other: int, lengths: tuple[int, int]) -> None:
@@ -154,14 +208,35 @@ class OnnxDecoder:
         self._cache[:, slot, :, start : start + block.shape[2]] = block
 
     def _run(
-        self, first: int, ids: IntArray, mask: IntArray, places: IntArray, logits: FloatArray
+        self, first: int, fed: dict[str, IntArray], logits: FloatArray, adapters: Sequence[int]
     ) -> None:
-        binding = self._binding(first, len(ids))
-        fed = {"input_ids": ids, "attention_mask": mask, "logit_positions": places}
+        binding = self._binding(first, len(adapters))
         for name, array in fed.items():
             binding.bind_input(name, "cpu", 0, np.int64, array.shape, array.ctypes.data)
         binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+        if self._tables is not None:
+            start, end = self._tables.range_of(adapters)
+            self._bind_adapters(self._tables, binding, (first, len(adapters)), (start, end))
+            mask = self._tables.mask(adapters, start, end)
+            binding.bind_input(ADAPTER_MASK, "cpu", 0, np.bool_, mask.shape, mask.ctypes.data)
+            shape = np.array([*fed["input_ids"].shape, -1], dtype=np.int64)
+            binding.bind_input(ADAPTER_SHAPE, "cpu", 0, np.int64, (3,), shape.ctypes.data)
         self._session.run_with_iobinding(binding)
+
+    def _bind_adapters(
+        self,
+        tables: AdapterTables,
+        binding: Any,  # noqa: ANN401 - the library's own type
+        key: tuple[int, int],
+        rows: tuple[int, int],
+    ) -> None:
+        """Give a binding these rows of the tables, unless it has them from an earlier run."""
+        bound = (tables.moves, *rows)
+        if self._bound.get(key) != bound:
+            for name, matrix in tables.matrices(*rows):
+                binding.bind_input(ADAPTER_PREFIX + name, "cpu", 0, np.float32, matrix.shape,
+                                   matrix.ctypes.data)  # fmt: skip
+            self._bound[key] = bound
 
     def _binding(self, first: int, rows: int) -> Any:  # noqa: ANN401 - the library's own type
         """Return a binding of these slots' keys and values, made once for each row count."""
@@ -169,6 +244,7 @@ class OnnxDecoder:
         if binding is None:
             if len(self._bindings) >= _KEPT_BINDINGS:
                 self._bindings.clear()
+                self._bound.clear()
             binding = self._session.io_binding()
             _, _, heads, longest, head_size = self._cache.shape
             shape = (rows, heads, longest, head_size)
@@ -179,6 +255,17 @@ class OnnxDecoder:
                     bind(f"{of}.{name}", "cpu", 0, np.float32, shape, at)
             self._bindings[first, rows] = binding
         return binding
+
+
+def _tables(shapes: dict[str, list[Any]]) -> AdapterTables | None:
+    """Return empty tables for the adapters that a graph takes; None if it takes none."""
+    if ADAPTER_MASK not in shapes:
+        return None
+    prefix = len(ADAPTER_PREFIX)
+    named = {name[prefix:]: s[2] for name, s in shapes.items() if name.startswith(ADAPTER_PREFIX)}
+    if not all(isinstance(width, int) for width in named.values()):
+        raise BundleCorrupt("the model does not say how wide its adapters are")
+    return AdapterTables(named)
 
 
 def _open(model: Path, intra_threads: int | None) -> Any:  # noqa: ANN401 - it has no types
@@ -200,9 +287,10 @@ def _open(model: Path, intra_threads: int | None) -> Any:  # noqa: ANN401 - it h
 
 
 def prefill_in_pieces(
-    engine: DecoderEngine, slot: int, ids: Sequence[int], *, piece: int
+    engine: DecoderEngine, slot: int, ids: Sequence[int], *, piece: int, adapter: int = BARE
 ) -> npt.NDArray[np.float32]:
     """Read a whole prompt into a slot, `piece` tokens at a time; return its last logits (1, V)."""
     for start in range(0, len(ids), piece):
-        logits = engine.prefill(slot, ids[start : start + piece], start, every=False)
+        part = ids[start : start + piece]
+        logits = engine.prefill(slot, part, start, every=False, adapter=adapter)
     return logits

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hone.models.decoding.constraints import Constraint
-from hone.models.decoding.detokenizing import CausalTokenizer, Detokenizer
+from hone.models.decoding.detokenizing import Detokenizer
 from hone.models.decoding.sampling import (
     Sampler,
     SamplingParameters,
@@ -14,6 +14,7 @@ from hone.models.decoding.sampling import (
     logprob_of,
 )
 from hone.models.decoding.stopping import StopFinder
+from hone.models.decoding.voices import Voice
 from hone.models.engines import FloatArray
 from hone.models.errors import HoneError
 
@@ -78,7 +79,7 @@ class Generation:
     """One choice of a request. All but `cancelled` belongs to the scheduler's thread."""
 
     request: GenerationRequest
-    tokenizer: CausalTokenizer
+    voice: Voice
     choice: int = 0
     leader: "Generation | None" = None
     constraint: Constraint | None = None
@@ -99,7 +100,7 @@ class Generation:
     def __post_init__(self) -> None:
         self.ids = list(self.request.prompt)
         self._sampler = Sampler(self.request.sampling, choice=self.choice)
-        self._detokenizer = Detokenizer(self.tokenizer, self.request.prompt)
+        self._detokenizer = Detokenizer(self.voice.tokenizer, self.request.prompt)
         self._stops = StopFinder(self.request.stops)
 
     @property
@@ -129,7 +130,7 @@ class Generation:
         self.ids.append(token)
         if not self.first_token_at:
             self.first_token_at = time.perf_counter()
-        if token in self.tokenizer.eos_ids:
+        if token in self.voice.tokenizer.eos_ids:
             return Update(self, self._rest(), None, "stop")
         if self.constraint:
             self.constraint.follow(token)

@@ -46,11 +46,15 @@ def load_decoder(
 ) -> Decoder:
     """Load a bundle of a causal model; a slot holds what the model can, `most_tokens` at most.
 
-    InvalidInput for a bundle of another task, BundleCorrupt for one that does not fit together.
+    InvalidInput for a bundle of another task or of an adapter alone, BundleCorrupt for one that
+    does not fit together.
     """
     record = bundle.manifest.generation
     if record is None:
         raise InvalidInput(f"{bundle.manifest.model} classifies: it cannot be asked a prompt")
+    if bundle.manifest.adapter is not None:
+        name, base = bundle.manifest.model, bundle.manifest.adapter.base
+        raise InvalidInput(f"{name} is an adapter on {base}: serve it, and ask it there")
     engine = OnnxDecoder(
         bundle.variant_file(variant),
         slots=slots,

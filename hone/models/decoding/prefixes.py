@@ -1,7 +1,8 @@
 """Keys and values of prompts that were read before, so that they are not computed again.
 
 Kept in blocks of a few tokens. A block's key is a hash over its own tokens and all before them,
-so a block is only ever used after the very prefix that it was computed with.
+so a block is only ever used after the very prefix that it was computed with; and over the adapter,
+as the same tokens have other keys and values there.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from hone.models.decoding.adapters import BARE
 from hone.models.decoding.engine import DecoderEngine
 from hone.models.engines import FloatArray
 
@@ -33,13 +35,15 @@ class PrefixStore:
         """How much memory the blocks take."""
         return self._bytes
 
-    def restore(self, engine: DecoderEngine, slot: int, ids: Sequence[int]) -> int:
+    def restore(
+        self, engine: DecoderEngine, slot: int, ids: Sequence[int], *, adapter: int = BARE
+    ) -> int:
         """Fill a slot with what is known of a prompt; return how many of its places are filled.
 
         The last token is never among them: its logits are wanted.
         """
         found: list[bytes] = []
-        for key in _keys(ids[:-1]):
+        for key in _keys(ids[:-1], adapter):
             block = self._blocks.get(key)
             if block is None:
                 break
@@ -54,10 +58,12 @@ class PrefixStore:
         self.reused_tokens += filled
         return filled
 
-    def keep(self, engine: DecoderEngine, slot: int, ids: Sequence[int]) -> None:
+    def keep(
+        self, engine: DecoderEngine, slot: int, ids: Sequence[int], *, adapter: int = BARE
+    ) -> None:
         """Keep what a slot holds of `ids`, all of whose places are filled."""
         size = BLOCK_TOKENS * engine.bytes_per_token
-        for number, key in enumerate(_keys(ids)):
+        for number, key in enumerate(_keys(ids, adapter)):
             if key in self._blocks:
                 continue
             if size > self._most_bytes:
@@ -69,9 +75,9 @@ class PrefixStore:
                 self._bytes -= self._blocks.popitem(last=False)[1].nbytes
 
 
-def _keys(ids: Sequence[int]) -> Iterator[bytes]:
+def _keys(ids: Sequence[int], adapter: int) -> Iterator[bytes]:
     """Yield the key of each whole block."""
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(b"%d:" % adapter, digest_size=16)
     for end in range(BLOCK_TOKENS, len(ids) + 1, BLOCK_TOKENS):
         digest.update(np.array(ids[end - BLOCK_TOKENS : end], dtype=np.int64).tobytes())
         yield digest.digest()

@@ -2,11 +2,12 @@
 
 The graph comes from the model builder of onnxruntime-genai, whose `GroupQueryAttention` takes a
 length for each row. It runs as a process of its own: it prints a line for each weight, and what it
-holds in memory goes with it. Three things are changed afterwards:
+holds in memory goes with it. These things are changed afterwards:
 
 - the input `logit_positions`: which places of each row get logits. Reading a prompt needs the last
   place's alone, and over a large vocabulary the others cost as much as several layers;
 - the head size stands in the cache's shape, so that an engine learns all it needs from the graph;
+- if asked for, each linear layer of the blocks takes adapters (`adapter_graph.py`);
 - the weights lie inside the one file, as everything in a bundle has its own hash in the manifest.
 """
 
@@ -21,6 +22,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from hone.models.errors import InvalidInput
+from hone.training.causal.adapter_graph import take_adapters
 from hone.training.causal.head_padding import Heads, keep_narrow, widen_heads
 
 DecoderVariant = Literal["fp32", "int8", "int4", "fp16"]
@@ -31,13 +33,16 @@ _LARGEST_FILE_BYTES = 2**31 - 2**20
 _TOLD = 2000
 
 
-def export_decoder(folder: Path, variant: DecoderVariant, path: Path) -> None:
+def export_decoder(
+    folder: Path, variant: DecoderVariant, path: Path, *, adapters: bool = False
+) -> None:
     """Write the model in `folder` (Llama, Qwen2, Qwen3 and other shapes of the builder) to `path`.
 
     Inputs `input_ids` and `attention_mask`, int64 (rows, tokens) and (rows, places);
     `logit_positions`, int64 (wanted,); `past_key_values.N.key` and `.value`, (rows, key/value
     heads, places, head size). Outputs `logits` (rows, wanted, vocabulary) and `present.N.*`, which
-    may be the same memory as the past. fp16 is for a GPU; the others run on the CPU.
+    may be the same memory as the past. fp16 is for a GPU; the others run on the CPU. With
+    `adapters` the graph takes what `take_adapters` says.
 
     InvalidInput when the builder does not know the model, or when it is too large for one file.
     """
@@ -54,6 +59,8 @@ def export_decoder(folder: Path, variant: DecoderVariant, path: Path) -> None:
             keep_narrow(model, heads)
         choose_logits(model)
         state_head_size(model)
+        if adapters:
+            take_adapters(model)
         if model.ByteSize() > _LARGEST_FILE_BYTES:
             raise InvalidInput(f"the {variant} model is larger than 2 GB, the most for one file")
         onnx.save(model, str(path))

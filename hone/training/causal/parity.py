@@ -19,6 +19,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from hone.models.decoding.adapters import BARE
 from hone.models.decoding.engine import DecoderEngine, prefill_in_pieces
 from hone.models.engines import FloatArray
 from hone.models.errors import InvalidInput
@@ -104,9 +105,16 @@ class _Tally:
 
 
 def check_decoder(
-    engine: DecoderEngine, trained: TrainedModel, prompts: Sequence[Ids], bounds: Bounds
+    engine: DecoderEngine,
+    trained: TrainedModel,
+    prompts: Sequence[Ids],
+    bounds: Bounds,
+    *,
+    adapter: int = BARE,
 ) -> GenerationParity:
     """Compare an exported decoder with the trained model; the record says whether it may go out.
+
+    With `adapter`, it is that adapter on the engine's model which is compared.
 
     InvalidInput for no prompts, or one that does not fit a slot with its continuation.
     """
@@ -117,24 +125,26 @@ def check_decoder(
     for start in range(0, len(prompts), engine.slots):
         some = [list(prompt) for prompt in prompts[start : start + engine.slots]]
         wanted = [trained.greedy(prompt, CONTINUATION_TOKENS) for prompt in some]
-        together = _continue(engine, some)
-        alone = [_continue(engine, [prompt])[0] for prompt in some]
+        together = _continue(engine, some, adapter)
+        alone = [_continue(engine, [prompt], adapter)[0] for prompt in some]
         for prompt, truth, said, single in zip(some, wanted, together, alone, strict=True):
             tally.company += said == single
-            _compare(engine, trained, (prompt, truth, single), tally, bounds)
+            after = engine.prefill(0, prompt + truth, 0, every=True, adapter=adapter)
+            _compare(after, trained, (prompt, truth, single), tally, bounds)
     return _record(tally, len(prompts), bounds)
 
 
 def _compare(
-    engine: DecoderEngine,
+    after: FloatArray,
     trained: TrainedModel,
     texts: tuple[Ids, Ids, Ids],
     tally: _Tally,
     bounds: Bounds,
 ) -> None:
+    """Add one prompt to the tally; `after` are the exported model's logits of it and `truth`."""
     prompt, truth, said = texts
     ids = prompt + truth
-    before, after = trained.logits(ids), engine.prefill(0, ids, 0, every=True)
+    before = trained.logits(ids)
     tally.tokens += len(ids)
     tally.equal_tokens += int((before.argmax(axis=1) == after.argmax(axis=1)).sum())
     tally.difference = max(tally.difference, _largest_difference(before, after))
@@ -149,16 +159,17 @@ def _compare(
     tally.loss_exported += _loss(after, prompt)
 
 
-def _continue(engine: DecoderEngine, prompts: Sequence[Ids]) -> list[Ids]:
+def _continue(engine: DecoderEngine, prompts: Sequence[Ids], adapter: int) -> list[Ids]:
     """Return greedy continuations, all prompts in the same steps."""
     said = []
     for slot, prompt in enumerate(prompts):
-        logits = prefill_in_pieces(engine, slot, prompt, piece=_PIECE)
+        logits = prefill_in_pieces(engine, slot, prompt, piece=_PIECE, adapter=adapter)
         said.append([int(logits[-1].argmax())])
     lengths = np.array([len(prompt) for prompt in prompts], dtype=np.int64)
     for _ in range(CONTINUATION_TOKENS - 1):
         ids = np.array([row[-1] for row in said], dtype=np.int64)
-        for row, token in zip(said, engine.step(0, ids, lengths).argmax(axis=1), strict=True):
+        logits = engine.step(0, ids, lengths, [adapter] * len(prompts))
+        for row, token in zip(said, logits.argmax(axis=1), strict=True):
             row.append(int(token))
         lengths += 1
     return said

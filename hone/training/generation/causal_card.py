@@ -35,6 +35,10 @@ _METHODS = {
     "lora": "LoRA, merged into the weights",
     "qlora": "LoRA on a base in four bits, merged into the weights",
 }
+_KEPT_APART = {
+    "lora": "LoRA, kept as an adapter beside the base",
+    "qlora": "LoRA on a base in four bits, kept as an adapter beside the whole base",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +113,11 @@ def _range(low: float, high: float) -> str:
 
 
 def _identity(summary: CausalSummary) -> Table:
+    methods = _KEPT_APART if summary.recipe.saving.adapter else _METHODS
     rows = [
         ("Base", summary.base.id),
         ("Licence of the base", summary.base.licence),
-        ("Trained", _METHODS[summary.recipe.model.method]),
+        ("Trained", methods[summary.recipe.model.method]),
         ("Parameters", f"{summary.all_parameters:,}"),
         ("Parameters trained", f"{summary.trained_parameters:,}"),
         ("Licence of this model", summary.recipe.saving.licence),

@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import BitsAndBytesConfig
 
 from hone.models.errors import MissingDependency
+from hone.training.causal.adapter_file import LoraMatrices
 from hone.training.generation.causal_bases import CausalBase, load_causal_model
 from hone.training.generation.generation_recipe import CausalModelGroup
 
@@ -102,6 +104,18 @@ def merged(model: Any) -> Any:  # noqa: ANN401
     model = model.to("cpu").float().eval()
     model.config.use_cache = True
     return model
+
+
+def lora_matrices(model: Any) -> dict[str, LoraMatrices]:  # noqa: ANN401
+    """Return what LoRA has learnt for each layer, by transformers' name of the layer."""
+    found = {}
+    for name, layer in model.get_base_model().named_modules():
+        if isinstance(layer, LoraLayer):
+            a, b = (
+                m["default"].weight.detach().float().cpu() for m in (layer.lora_A, layer.lora_B)
+            )
+            found[name] = LoraMatrices(a.numpy(), (b * layer.scaling["default"]).numpy())
+    return found
 
 
 def save_trained(model: Any, base: CausalBase, folder: Path) -> None:  # noqa: ANN401

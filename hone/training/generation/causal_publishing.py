@@ -1,7 +1,7 @@
 """From a trained Hugging Face folder to a published bundle: export, compare, describe."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from hone.models.errors import InvalidInput, ParityFailed
 from hone.models.manifest import (
     CARD_FILE,
+    AdapterRecord,
     BaseModelRecord,
     GenerationParity,
     Limits,
@@ -26,10 +27,13 @@ from hone.models.manifest import (
 from hone.models.names import ModelReference
 from hone.models.registry import Registry
 from hone.training.baseline import BASELINE_TOKENIZER_FILE
+from hone.training.causal.adapter_file import ADAPTER_FILE, LoraMatrices, write_adapter
+from hone.training.causal.export import DecoderVariant
 from hone.training.causal.parity import CONTINUATION_TOKENS
-from hone.training.causal.staging import StagedDecoder, stage_decoder
+from hone.training.causal.staging import StagedDecoder, stage_adapter, stage_decoder
 from hone.training.continuing import WEIGHTS_FILE
 from hone.training.finetune import Interrupted
+from hone.training.generation.base_bundles import adapter_files, provide_base
 from hone.training.generation.causal_bases import CausalBase
 from hone.training.generation.causal_card import CausalSummary, write_card
 from hone.training.generation.causal_data import CausalData
@@ -54,6 +58,8 @@ class TrainedFolder:
     data: CausalData
     summary: CausalSummary
     weights: dict[str, Any]
+    lora: Mapping[str, LoraMatrices]
+    """The matrices to keep as an adapter; none where they are merged."""
 
 
 def publish_causal(trained: TrainedFolder, context: RunContext) -> Manifest:
@@ -67,12 +73,12 @@ def publish_causal(trained: TrainedFolder, context: RunContext) -> Manifest:
         baseline = trained.summary.baseline
         if recipe.baseline.tokenizer is not None and baseline is not None:
             shutil.copyfile(recipe.baseline.tokenizer, staged / BASELINE_TOKENIZER_FILE)
-        decoder = _export(trained, context, staged)
-        if recipe.saving.keep_weights:
+        decoder, adapter = _stage(trained, context, staged, registry)
+        if recipe.saving.keep_weights and adapter is None:
             save_file(trained.weights, staged / WEIGHTS_FILE, metadata={"format": "pt"})
         card = write_card(trained.summary, trained.run, decoder.record.parity)
         (staged / CARD_FILE).write_text(card, encoding="utf-8")
-        body = _body(trained, decoder)
+        body = _body(trained, decoder, adapter)
         manifest = registry.publish(recipe.saving.name, staged, body)
     if recipe.saving.promote:
         registry.promote(ModelReference(manifest.model, version=manifest.version))
@@ -86,20 +92,49 @@ def publish_causal(trained: TrainedFolder, context: RunContext) -> Manifest:
     return manifest
 
 
-def _export(trained: TrainedFolder, context: RunContext, staged: Path) -> StagedDecoder:
+def _stage(
+    trained: TrainedFolder, context: RunContext, staged: Path, registry: Registry
+) -> tuple[StagedDecoder, AdapterRecord | None]:
+    """Write what serving needs: a decoder of its own, or an adapter on the base's."""
+    prompts = gate_prompts(trained.base, trained.data)
+    if not trained.lora:
+
+        def alone(variant: DecoderVariant) -> StagedDecoder:
+            return stage_decoder(trained.model, staged, prompts, [variant])
+
+        return _export(trained, context, staged, alone), None
+    variants = trained.summary.recipe.saving.variants
+    scratch = trained.run / "base-to-export"
+    base = provide_base(registry, trained.base, prompts, variants, scratch)
+    context.events.emit("base_provided", model=base.manifest.model, version=base.manifest.version)
+    rank = write_adapter(trained.lora, trained.model, staged / ADAPTER_FILE)
+
+    def on_base(variant: DecoderVariant) -> StagedDecoder:
+        return stage_adapter(trained.model, staged, prompts, variant, base)
+
+    decoder = _export(trained, context, staged, on_base)
+    files = adapter_files(base.manifest, list(decoder.variants))
+    return decoder, AdapterRecord(rank=rank, base=base.manifest.model, base_files=files)
+
+
+def _export(
+    trained: TrainedFolder,
+    context: RunContext,
+    staged: Path,
+    stage: Callable[[DecoderVariant], StagedDecoder],
+) -> StagedDecoder:
     """Write each variant and hold it against the trained model; fp32 must pass."""
     files: dict[Variant, str] = {}
     left_out: dict[Variant, str] = {}
     parity: dict[Variant, GenerationParity] = {}
     record = None
-    prompts = gate_prompts(trained.base, trained.data)
     for variant in sorted(trained.summary.recipe.saving.variants, key=lambda v: v != "fp32"):
         if context.stop_requested():
             step = trained.summary.progress.step
             context.events.emit("interrupted", step=step, during="during the export")
             raise Interrupted
         try:
-            found = stage_decoder(trained.model, staged, prompts, [variant])
+            found = stage(variant)
         except (InvalidInput, ParityFailed) as error:
             if variant == "fp32":
                 raise
@@ -139,10 +174,14 @@ def prompt_of(example: Example) -> Prompt:
     return example.prompt
 
 
-def _body(trained: TrainedFolder, decoder: StagedDecoder) -> ManifestBody:
+def _body(
+    trained: TrainedFolder, decoder: StagedDecoder, adapter: AdapterRecord | None
+) -> ManifestBody:
     summary = trained.summary
     body = causal_body(summary.recipe, trained.base, trained.data, summary.records, decoder)
-    return body.model_copy(update={"scores": summary.scores, "baseline": summary.baseline})
+    return body.model_copy(
+        update={"scores": summary.scores, "baseline": summary.baseline, "adapter": adapter}
+    )
 
 
 def causal_body(

@@ -10,6 +10,9 @@ from hone.models.toml_files import Group
 from hone.training.generation.encoding import LongExamples
 from hone.training.recipe_groups import Auto, BaselineGroup, LoopGroup, Recipe, SavingGroup
 
+SCRATCH_PREFIX = "scratch:"
+"""What the name of a base begins with that is made from the data."""
+
 OptimizerName = Literal["adamw", "adamw_8bit", "paged_adamw", "lion", "adafactor", "sgd", "prodigy"]
 
 OPTIMIZER_ARGUMENTS: dict[OptimizerName, dict[str, float]] = {
@@ -199,6 +202,9 @@ class CausalBaselineGroup(BaselineGroup):
 class CausalSavingGroup(SavingGroup):
     """Where the bundle goes, and what is in it."""
 
+    adapter: bool = False
+    """lora, qlora: whether the matrices are kept as an adapter beside the base, which all adapters
+    on it share in memory, instead of being merged into weights of its own."""
     checkpoints: int = Field(0, ge=0, le=100)
     """How many checkpoints may be asked while the run goes on: each evaluation's weights, in fp32
     and through the same gate, are published as `<name>-ckpt@<step>`, and the oldest ones go."""
@@ -220,3 +226,13 @@ class GenerationRecipe(Recipe):
     sample_prompts: SamplePromptsGroup = SamplePromptsGroup()
     saving: CausalSavingGroup
     baseline: CausalBaselineGroup = CausalBaselineGroup()
+
+    @model_validator(mode="after")
+    def _adapters_have_a_base_to_share(self) -> Self:
+        if self.saving.adapter and self.model.method == "full":
+            raise ValueError("saving.adapter is for model.method lora and qlora")
+        if self.saving.adapter and self.model.base.startswith(SCRATCH_PREFIX):
+            raise ValueError(
+                "saving.adapter is for a base that others have too, not a scratch: one"
+            )
+        return self

@@ -14,8 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from hone.models.errors import InvalidInput, NotFound
 from hone.training.generation.conversations import Example, texts_of
-
-SCRATCH_PREFIX = "scratch:"
+from hone.training.generation.generation_recipe import SCRATCH_PREFIX
 
 BEGIN, END, TURN, PADDING = "<s>", "</s>", "<|turn|>", "<pad>"
 

@@ -4,8 +4,11 @@ import math
 from dataclasses import dataclass
 
 from hone.models.errors import InvalidInput
-from hone.training.generation.generation_recipe import GenerationRecipe, OptimizerName
-from hone.training.generation.scratch import SCRATCH_PREFIX
+from hone.training.generation.generation_recipe import (
+    SCRATCH_PREFIX,
+    GenerationRecipe,
+    OptimizerName,
+)
 from hone.training.hyperparameters import choose_device, choose_precision
 from hone.training.row_schedule import RowSchedule
 

@@ -17,9 +17,9 @@ from hone.training.generation.causal_bases import (
 from hone.training.generation.causal_data import encode_all, refuse_unknown_tools
 from hone.training.generation.conversations import Example
 from hone.training.generation.encoding import ConversationEncoder, TrainedText, template_for
+from hone.training.generation.generation_recipe import SCRATCH_PREFIX
 from hone.training.generation.scratch import (
     DEFAULT_POSITIONS,
-    SCRATCH_PREFIX,
     SMALLEST_VOCABULARY,
     make_base,
 )

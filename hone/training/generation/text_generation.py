@@ -1,6 +1,6 @@
 """A causal language model: conversations -> fine-tuned -> scored -> exported -> published."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from torch import nn
 
 from hone.models.catalogue import Base
 from hone.models.manifest import Manifest
+from hone.training.causal.adapter_file import LoraMatrices, check_layers
 from hone.training.checkpoint import load_best, remove_remains
 from hone.training.classifier import trained_parameters
 from hone.training.generation.causal_baseline import build_causal_baseline
@@ -25,7 +26,12 @@ from hone.training.generation.causal_data import (
     encode_splits,
     read_splits,
 )
-from hone.training.generation.causal_model import build_causal_model, merged, save_trained
+from hone.training.generation.causal_model import (
+    build_causal_model,
+    lora_matrices,
+    merged,
+    save_trained,
+)
 from hone.training.generation.causal_publishing import (
     TrainedFolder,
     prompt_of,
@@ -35,13 +41,12 @@ from hone.training.generation.causal_scores import score_splits
 from hone.training.generation.checkpoint_publishing import CheckpointPublisher
 from hone.training.generation.conversations import Conversation
 from hone.training.generation.encoding import Prompt
-from hone.training.generation.generation_recipe import GenerationRecipe
+from hone.training.generation.generation_recipe import SCRATCH_PREFIX, GenerationRecipe
 from hone.training.generation.loop import CausalRun, make_accelerator, train_causal
 from hone.training.generation.losses import DirectPreference, Objective, Supervised, refer_to
 from hone.training.generation.memory import MemoryPeak, estimate_memory
 from hone.training.generation.sampling import SamplePrompts
 from hone.training.generation.scratch import (
-    SCRATCH_PREFIX,
     SMALLEST_VOCABULARY,
     make_base,
     shape_of,
@@ -125,6 +130,8 @@ def _train(
     peak = MemoryPeak(settled.device)
     checkpointing = recipe.training.gradient_checkpointing
     model = build_causal_model(base, recipe.model, gradient_checkpointing=checkpointing)
+    if recipe.saving.adapter:  # better now than when it is trained
+        check_layers(lora_matrices(model))
     estimate = estimate_memory(model, recipe, settled, processes=context.processes.num_processes)
     context.events.emit("memory_estimated", **asdict(estimate), total=estimate.total)
     accelerator = make_accelerator(settled)
@@ -140,7 +147,7 @@ def _train(
         return None
     peak_bytes = peak.bytes()
     context.events.emit("memory_measured", peak=peak_bytes, estimate=estimate.total)
-    whole = _whole_model(model, base, recipe, folder)
+    whole, lora = _whole_model(model, base, recipe, folder)
     scores = score_splits(whole, data, base)
     for split, values in scores.items():
         told = {name: score.model_dump() for name, score in values.items()}
@@ -165,7 +172,7 @@ def _train(
     )
     write_card(summary, folder)
     context.events.emit("model_saved", folder=str(folder / MODEL_FOLDER))
-    return TrainedFolder(folder, folder / MODEL_FOLDER, base, data, summary, _weights(whole))
+    return TrainedFolder(folder, folder / MODEL_FOLDER, base, data, summary, _weights(whole), lora)
 
 
 def _made_from_prompts(recipe: GenerationRecipe, data: CausalData) -> bool:
@@ -178,14 +185,23 @@ def _weights(model: Any) -> dict[str, Any]:  # noqa: ANN401 - transformers has n
     return {name: p.detach().contiguous().clone() for name, p in model.named_parameters()}
 
 
-def _whole_model(model: Any, base: CausalBase, recipe: GenerationRecipe, folder: Path) -> Any:  # noqa: ANN401
-    """Return the trained model in fp32; LoRA of a base in four bits goes into the whole one."""
-    if recipe.model.method != "qlora":
-        return merged(model)
-    group = recipe.model.model_copy(update={"method": "lora"})
-    whole = build_causal_model(base, group)
-    load_best(folder, whole)
-    return merged(whole)
+def _whole_model(
+    model: Any,  # noqa: ANN401
+    base: CausalBase,
+    recipe: GenerationRecipe,
+    folder: Path,
+) -> tuple[Any, Mapping[str, LoraMatrices]]:
+    """Return the trained model in fp32, and the matrices in it that are to be kept by themselves.
+
+    LoRA of a base in four bits goes into the whole one.
+    """
+    whole = model
+    if recipe.model.method == "qlora":
+        group = recipe.model.model_copy(update={"method": "lora"})
+        whole = build_causal_model(base, group)
+        load_best(folder, whole)
+    lora = lora_matrices(whole) if recipe.saving.adapter else {}
+    return merged(whole), lora
 
 
 def _objective(

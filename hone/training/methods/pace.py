@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from hone.models.bundle import Bundle
+from hone.models.decoding.adapters import read_adapter
 from hone.models.decoding.detokenizing import CausalTokenizer
 from hone.models.decoding.engine import OnnxDecoder
 from hone.models.decoding.generations import Generation, GenerationRequest, Update
@@ -21,6 +22,7 @@ from hone.models.imaging.predictor import blank_picture, load_picture_predictor
 from hone.models.layout import usable_cores
 from hone.models.manifest import TOKENIZER_FILE, Variant
 from hone.models.predictor import load_predictor
+from hone.models.registry import Registry
 
 ROUNDS = 3
 STREAMS = (1, 16)
@@ -78,7 +80,7 @@ def _decoding(
 ) -> dict[str, Course]:
     """Return a course for one stream and one for many, greedy, each of equally long answers."""
     engine = OnnxDecoder(
-        bundle.variant_file(variant),
+        _weights_of(bundle, variant).variant_file(variant),
         slots=max(STREAMS),
         longest=min(context_tokens, 2 * (_PROMPT_TOKENS + _MOST_TOKENS)),
         intra_threads=usable_cores(),
@@ -92,8 +94,10 @@ def _decoding(
             if update.last:
                 ended.put(update.generation)
 
-    scheduler = Scheduler(engine, tokenizer, deliver=hear)
+    scheduler = Scheduler(engine, deliver=hear)
     stack.callback(scheduler.close)
+    adapter = read_adapter(bundle.variant_file(variant)) if bundle.manifest.adapter else None
+    voice = scheduler.enter(tokenizer, None, adapter)
     prompt_tokens = min(_PROMPT_TOKENS, engine.longest // 2)
     tokens = min(_MOST_TOKENS, engine.longest - prompt_tokens)
 
@@ -103,7 +107,7 @@ def _decoding(
             for stream in range(streams):
                 ids = range(stream, stream + prompt_tokens)
                 prompt = tuple(place % engine.vocabulary_size for place in ids)
-                scheduler.submit(GenerationRequest(prompt, _GREEDY, tokens))
+                scheduler.submit(GenerationRequest(prompt, _GREEDY, tokens), voice)
             failed = [g for g in (ended.get() for _ in range(streams)) if g.generated != tokens]
             if failed:
                 raise RuntimeError("a sequence ended early")
@@ -112,6 +116,15 @@ def _decoding(
         return run
 
     return {f"{n} stream{'s' * (n > 1)}": course(n) for n in STREAMS}
+
+
+def _weights_of(bundle: Bundle, variant: Variant) -> Bundle:
+    """Return the bundle that holds what a causal model decodes with: of an adapter, its base's."""
+    adapter = bundle.manifest.adapter
+    if adapter is None:
+        return bundle
+    registry = Registry(bundle.folder.parents[1])
+    return registry.open(registry.base_of(adapter, variant))
 
 
 def _texts(bundle: Bundle, variant: Variant, texts: Sequence[str]) -> dict[str, Course]:

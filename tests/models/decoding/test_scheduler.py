@@ -12,12 +12,8 @@ from hone.models.decoding.fake import FakeDecoder
 from hone.models.decoding.generations import Generation
 from hone.models.decoding.prefixes import PrefixStore
 from hone.models.decoding.sampling import SamplingParameters
-from hone.models.decoding.scheduler import (
-    PIECE_TOKENS,
-    GenerationFailed,
-    Scheduler,
-    SchedulerClosed,
-)
+from hone.models.decoding.scheduler import Scheduler, SchedulerClosed
+from hone.models.decoding.turns import PIECE_TOKENS, GenerationFailed
 from hone.models.errors import InvalidInput, Overloaded
 from tests.models.decoding.running import Listener, expected_ids, request, scheduler_over
 

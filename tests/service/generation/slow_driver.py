@@ -23,19 +23,29 @@ def main(seconds: float) -> None:
     step, prefill = fake.FakeDecoder.step, fake.FakeDecoder.prefill
 
     def slow_step(
-        self: fake.FakeDecoder, first: int, ids: IntArray, lengths: IntArray
+        self: fake.FakeDecoder,
+        first: int,
+        ids: IntArray,
+        lengths: IntArray,
+        adapters: Sequence[int] | None = None,
     ) -> FloatArray:
         time.sleep(seconds)
-        logits = step(self, first, ids, lengths)
+        logits = step(self, first, ids, lengths, adapters)
         logits[:, POISON + 1] = -50.0  # it never ends by itself
         return logits
 
     def brittle_prefill(
-        self: fake.FakeDecoder, slot: int, ids: Sequence[int], start: int, *, every: bool
+        self: fake.FakeDecoder,
+        slot: int,
+        ids: Sequence[int],
+        start: int,
+        *,
+        every: bool,
+        adapter: int = 0,
     ) -> FloatArray:
         if POISON in ids:
             raise RuntimeError("poisoned")
-        logits = prefill(self, slot, ids, start, every=every)
+        logits = prefill(self, slot, ids, start, every=every, adapter=adapter)
         logits[:, POISON + 1] = -50.0
         return logits
 

@@ -22,8 +22,8 @@ from hone.service.jobs.settings import RunnerSettings
 from hone.service.jobs.tasks.kinds import KINDS
 from hone.service.jobs.validation import FileReport, check_file
 from hone.service.jobs.workplace import Workplace
-from hone.training.generation.generation_recipe import GenerationRecipe
-from hone.training.generation.scratch import SCRATCH_PREFIX, SHAPES
+from hone.training.generation.generation_recipe import SCRATCH_PREFIX, GenerationRecipe
+from hone.training.generation.scratch import SHAPES
 from hone.training.images.recipe import SCRATCH, ImageRecipe
 from hone.training.recipe_files import find_recipe, load_recipe
 from tests.pictures import encoded, picture

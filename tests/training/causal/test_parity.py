@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -99,8 +100,8 @@ def test_other_continuations_are_refused_unless_they_part_at_a_tie() -> None:
 
 def test_what_depends_on_its_neighbours_is_refused() -> None:
     class Leaky(FakeDecoder):
-        def step(self, first: int, ids: np.ndarray, lengths: np.ndarray) -> FloatArray:
-            return np.roll(super().step(first, ids, lengths), len(ids) - 1, axis=1)
+        def step(self, first: int, ids: np.ndarray, *more: Any) -> FloatArray:
+            return np.roll(super().step(first, ids, *more), len(ids) - 1, axis=1)
 
     record = check_decoder(Leaky(50, slots=2, longest=256), FakeTrained(50), PROMPTS, EXACT)
     assert record.alone_and_in_company_equal == 0
@@ -109,8 +110,8 @@ def test_what_depends_on_its_neighbours_is_refused() -> None:
 
 def test_answers_that_are_no_numbers_are_refused() -> None:
     class Broken(FakeDecoder):
-        def prefill(self, slot: int, ids: Sequence[int], start: int, *, every: bool) -> FloatArray:
-            found = super().prefill(slot, ids, start, every=every)
+        def prefill(self, *about: Any, **more: Any) -> FloatArray:
+            found = super().prefill(*about, **more)
             found[:, 0] = np.nan
             return found
 

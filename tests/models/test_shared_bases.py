@@ -1,0 +1,118 @@
+"""Adapters and their bases in the store: found by content, and kept while they are needed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from typer.testing import CliRunner
+
+from hone.models.command import app
+from hone.models.decoding.loading import load_decoder
+from hone.models.errors import Conflict, InvalidInput, NotFound
+from hone.models.manifest import AdapterRecord, Manifest, ManifestBody, file_sha256
+from hone.models.names import ModelReference
+from hone.models.registry import Registry
+from tests.models.bodies import MODEL_FILE, fill, make_body
+
+GENERATION: dict[str, Any] = {"context_tokens": 64, "eos_ids": [2]}
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(tmp_path / "store")
+
+
+def generating(**changes: Any) -> ManifestBody:
+    return make_body(task="text-generation", labels=[], generation=GENERATION, **changes)
+
+
+def publish_base(registry: Registry, seed: int = 0) -> Manifest:
+    takes = {**GENERATION, "takes_adapters": True}
+    with registry.staging() as staged:
+        fill(staged, seed=seed)
+        body = make_body(task="text-generation", labels=[], generation=takes)
+        return registry.publish("base-0", staged, body)
+
+
+def publish_adapter(registry: Registry, base: Manifest, name: str = "support") -> Manifest:
+    sha256 = file_sha256(base, "fp32")
+    about = {"rank": 4, "base": base.model, "base_files": {"fp32": sha256}}
+    with registry.staging() as staged:
+        (staged / "adapter.safetensors").write_bytes(b"0" * 64)
+        body = generating(adapter=about, variants={"fp32": "adapter.safetensors"})
+        return registry.publish(name, staged, body)
+
+
+def record(manifest: Manifest) -> AdapterRecord:
+    assert manifest.adapter is not None
+    return manifest.adapter
+
+
+def test_a_base_is_found_by_its_content_in_whatever_version(registry: Registry) -> None:
+    first, other, same = (publish_base(registry, seed) for seed in (0, 1, 0))
+    assert file_sha256(first, "fp32") == file_sha256(same, "fp32") != file_sha256(other, "fp32")
+    on_first, on_other = (publish_adapter(registry, base) for base in (first, other))
+    assert registry.base_of(record(on_first), "fp32") == ModelReference("base-0", version=3)
+    assert registry.base_of(record(on_other), "fp32") == ModelReference("base-0", version=2)
+    registry.remove("base-0", 3)
+    assert registry.base_of(record(on_first), "fp32") == ModelReference("base-0", version=1)
+
+
+def test_the_last_version_with_a_needed_file_stays(registry: Registry) -> None:
+    first, other, _ = (publish_base(registry, seed) for seed in (0, 1, 0))
+    publish_adapter(registry, first)
+    registry.remove("base-0", other.version)  # nobody needs it
+    registry.remove("base-0", 1)  # the third holds the same
+    with pytest.raises(Conflict, match="support@1 is an adapter on base-0@3"):
+        registry.remove("base-0", 3)
+    assert registry.listing("base-0").versions == [3]
+    registry.remove("support", 1)
+    registry.remove("base-0", 3)
+    assert registry.models() == []
+
+
+def test_an_adapter_without_its_base_is_found_out(registry: Registry) -> None:
+    base = publish_base(registry)
+    adapter = publish_adapter(registry, base)
+    words = ["verify", "--store", str(registry.store)]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    (registry.folder("base-0", 1) / MODEL_FILE).parent.rename(registry.store / ".gone")
+    with pytest.raises(NotFound, match="base 'base-0' is not in the store"):
+        registry.base_of(record(adapter), "fp32")
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 1
+    assert "support@1" in done.output
+    assert "base-0" in done.output
+
+
+def test_an_adapter_is_not_loaded_without_its_base(registry: Registry) -> None:
+    publish_adapter(registry, publish_base(registry))
+    bundle = registry.open(ModelReference("support"))
+    with pytest.raises(InvalidInput, match="support is an adapter on base-0"):
+        load_decoder(bundle, "fp32", slots=1, most_tokens=8, intra_threads=1)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"adapter": {"rank": 0, "base": "b", "base_files": {"fp32": "0" * 64}}},
+        {"adapter": {"rank": 4, "base": "../b", "base_files": {"fp32": "0" * 64}}},
+        {"adapter": {"rank": 4, "base": "b", "base_files": {"int8": "0" * 64}}},
+        {"adapter": {"rank": 4, "base": "b", "base_files": {}}},
+        {
+            "adapter": {"rank": 4, "base": "b", "base_files": {"fp32": "0" * 64}},
+            "generation": {**GENERATION, "takes_adapters": True},
+        },
+    ],
+)
+def test_a_manifest_that_contradicts_itself_about_its_adapter_is_refused(
+    changes: dict[str, Any],
+) -> None:
+    with pytest.raises(ValidationError):
+        make_body(**{"task": "text-generation", "labels": [], "generation": GENERATION, **changes})
+
+
+def test_a_classifier_is_no_adapter() -> None:
+    with pytest.raises(ValidationError):
+        make_body(adapter={"rank": 4, "base": "b", "base_files": {"fp32": "0" * 64}})
