@@ -15,10 +15,11 @@ Several models may speak through one scheduler, if they are adapters of the engi
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from hone.models.decoding.adapters import BARE, AdapterWeights
 from hone.models.decoding.constraints import Constraint, ConstraintFactory
@@ -41,6 +42,22 @@ class SchedulerClosed(HoneError):
     """The model is leaving."""
 
     code = "scheduler_closed"
+
+
+class _Errand(NamedTuple):
+    """What is to be done between two turns, and who waits for it."""
+
+    work: Callable[[], Any]
+    future: "Future[Any]"
+
+    def run(self) -> None:
+        """Do it; what goes wrong is raised in the thread that waits."""
+        try:
+            self.future.set_result(self.work())
+        except BaseException as error:
+            self.future.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
 
 
 class Scheduler:
@@ -68,7 +85,7 @@ class Scheduler:
         self._condition = threading.Condition()
         self._waiting = WaitingRoom(most_waiting_tokens)
         self._turns = Turns(engine, prefixes, self._over)
-        self._errands: list[Callable[[], None]] = []
+        self._errands: deque[_Errand] = deque()
         self._closing = self._aborting = False
         self._progress_at = time.monotonic()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
@@ -167,17 +184,10 @@ class Scheduler:
     def _do(self, errand: Callable[[], Result], timeout_s: float | None) -> Result:
         """Have something done between two turns, and return what it returns."""
         future: Future[Result] = Future()
-
-        def run() -> None:
-            try:
-                future.set_result(errand())
-            except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
-                future.set_exception(error)
-
         with self._condition:
             if self._closing:
                 raise SchedulerClosed("the model is being replaced or the service is stopping")
-            self._errands.append(run)
+            self._errands.append(_Errand(errand, future))
             self._condition.notify_all()
         return future.result(timeout_s)
 
@@ -215,17 +225,38 @@ class Scheduler:
     # The scheduler's thread
 
     def _work(self) -> None:
-        while self._next_turn():
-            started = time.perf_counter()
-            done = 0
-            try:
-                done = self._turn()
-            except Exception:  # not a sequence's doing but ours; none may wait for ever
-                logger.exception("a turn of the scheduler failed")
-                self._end_all(GenerationFailed("the model failed on this sequence"))
+        try:
+            while self._next_turn():
+                self._whole_turn()
+        except BaseException:  # a fault of ours; nobody may wait for a thread that is dead
+            logger.exception("the scheduler ended before its time")
+            self._give_up()
+
+    def _whole_turn(self) -> None:
+        started = time.perf_counter()
+        done = 0
+        try:
+            done = self._turn()
+        except Exception:  # not a sequence's doing but ours; none may wait for ever
+            logger.exception("a turn of the scheduler failed")
+            self._end_all(GenerationFailed("the model failed on this sequence"))
+        with self._condition:  # requests enter meanwhile
             self._waiting.learn(done, time.perf_counter() - started)
-            self._progress_at = time.monotonic()
+        self._progress_at = time.monotonic()
+        self._tell()
+
+    def _give_up(self) -> None:
+        """Accept nothing more, and tell all who wait for this thread that it is over."""
+        error = SchedulerClosed("the model failed and takes no more requests")
+        with self._condition:
+            self._closing = True
+            while self._errands:
+                self._errands.popleft().future.set_exception(error)
+        try:
+            self._end_all(error)
             self._tell()
+        except Exception:
+            logger.exception("not all could be told that the scheduler ended")
 
     def _next_turn(self) -> bool:
         """Wait for something to do; False at the end."""
@@ -234,9 +265,8 @@ class Scheduler:
                 if self._closing:
                     return False
                 self._condition.wait()
-            errands, self._errands = self._errands, []
-        for errand in errands:
-            errand()
+        while self._errands:
+            self._errands.popleft().run()
         if self._aborting:
             self._end_all(SchedulerClosed("the service is stopping"))
             self._tell()
@@ -291,7 +321,8 @@ class Scheduler:
                 for generation in (*waiting, *holding):
                     self._turns.tell(Update(generation, error=error))
             self._tell()
-        self._waiting.forget(voice)
+        with self._condition:
+            self._waiting.forget(voice)
         if voice.adapter != BARE:
             self._engine.unload_adapter(voice.adapter)
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from hone.models.decoding.adapters import AdapterWeights
+from hone.models.decoding.admission import Admission
 from hone.models.decoding.fake import UNFITTING_RANK, FakeDecoder
+from hone.models.decoding.generations import Generation, Update
 from hone.models.decoding.prefixes import BLOCK_TOKENS, PrefixStore
 from hone.models.decoding.scheduler import Scheduler, SchedulerClosed
 from hone.models.decoding.voices import Voice
@@ -194,3 +196,62 @@ def test_after_the_end_nobody_enters_and_leaving_is_no_error(
     scheduler.leave(voice, timeout_s=30)
     with pytest.raises(SchedulerClosed):
         enter(scheduler)
+
+
+def test_a_new_voice_may_ask_while_a_turn_is_noted(
+    scheduler: Scheduler, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = enter(scheduler), enter(scheduler)
+    begun: list[Generation] = []
+    learn = Admission.learn
+
+    def learn_while_another_comes(admission: Admission, tokens: int, seconds: float) -> None:
+        monkeypatch.setattr(Admission, "learn", learn)
+        asking = threading.Thread(
+            target=lambda: begun.extend(scheduler.submit(request([7], 3), second))
+        )
+        asking.start()
+        asking.join(0.2)  # it comes in between if it can
+        learn(admission, tokens, seconds)
+
+    monkeypatch.setattr(Admission, "learn", learn_while_another_comes)
+    asked = scheduler.submit(request([5], 3), first)
+    assert [update.error for update in listener.wait_for(asked)] == [None]
+    scheduler.leave(second, timeout_s=30)  # after what it began
+    assert [listener.ended[generation].error for generation in begun] == [None]
+    assert len(begun) == 1
+
+
+def test_nobody_waits_for_a_scheduler_that_failed(engine: FakeDecoder, gate: Gate) -> None:
+    def deliver(_: list[Update]) -> None:
+        raise OSError("nobody hears")
+
+    scheduler = Scheduler(engine, character_tokenizer(), deliver=deliver)
+    voice = enter(scheduler)
+    gate.held = True
+    scheduler.submit(request([5], 3), voice)
+    gate.arrived.acquire()
+    errors: list[BaseException] = []
+
+    def come() -> None:
+        try:
+            enter(scheduler)
+        except SchedulerClosed as error:
+            errors.append(error)
+
+    waiting = [threading.Thread(target=come, daemon=True) for _ in range(3)]
+    for thread in waiting:
+        thread.start()
+    while len(scheduler._errands) < len(waiting):
+        time.sleep(0.001)
+    gate.open()
+    for thread in waiting:
+        thread.join(30)
+    assert len(errors) == len(waiting)
+    with pytest.raises(SchedulerClosed):
+        scheduler.submit(request([5], 3), voice)
+    with pytest.raises(SchedulerClosed):
+        enter(scheduler)
+    assert not scheduler.running()
+    scheduler.leave(voice, timeout_s=30)
+    scheduler.close(timeout_s=30)
