@@ -143,11 +143,9 @@ class Registry:
 
         NotFound, with the base's name, if there is none.
         """
-        with suppress(NotFound):
-            for version in reversed(self.listing(record.base).versions):
-                reference = ModelReference(record.base, version=version)
-                if file_sha256(self.manifest(reference), variant) == record.base_files[variant]:
-                    return reference
+        for version, manifest in reversed(list(self._readable(check_model_name(record.base)))):
+            if file_sha256(manifest, variant) == record.base_files[variant]:
+                return ModelReference(record.base, version=version)
         raise NotFound(f"the adapter's base {record.base!r} is not in the store, or is another one")
 
     # Writing
@@ -243,13 +241,19 @@ class Registry:
     # Inside
 
     def _check_not_needed(self, base: str, version: int) -> None:
-        """Refuse with Conflict to remove the base of an adapter, unless another version has it."""
-        manifest = self.manifest(ModelReference(base, version=version))
-        if manifest.generation is None or not manifest.generation.takes_adapters:
+        """Refuse with Conflict to remove the base of an adapter, unless another version has it.
+
+        A version that cannot be read is nobody's base, and holds nothing for anybody.
+        """
+        found = dict(self._readable(base))
+        manifest = found.pop(version, None)
+        if (
+            manifest is None
+            or manifest.generation is None
+            or not manifest.generation.takes_adapters
+        ):
             return
-        others = [v for v in self._versions(base) if v != version]
-        manifests = [self.manifest(ModelReference(base, version=v)) for v in others]
-        held = {file_sha256(one, variant) for one in manifests for variant in one.variants}
+        held = {file_sha256(one, v) for one in found.values() for v in one.variants}
         for user in self._adapters_on(base):
             lost = set((user.adapter.base_files if user.adapter else {}).values()) - held
             if lost & {file_sha256(manifest, variant) for variant in manifest.variants}:
@@ -258,11 +262,17 @@ class Registry:
 
     def _adapters_on(self, base: str) -> Iterator[Manifest]:
         for model in self.models():
-            for version in self._versions(model):
-                with suppress(BundleCorrupt):  # of what cannot be read, no service has need
-                    found = read_manifest(self.folder(model, version))
-                    if found.adapter is not None and found.adapter.base == base:
-                        yield found
+            for _, found in self._readable(model):
+                if found.adapter is not None and found.adapter.base == base:
+                    yield found
+
+    def _readable(self, model: str) -> Iterator[tuple[int, Manifest]]:
+        """Yield the versions whose manifests can be read; no service has need of the others."""
+        for version in self._versions(model):
+            with suppress(BundleCorrupt):
+                reference = ModelReference(model, version=version)
+                manifest = read_manifest(self.folder(model, version))
+                yield version, self._own(manifest, reference, version)
 
     @contextmanager
     def _locked(self, model: str) -> Iterator[None]:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from hone.models.command import app
 from hone.models.decoding.loading import load_decoder
 from hone.models.errors import Conflict, InvalidInput, NotFound
-from hone.models.manifest import AdapterRecord, Manifest, ManifestBody, file_sha256
+from hone.models.manifest import MANIFEST_FILE, AdapterRecord, Manifest, ManifestBody, file_sha256
 from hone.models.names import ModelReference
 from hone.models.registry import Registry
 from tests.models.bodies import MODEL_FILE, fill, make_body
@@ -116,3 +116,24 @@ def test_a_manifest_that_contradicts_itself_about_its_adapter_is_refused(
 def test_a_classifier_is_no_adapter() -> None:
     with pytest.raises(ValidationError):
         make_body(adapter={"rank": 4, "base": "b", "base_files": {"fp32": "0" * 64}})
+
+
+def break_manifest(registry: Registry, version: int) -> None:
+    (registry.folder("base-0", version) / MANIFEST_FILE).write_bytes(b"{}")
+
+
+def test_a_version_that_cannot_be_read_can_be_removed(registry: Registry) -> None:
+    publish_adapter(registry, publish_base(registry))
+    break_manifest(registry, 1)
+    registry.remove("base-0", 1)
+    assert registry.models() == ["support"]
+
+
+def test_a_broken_version_keeps_no_healthy_one_and_stands_in_for_none(registry: Registry) -> None:
+    first, other, same = (publish_base(registry, seed) for seed in (0, 1, 0))
+    adapter = publish_adapter(registry, first)
+    break_manifest(registry, same.version)
+    registry.remove("base-0", other.version)
+    with pytest.raises(Conflict, match="support@1 is an adapter on base-0@1"):
+        registry.remove("base-0", first.version)
+    assert registry.base_of(record(adapter), "fp32") == ModelReference("base-0", version=1)
