@@ -25,7 +25,8 @@ def publish_with_fallback(
 ) -> Manifest:
     """Publish a verified bundle's next version with this fallback, None for none.
 
-    InvalidInput if the fallback does not fit the model.
+    InvalidInput if the fallback does not fit the model, Conflict if the version would be served
+    instead of a newer one that no alias holds in its place.
     """
     manifest = bundle.manifest
     given = {name: getattr(manifest, name) for name in ManifestBody.model_fields}
@@ -43,7 +44,7 @@ def publish_with_fallback(
         if add is not None:
             add(staged)
         _write_card(staged / CARD_FILE, manifest, fallback)
-        return registry.publish(manifest.model, staged, body)
+        return registry.publish(manifest.model, staged, body, edition_of=manifest.version)
 
 
 def _write_card(path: Path, origin: Manifest, fallback: FallbackRecord | None) -> None:

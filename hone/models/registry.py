@@ -175,18 +175,27 @@ class Registry:
                 os.close(held)
 
     def publish(
-        self, model: str, staged: Path, body: ManifestBody, *, version: int | None = None
+        self,
+        model: str,
+        staged: Path,
+        body: ManifestBody,
+        *,
+        version: int | None = None,
+        edition_of: int | None = None,
     ) -> Manifest:
         """Make the staged files the next version of `model`, all or nothing.
 
         `version` is a number of one's own choice, which must be higher than all that there ever
-        were: Conflict otherwise.
+        were: Conflict otherwise. An edition of an older version that would take the place of a
+        newer one, as no alias says what is served, is refused with Conflict, too.
 
         `staged` comes from `staging` and is moved. Files are flushed first, the manifest is
         written last, and one rename makes the version exist: a kill between any two steps
         leaves the old state or the new one.
         """
         with self._locked(model):
+            if edition_of is not None:
+                self._check_displaces_none(model, edition_of)
             version = self._number(model, version)
             manifest = build_manifest(
                 body,
@@ -259,6 +268,17 @@ class Registry:
             if lost & {file_sha256(manifest, variant) for variant in manifest.variants}:
                 who = f"{user.model}@{user.version}"
                 raise Conflict(f"{who} is an adapter on {base}@{version}: remove it first")
+
+    def _check_displaces_none(self, model: str, taken: int) -> None:
+        """Refuse an edition of `taken` that would be served instead of a newer version."""
+        aliases = self.listing(model).aliases
+        served = aliases[LATEST]
+        if PRODUCTION not in aliases and served != taken:
+            raise Conflict(
+                f"{model}@{served} is served, as the latest version; an edition of {model}@{taken} "
+                f"would be later: say first what is to be served, as by `hone models promote "
+                f"{model}@{served}`"
+            )
 
     def _adapters_on(self, base: str) -> Iterator[Manifest]:
         for model in self.models():

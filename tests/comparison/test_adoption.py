@@ -32,6 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, server: Upstream) -> Path:
     """Run one comparison that all tests read."""
     folder = tmp_path_factory.mktemp("adoption")
     compared(folder, server)
+    Registry(folder / "store").promote(parse_reference("support@1"))
     return folder
 
 
@@ -92,6 +93,25 @@ def test_the_command_line_sets_shows_and_clears(folder: Path) -> None:
     assert registry.resolve(parse_reference("support")) == cleared.version
     assert not [entry for entry in cleared.files if entry.path.startswith("fallback.")]
     assert hone("fallback", "clear", "support", cwd=folder).returncode == 1
+
+
+def test_an_edition_of_an_older_version_takes_no_newer_ones_place(folder: Path) -> None:
+    registry = Registry(folder / "store")
+    origin = registry.open(parse_reference("support@1"))
+    fields = {name: getattr(origin.manifest, name) for name in ManifestBody.model_fields}
+    for _ in range(2):
+        with registry.staging() as staged:
+            for entry in origin.manifest.files:
+                (staged / entry.path).write_bytes((origin.folder / entry.path).read_bytes())
+            registry.publish("plain", staged, ManifestBody(**fields))
+    older, newer = (registry.open(parse_reference(f"plain@{number}")) for number in (1, 2))
+    with pytest.raises(Conflict, match="hone models promote plain@2"):
+        publish_with_fallback(registry, older, None)
+    assert registry.listing("plain").versions == [1, 2]
+    assert publish_with_fallback(registry, newer, None).version == 3
+    registry.promote(parse_reference("plain@3"))
+    assert publish_with_fallback(registry, older, None).version == 4
+    assert registry.resolve(parse_reference("plain")) == 3
 
 
 def test_the_card_says_so_and_no_more_when_it_is_cleared(folder: Path) -> None:

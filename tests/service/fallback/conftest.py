@@ -9,6 +9,8 @@ import pytest
 
 from hone.comparison.adoption import read_adoption
 from hone.models.manifest import Manifest
+from hone.models.names import ModelReference
+from hone.models.registry import Registry
 from tests.comparison.fallback_runs import SURE, compared, rows
 from tests.comparison.upstream import Behaviour, Upstream, upstream
 from tests.service.running import Service, serving
@@ -22,7 +24,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
     folder = tmp_path_factory.mktemp("fallback")
     with upstream(Behaviour()) as server:
         compared(folder, server)
-    return folder, read_adoption(folder / "run").publish()
+    manifest = read_adoption(folder / "run").publish()
+    Registry(folder / "store").promote(ModelReference(manifest.model, version=manifest.version))
+    return folder, manifest
 
 
 @pytest.fixture(scope="session")
