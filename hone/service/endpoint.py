@@ -190,7 +190,7 @@ class ClassifierEndpoint:
             beside = question.sent_beside()
             sent_tokens = await model.sent_tokens(beside) if beside else 0
             bill = make_bill(model, ticket, sent_tokens)
-            spend_tokens(scope, bill.prompt_tokens + bill.fallback_tokens)
+            spend_tokens(scope, bill.prompt_tokens)  # those of a fallback were when it ended
             reply = question.reply(model, ticket, bill, request_id)
         except (ClientGone, asyncio.CancelledError) as error:
             self._count("cancelled", model)
@@ -306,7 +306,10 @@ async def _finished(ticket: Ticket, model: LoadedModel, scope: Scope, question: 
 
 
 async def _fallen_back(fallback: ModelFallback, ticket: Ticket, scope: Scope) -> None:
-    """Ask the prompt about what the model is not sure of; ClientGone if the client leaves."""
+    """Ask the prompt about what the model is not sure of; ClientGone if the client leaves.
+
+    What was asked by then is charged all the same.
+    """
     items = fallback.below(ticket)
     if not items:
         return
@@ -325,6 +328,8 @@ async def _fallen_back(fallback: ModelFallback, ticket: Ticket, scope: Scope) ->
     finally:
         if client is not None:
             client.watch(None)
+        said = (item.prompt_answer for item in items if item.prompt_answer is not None)
+        spend_tokens(scope, sum(answer.prompt_tokens for answer in said))
 
 
 def _end(asking: "asyncio.Task[None]") -> None:

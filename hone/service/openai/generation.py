@@ -131,8 +131,10 @@ class GenerationRun:
                 await self._collect(answer)
                 bill = await self._bill(answer)
                 await respond(send, 200, Reply(answer.body(bill)), request_id)
-        except BaseException:
+        except BaseException as error:
             self.model.cancel(generations)
+            if isinstance(error, ClientGone):
+                spend_tokens(self._scope, _worked(generations))
             raise
         finally:
             if client is not None:
@@ -239,6 +241,13 @@ class GenerationRun:
         if generation is self._failed:
             return "failed"
         return "cancelled" if generation.cancelled else "ended"
+
+
+def _worked(generations: Sequence[Generation]) -> int:
+    """Return the tokens that were read and said for choices that nobody waits for any more."""
+    begun = [generation for generation in generations if generation.filled]
+    read = sum(len(one.request.prompt) for one in begun if one.leader is None)
+    return read + sum(generation.generated for generation in begun)
 
 
 def _frames(answer: GenerationAnswer, update: Update) -> list[bytes]:

@@ -1,5 +1,6 @@
 """Streams that are slow, that nobody reads any more, that fail, and that are too many."""
 
+import contextlib
 import json
 import os
 import socket
@@ -9,7 +10,11 @@ from typing import Any
 
 import openai
 import pytest
+from openai import OpenAI
 
+from hone.service.jobs.keys import Limits, NewKey
+from hone.service.settings import Settings
+from hone.service.state import open_state
 from tests.service.generation.conftest import client_of
 from tests.service.running import Service, serving, wait_until
 
@@ -174,3 +179,29 @@ def test_five_hundred_vanished_clients_leave_memory_where_it_was(tmp_path: Path)
 def resident_bytes(service: Service) -> int:
     pages = Path(f"/proc/{service.process.pid}/statm").read_text().split()[1]
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_who_leaves_a_stream_pays_for_what_was_read_and_said(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    limits = Limits(tokens_per_minute=600)
+    with contextlib.closing(open_state(Settings(store=store))) as state:
+        key = state.keys.create(NewKey("acme", ("infer",), limits=limits))[1]
+    driver = ("-m", "tests.service.generation.slow_driver")
+    with serving(
+        store, "0.02", program=driver, log_folder=tmp_path, access="on", run_jobs=False
+    ) as service:
+        content = body("Say " * 60, stream=True)
+        head = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n"
+        length = f"content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
+        with service.connect() as connection:
+            connection.sendall(f"{head}{length}".encode() + content)
+            assert connection.recv(12) == b"HTTP/1.1 200"
+        address = f"http://127.0.0.1:{service.port}/v1"
+        with OpenAI(base_url=address, api_key=key, max_retries=0) as client:
+
+            def left() -> int:
+                headers = client.models.with_raw_response.list().headers
+                return int(headers["x-ratelimit-remaining-tokens"])
+
+            wait_until(lambda: left() < 500)  # of 600, less a prompt of 240, and 10 come a second
