@@ -3,7 +3,8 @@
 The store is looked at once a second. A version that became current is opened (every hash
 verified), loaded and warmed beside the old one, which answers until the swap, one assignment;
 then the old one finishes its queue and goes. A version that cannot be loaded changes nothing,
-is logged once, and is tried again only when its files change or on SIGHUP.
+is logged once, and is tried again only when its files change or (of an adapter) the versions of its
+base, which may come after it, or on SIGHUP.
 
 Only so many models are in memory (`max_loaded_models`). The others rest: the first request for
 one loads it, and the model that was asked for longest ago goes. Models named at the start stay.
@@ -15,6 +16,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Collection, Iterator
+from typing import NamedTuple
 
 from hone.models.errors import HoneError, InvalidName, NotFound
 from hone.models.names import ModelReference, parse_reference
@@ -31,6 +33,13 @@ Key = tuple[str, int]
 
 LOADING_S = 20.0
 """How long a request waits for a model that was just published."""
+
+
+class _Grounds(NamedTuple):
+    """What it depends on whether a version can be loaded: its files, and its base's versions."""
+
+    stamps: tuple[FileStamp, ...]
+    bases: tuple[int, ...]
 
 
 class ModelPool:
@@ -50,7 +59,7 @@ class ModelPool:
         """Fine-tuned models that somebody asked for: followed though others were named."""
         self._pinned: OrderedDict[Key, ServedModel] = OrderedDict()
         self._loading: dict[Key, asyncio.Task[ServedModel]] = {}
-        self._refused: dict[Key, tuple[FileStamp, ...]] = {}
+        self._refused: dict[Key, _Grounds] = {}
         self._one_refresh = asyncio.Lock()
         self._one_load = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
@@ -320,14 +329,14 @@ class ModelPool:
     async def _load_in_thread(self, key: Key) -> ServedModel:
         model, version = key
         async with self._one_load:
-            stamps = await asyncio.to_thread(stamps_of, self._registry.folder(model, version))
-            if self._refused.get(key) == stamps:
+            grounds = await asyncio.to_thread(self._grounds, key)
+            if self._refused.get(key) == grounds:
                 raise NotReady(_cannot_load(key))
             try:
-                loaded = await asyncio.to_thread(self._open_and_load, key, stamps)
+                loaded = await asyncio.to_thread(self._open_and_load, key, grounds.stamps)
             except Exception as error:
                 # Whatever is wrong with a bundle, the versions in memory go on serving.
-                self._refused[key] = stamps
+                self._refused[key] = grounds
                 self.host.metrics.load_failures.labels(model).inc()
                 expected = isinstance(error, HoneError)
                 logger.error(  # noqa: TRY400 - an expected error needs no stack
@@ -339,6 +348,16 @@ class ModelPool:
             pinned = holds_checkpoints(model) or self._is_behind(loaded)
             (self._pin if pinned else self._install)(loaded)
             return loaded
+
+    def _grounds(self, key: Key) -> "_Grounds":
+        reference = ModelReference(key[0], version=key[1])
+        stamps = stamps_of(self._registry.folder(*key))
+        bases: tuple[int, ...] = ()
+        with contextlib.suppress(HoneError, OSError):  # then its load will say what is wrong
+            adapter = self._registry.manifest(reference).adapter
+            if adapter is not None:
+                bases = tuple(self._registry.listing(adapter.base).versions)
+        return _Grounds(stamps, bases)
 
     def _open_and_load(self, key: Key, stamps: tuple[FileStamp, ...]) -> ServedModel:
         bundle = self._registry.open(ModelReference(key[0], version=key[1]))

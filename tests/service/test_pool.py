@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from hone.models.bundle import Bundle
+from hone.models.errors import NotFound
 from hone.models.manifest import MANIFEST_FILE
 from hone.models.registry import Registry
 from hone.service import pool as pool_module
@@ -18,6 +20,7 @@ from hone.service.metrics import Metrics
 from hone.service.pool import ModelPool
 from hone.service.serving import Host
 from hone.service.settings import Settings
+from tests.models.test_shared_bases import publish_adapter, publish_base
 from tests.tiny_bundle import publish_tiny
 
 
@@ -198,5 +201,32 @@ def test_a_model_whose_folder_is_half_there_is_no_reason_to_lose_others(
             (registry.store / "d" / "1" / MANIFEST_FILE).write_bytes(b"{}")
             await pool.refresh()
             assert sorted(pool.current) == ["a", "b", "c"]
+
+    run(test)
+
+
+def test_an_adapter_that_is_seen_before_its_base_is_tried_again_when_that_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry(tmp_path / "adapters")
+    publish_adapter(registry, publish_base(registry))
+    away = tmp_path / "away"
+    registry.folder("base-0", 1).rename(away)
+    tried: list[str] = []
+
+    def load(bundle: Bundle, *_: object) -> object:
+        tried.append(bundle.manifest.model)
+        raise NotFound("whatever is wrong")
+
+    monkeypatch.setattr(pool_module, "load_model", load)
+
+    async def test() -> None:
+        async with following(registry, models=["support"]) as pool:
+            await pool.refresh()
+            assert tried == ["support"]
+            away.rename(registry.folder("base-0", 1))
+            for _ in range(3):
+                await pool.refresh()
+            assert tried == ["support"] * 2
 
     run(test)
