@@ -4,9 +4,11 @@ Whatever befalls a call, the model's own label is the answer then, and the outco
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from hone.comparison.prices import Price, cost_usd
 from hone.models.bundle import Bundle
@@ -15,20 +17,35 @@ from hone.models.prompting.answerer import PromptAnswerer, load_answerer
 from hone.models.prompting.calls import CallFailed
 from hone.models.prompting.usage import Usage
 from hone.models.prompting.wire import MalformedAnswer
+from hone.service.fallback.breaker import Breaker, Pass
 from hone.service.fallback.line import FallbackLine
 from hone.service.fallback.metrics import FallbackFamilies
 from hone.service.tickets import FallbackOutcome, PromptAnswer, Ticket, WorkItem
 
 logger = logging.getLogger(__name__)
 
-_WRONG_SETTING = frozenset({401, 403, 404})
-"""A wrong key, or no such address or model: all calls will fail so."""
+_OF_THE_TEXT = frozenset({None, 400, 413, 422})
+"""What a text may be refused with, None where the answer had no end. All else, such as a wrong key,
+no money or no such model, befalls every call."""
+
+_LEAST_LEFT = 1 / 4
+"""The share of its time that a call must have left to be begun."""
 
 _OUTCOMES: Mapping[str, FallbackOutcome] = {
     "answered": "answered",
     "refused": "refused",
     "unparsable": "unreadable",
 }
+
+
+class _Round(NamedTuple):
+    """What the calls of one request have in common."""
+
+    answerer: PromptAnswerer
+    line: FallbackLine
+    breaker: Breaker
+    places: asyncio.Semaphore
+    deadline: float
 
 
 class ModelFallback:
@@ -71,22 +88,20 @@ class ModelFallback:
         texts: dict[str, list[WorkItem]] = {}
         for item in items:
             texts.setdefault(str(item.text), []).append(item)
-        deadline = asyncio.get_running_loop().time() + self._line.timeout_s
+        line = self._line
+        one = _Round(
+            self._answerer, line, line.breaker(self._arm.model),
+            places=asyncio.Semaphore(line.most_a_request),
+            deadline=asyncio.get_running_loop().time() + line.timeout_s,
+        )  # fmt: skip
         async with asyncio.TaskGroup() as group:
             for text, same in texts.items():
-                group.create_task(self._ask_one(text, same, self._answerer, self._line, deadline))
+                group.create_task(self._ask_one(text, same, one))
 
-    async def _ask_one(
-        self,
-        text: str,
-        items: Sequence[WorkItem],
-        answerer: PromptAnswerer,
-        line: FallbackLine,
-        deadline: float,
-    ) -> None:
+    async def _ask_one(self, text: str, items: Sequence[WorkItem], one: _Round) -> None:
         answer = PromptAnswer("cancelled")
         try:
-            answer = await self._placed(text, answerer, line, deadline)
+            answer = await self._placed(text, one)
         except asyncio.CancelledError:
             raise
         except Exception:  # the boundary: the model's own label is there, whatever this was
@@ -95,69 +110,64 @@ class ModelFallback:
         finally:
             self._note(items, answer)
 
-    async def _placed(
-        self, text: str, answerer: PromptAnswerer, line: FallbackLine, deadline: float
-    ) -> PromptAnswer:
+    async def _placed(self, text: str, one: _Round) -> PromptAnswer:
         """Call when there is a place, if the upstream is not being left alone."""
-        breaker = line.breaker(self._arm.model)
-        if not breaker.admits():
+        if not one.breaker.admits():
             return PromptAnswer("paused")
-        try:
-            async with asyncio.timeout_at(deadline):
-                await line.places.acquire()
-        except TimeoutError:
-            return PromptAnswer("busy")
-        try:
-            if not breaker.enter():  # it was opened meanwhile
+        latest = one.deadline - one.line.timeout_s * _LEAST_LEFT
+        async with contextlib.AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout_at(latest):
+                    await held.enter_async_context(one.places)
+                    await held.enter_async_context(one.line.places)
+            except TimeoutError:
+                return PromptAnswer("busy")
+            call = one.breaker.enter()
+            if call is None:  # it was opened meanwhile
                 return PromptAnswer("paused")
             try:
-                return await self._called(text, answerer, line, deadline)
+                return await self._called(text, one, call)
             except BaseException:
-                breaker.abandoned()
+                one.breaker.abandoned(call)
                 raise
-        finally:
-            line.places.release()
 
-    async def _called(
-        self, text: str, answerer: PromptAnswerer, line: FallbackLine, deadline: float
-    ) -> PromptAnswer:
+    async def _called(self, text: str, one: _Round, call: Pass) -> PromptAnswer:
         """Make one call, and tell the breaker how it went."""
-        breaker, loop = line.breaker(self._arm.model), asyncio.get_running_loop()
+        breaker, answerer, loop = one.breaker, one.answerer, asyncio.get_running_loop()
         began, started = loop.time(), time.perf_counter()
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(one.deadline):
                 # Rendering and reading may take long for one of many examples: off the loop.
                 prompt = await asyncio.to_thread(answerer.prompt, text)
-                answer = await line.line.post(answerer.path, answerer.request(prompt))
+                answer = await one.line.line.post(answerer.path, answerer.request(prompt))
                 said, usage = await asyncio.to_thread(answerer.read, prompt, answer.body)
         except TimeoutError:
-            if loop.time() - began >= line.timeout_s / 2:
-                breaker.failed()
+            if loop.time() - began >= one.line.timeout_s / 2:
+                breaker.failed(call)
             else:
-                breaker.abandoned()  # it waited for a place, and the call had little time
+                breaker.abandoned(call)  # it waited for a place, and the call had little time
             return PromptAnswer("timed_out")
         except CallFailed as error:
-            return self._failed(error, line)
+            return self._failed(error, breaker, call)
         except MalformedAnswer as error:
-            breaker.failed()
+            breaker.failed(call)
             return self._spent("failed", error.usage)
-        breaker.succeeded()
+        breaker.succeeded(call)
         self._families.seconds.labels(*self._names).observe(time.perf_counter() - started)
         place = None if said.label is None else self._places[said.label]
         return self._spent(_OUTCOMES[said.kind], usage, place)
 
-    def _failed(self, error: CallFailed, line: FallbackLine) -> PromptAnswer:
-        breaker = line.breaker(self._arm.model)
+    def _failed(self, error: CallFailed, breaker: Breaker, call: Pass) -> PromptAnswer:
         logger.warning(
             "a fallback failed", extra={"upstream": self._arm.model, "reason": error.reason}
         )
         if error.filtered:
-            breaker.succeeded()
+            breaker.succeeded(call)
             return PromptAnswer("refused")
-        if error.again or error.status in _WRONG_SETTING:
-            breaker.failed(error.after_s)
+        if error.again or error.status not in _OF_THE_TEXT:
+            breaker.failed(call, error.after_s)
         else:
-            breaker.succeeded()  # it is alive, and does not take this text
+            breaker.succeeded(call)  # it is alive, and does not take this text
         return PromptAnswer("failed")
 
     def _spent(

@@ -16,6 +16,8 @@ class FallbackLine:
         self.line = line
         self.timeout_s = settings.fallback_timeout_s
         self.places = asyncio.Semaphore(settings.fallback_concurrency)
+        self.most_a_request = max(1, settings.fallback_concurrency // 4)
+        """How many of the places one request may have at once, so that others get some, too."""
         self._settings = settings
         self._breakers: dict[str, Breaker] = {}
 
