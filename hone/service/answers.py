@@ -67,6 +67,8 @@ def _dollars(answers: Sequence[PromptAnswer]) -> float | None:
 def answered_by_headers(ticket: Ticket) -> list[tuple[bytes, bytes]]:
     """Return the headers that say who answered: one word, or one for each text where they differ.
 
+    Of more than 32 texts that differ it is `mixed`: proxies refuse headers of more than some KiB.
+
     `x-hone-fallback` is there only if a text was below the threshold.
     """
     said = [item.prompt_answer for item in ticket.items]
@@ -80,8 +82,13 @@ def answered_by_headers(ticket: Ticket) -> list[tuple[bytes, bytes]]:
 _BY_MODEL = [(b"x-hone-answered-by", b"model")]
 
 
+_MOST_WORDS = 32
+
+
 def _listed(words: Sequence[str]) -> bytes:
-    return (words[0] if len(set(words)) == 1 else ", ".join(words)).encode()
+    if len(set(words)) == 1:
+        return words[0].encode()
+    return (", ".join(words) if len(words) <= _MOST_WORDS else "mixed").encode()
 
 
 def count_answer(model: LoadedModel, ticket: Ticket, bill: Bill, arrived_at: float) -> None:
