@@ -1,5 +1,6 @@
 """The metrics of causal models, with their units and buckets."""
 
+import threading
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -15,6 +16,9 @@ class GenerationFamilies:
     """All metrics of causal models, in the service's registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self.watched: dict[tuple[str, str], SequenceMetrics] = {}
+        """Whose numbers the gauges of a version show."""
+        self.lock = threading.Lock()
         self.completion_tokens = Counter(
             "hone_completion_tokens_total", "Tokens that our models said.", _MODEL,
             registry=registry,
@@ -55,7 +59,6 @@ class SequenceMetrics:
     def __init__(self, families: GenerationFamilies, labels: tuple[str, str]) -> None:
         self._families = families
         self._labels = labels
-        self._running: Callable[[], int] | None = None
         self.completion_tokens = families.completion_tokens.labels(*labels)
         self.reused_tokens = families.reused_tokens.labels(*labels)
         self.first_token_seconds = families.first_token_seconds.labels(*labels)
@@ -63,13 +66,21 @@ class SequenceMetrics:
 
     def watch(self, running: Callable[[], int], waiting: Callable[[], int]) -> None:
         """Read the numbers of sequences whenever the metrics are read."""
-        self._families.running.labels(*self._labels).set_function(running)
-        self._families.waiting.labels(*self._labels).set_function(waiting)
+        with self._families.lock:
+            self._families.watched[self._labels] = self
+            self._families.running.labels(*self._labels).set_function(running)
+            self._families.waiting.labels(*self._labels).set_function(waiting)
 
     def retire(self) -> None:
-        """Drop the gauges of a version that is no longer in memory; its counters stay."""
-        self._families.running.remove(*self._labels)
-        self._families.waiting.remove(*self._labels)
+        """Drop the gauges of a version that is no longer in memory; its counters stay.
+
+        If it was loaded anew meanwhile, the gauges are that one's.
+        """
+        with self._families.lock:
+            if self._families.watched.get(self._labels) is self:
+                del self._families.watched[self._labels]
+                self._families.running.remove(*self._labels)
+                self._families.waiting.remove(*self._labels)
 
     def ended(self, how: str, *, completion_tokens: int, reused_tokens: int) -> None:
         """Count a sequence, `ended` by itself, `cancelled` by its client, or `failed`."""
