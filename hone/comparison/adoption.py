@@ -6,7 +6,7 @@ judged) is refused.
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from hone.comparison.question import RUN_FILE, Question
 from hone.models.bundle import Bundle
 from hone.models.catalogue import find_base
 from hone.models.editions import publish_with_fallback
+from hone.models.engines import FloatArray
 from hone.models.errors import Conflict, InvalidInput, NotFound
 from hone.models.examples import Example, sha256_of_file
 from hone.models.manifest import FallbackRecord, Manifest
@@ -37,7 +38,7 @@ from hone.models.prompting.embedding import (
     BertEncoder,
     encoder_files,
     encoder_form,
-    kept_embeddings,
+    read_embeddings,
 )
 from hone.models.prompting.tensors import write_tensors
 from hone.models.registry import Registry
@@ -139,6 +140,8 @@ def read_adoption(
             f"the verdict is {judgement.verdict.word}; --despite-verdict sets the fallback all the "
             "same"
         )
+    if prompt.prompt == "retrieved":
+        _embeddings(prompt, plan.material.training, folder)
     digest = sha256_of_file(folder / "report.json")
     return Adoption(
         folder, plan, judgement, found, threshold, digest, bundle, variant, registry, prompt
@@ -234,6 +237,17 @@ def _copy_encoder(
     weights, tokenizer = encoder_files(find_base(contender.base))
     shutil.copyfile(weights, staged / _ENCODER)
     shutil.copyfile(tokenizer, staged / _TOKENIZER)
-    encoder = BertEncoder.from_base(contender.base)
-    vectors = kept_embeddings(encoder, [example.text for example in shots], folder)
+    vectors = _embeddings(contender, shots, folder)
     write_tensors(staged / _EMBEDDINGS, {EMBEDDINGS: vectors})
+
+
+def _embeddings(contender: PromptContender, shots: Sequence[Example], folder: Path) -> FloatArray:
+    """Return the run's vectors of the examples; Conflict if the base is not what embedded them."""
+    encoder = BertEncoder.from_base(contender.base)
+    vectors = read_embeddings(encoder, [example.text for example in shots], folder)
+    if vectors is None:
+        raise Conflict(
+            f"{folder} has no embeddings of the examples by the weights that the base "
+            f"{contender.base} has now: the run retrieved with others"
+        )
+    return vectors

