@@ -16,6 +16,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from hone.models.errors import HoneError, InvalidName, NotFound
@@ -364,10 +365,19 @@ class ModelPool:
         return load_model(bundle, self.host, stamps)
 
     def _retire(self, model: ServedModel, timeout_s: float | None = None) -> None:
-        task = asyncio.create_task(asyncio.to_thread(model.close, timeout_s))
+        task = asyncio.create_task(self._close(model, timeout_s))
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
         self._count()
+
+    async def _close(self, model: ServedModel, timeout_s: float | None) -> None:
+        # It waits for the model's streams, maybe for hours: with a thread of the executor that
+        # reads requests and loads models, some such models would stop the service.
+        closers = ThreadPoolExecutor(1, f"closing {model.id}")
+        try:
+            await asyncio.get_running_loop().run_in_executor(closers, model.close, timeout_s)
+        finally:
+            closers.shutdown(wait=False)
 
     def _count(self) -> None:
         self.host.metrics.loaded_models.set(len(self.current) + len(self._pinned))

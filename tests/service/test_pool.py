@@ -5,8 +5,10 @@ import shutil
 import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -228,5 +230,36 @@ def test_an_adapter_that_is_seen_before_its_base_is_tried_again_when_that_comes(
             for _ in range(3):
                 await pool.refresh()
             assert tried == ["support"] * 2
+
+    run(test)
+
+
+def test_models_that_wait_for_their_streams_keep_no_thread_from_others(tmp_path: Path) -> None:
+    over = threading.Event()
+    closed: list[str] = []
+
+    class Streaming:
+        def __init__(self, name: str) -> None:
+            self.facts = SimpleNamespace(name=name, version=1)
+            self.id, self.stamps, self.last_used = f"{name}@1", (), 0.0
+            self.takes_pictures = False
+
+        def close(self, timeout_s: float | None = None) -> None:
+            assert over.wait(60)
+            closed.append(self.id)
+
+    async def test() -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+        async with following(Registry(tmp_path / "empty")) as pool:
+            for number in range(5):
+                pool._retire(Streaming(f"m{number}"))  # type: ignore[arg-type]
+            try:
+                async with asyncio.timeout(20):
+                    await asyncio.to_thread(int)
+                    await pool.refresh()
+            finally:
+                over.set()
+            await settled(pool)
+        assert len(closed) == 5
 
     run(test)
