@@ -74,6 +74,8 @@ class SharedDecoders:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        """Held for moments only; loading has locks of its own, one for each base."""
+        self._loading: dict[str, threading.Lock] = {}
         self._by_file: dict[str, Decoder] = {}
         self._users: dict[Decoder, int] = {}
 
@@ -82,12 +84,27 @@ class SharedDecoders:
 
         Without a hash nobody shares it. Each borrower gives it back once.
         """
+        if not sha256:
+            decoder = load()
+            with self._lock:
+                self._users[decoder] = 1
+            return decoder
         with self._lock:
-            decoder = self._by_file.get(sha256) if sha256 else None
-            decoder = decoder or load()
-            if sha256:
-                self._by_file[sha256] = decoder
-            self._users[decoder] = self._users.get(decoder, 0) + 1
+            one_load = self._loading.setdefault(sha256, threading.Lock())
+        with one_load:
+            return self._in_memory(sha256) or self._keep(sha256, load())
+
+    def _in_memory(self, sha256: str) -> Decoder | None:
+        with self._lock:
+            decoder = self._by_file.get(sha256)
+            if decoder is not None:
+                self._users[decoder] += 1
+            return decoder
+
+    def _keep(self, sha256: str, decoder: Decoder) -> Decoder:
+        with self._lock:
+            self._by_file[sha256] = decoder
+            self._users[decoder] = 1
         return decoder
 
     def give_back(
