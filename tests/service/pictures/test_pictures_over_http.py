@@ -92,6 +92,7 @@ def test_usage_and_savings_count_the_tokens_of_a_multimodal_prompt(shown: Servic
     assert answer["savings"] == {
         "baseline_prompt_tokens": 2 * 30 + 1020,
         "tokens_saved": 60,
+        "fallback_tokens": 0,
         "method": "estimated:gpt-4o-tiles",
     }
 
