@@ -109,6 +109,13 @@ def prepare_command(  # noqa: PLR0913 - one parameter for each option
             "trained tokens marked (text-generation).",
         ),
     ] = 0,
+    no_pictures: Annotated[
+        bool,
+        typer.Option(
+            "--no-pictures",
+            help="The examples are texts, even where all of them look like pictures' names.",
+        ),
+    ] = False,
 ) -> None:
     """Check, mend and split a file of examples.
 
@@ -140,7 +147,7 @@ def prepare_command(  # noqa: PLR0913 - one parameter for each option
             found = _run(options, prepare_conversations, yes=yes, json=json)
             _tell_conversations(found, show=show, base=base, json=json)
             return
-        pictures = holds_pictures(options.file, options.reading(options.file))
+        pictures = not no_pictures and holds_pictures(file, options.reading(file))
         work = prepare_pictures if pictures else prepare
         report = _run(options, work, yes=yes, json=json)
     if json:

@@ -1,6 +1,8 @@
 """From a job to the commands that a person would type."""
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from hone.service.jobs.records import Job, Records
 from hone.service.jobs.settings import RunnerSettings
 from hone.service.jobs.workplace import Workplace
 from hone.training.recipe_files import find_recipe, load_recipe
+from tests.pictures import encoded, picture
+from tests.preparation.running import word_tokenizer
 from tests.service.jobs.jobs import claim_only, model_for, new_job
 from tests.tiny_bundle import publish_tiny
 
@@ -203,6 +207,28 @@ def test_classes_that_are_not_in_the_data_are_refused(
     assert refusal(classification_positive_class="Sarcastic") == (
         "invalid_positive_class", "classification_positive_class",
     )  # fmt: skip
+
+
+def test_a_text_that_is_the_path_of_a_picture_stays_a_text(
+    database: Database, place: Workplace, tmp_path: Path
+) -> None:
+    shutil.rmtree(place.data)
+    private = tmp_path / "private"
+    private.mkdir()
+    pairs = []
+    for number in range(60):
+        shown = private / f"holiday number {number}.png"
+        shown.write_bytes(encoded(picture((190, 40, 40), seed=number), "PNG"))
+        pairs.append({"prompt": str(shown), "completion": "odd" if number % 2 else "even"})
+    place.training.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    argv = [*prepare_command(make(database), ORIGIN, place)]
+    argv += ["--tokenizer", str(word_tokenizer(tmp_path))]
+    done = subprocess.run(argv, check=False, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert place.report()["task"] == "text-classification"
+    train = (place.data / "train.jsonl").read_text()
+    assert json.loads(train.splitlines()[0])["text"].endswith(".png")
+    assert not [*tmp_path.glob("work/**/*.png")]
 
 
 def test_the_client_is_told_how_the_job_is_done(database: Database, place: Workplace) -> None:

@@ -13,7 +13,7 @@ from hone.service.jobs.tasks.contract import (
     label_count,
     unprepared,
 )
-from hone.service.jobs.tasks.labels import label_overrides, weight_note
+from hone.service.jobs.tasks.labels import label_overrides, other_method, weight_note
 from hone.service.jobs.tasks.notes import epochs_note, kept_notes
 from hone.service.jobs.trainer import TrainingEvent
 from hone.service.jobs.validation import FileReport
@@ -41,10 +41,7 @@ class TextClassification:
             reason = f"its examples are pictures, and the base `{origin.name}` reads texts."
             return invalid_file("training_file", reason)
         if job.method != "supervised":
-            message = (
-                f"The method `{job.method}` is for bases that write text, not `{origin.name}`."
-            )
-            return Failure("method_not_supported", message, "method")
+            return other_method(job, origin)
         if training.form == "preference":
             return invalid_file("training_file", "preferences are for the method `dpo`.")
         if not training.is_classification:
@@ -71,8 +68,11 @@ class TextClassification:
         return "classifier"
 
     def preparation(self, origin: Origin) -> Sequence[str]:
-        """Leave out no class for being rare: the labels are the client's choice."""
-        return ["--min-per-class", "1", "--base", origin.base]
+        """Leave out no class for being rare: the labels are the client's choice.
+
+        Texts stay texts: one that is a path must not make the service open what lies there.
+        """
+        return ["--min-per-class", "1", "--base", origin.base, "--no-pictures"]
 
     def overrides(self, job: Job, origin: Origin, report: PreparedReport) -> dict[str, Any]:
         """Return what the client said of the classes, and the version to go on from."""

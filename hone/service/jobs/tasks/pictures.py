@@ -13,7 +13,7 @@ from hone.service.jobs.tasks.contract import (
     label_count,
     unprepared,
 )
-from hone.service.jobs.tasks.labels import label_overrides, weight_note
+from hone.service.jobs.tasks.labels import label_overrides, other_method, weight_note
 from hone.service.jobs.tasks.notes import epochs_note, kept_notes
 from hone.service.jobs.trainer import TrainingEvent
 from hone.service.jobs.validation import FileReport
@@ -40,10 +40,7 @@ class PictureClassification:
             reason = f"its examples are texts, and the base `{origin.name}` sees pictures."
             return invalid_file("training_file", reason)
         if job.method != "supervised":
-            message = (
-                f"The method `{job.method}` is for bases that write text, not `{origin.name}`."
-            )
-            return Failure("method_not_supported", message, "method")
+            return other_method(job, origin)
         in_a_table = training.form == "archive of pictures" and not training.labels
         if in_a_table:
             return None  # which classes it names is seen when the job is prepared
