@@ -4,6 +4,7 @@ What an archive says of its entries may be a lie, so the bytes are counted again
 """
 
 import errno
+import io
 import lzma
 import stat
 import struct
@@ -12,7 +13,6 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from os import SEEK_END
 from pathlib import Path, PurePosixPath
 
 from hone.models.errors import InvalidExamples
@@ -25,8 +25,8 @@ _BROKEN = (
 """What `zipfile` raises for what is no archive, or only half of one."""
 
 _ERRORS_OF_CONTENT = (None, errno.EINVAL)
-_END_RECORD, _LONGEST_END = b"PK\x05\x06", 22 + 65_535
-_IN_ZIP64, _ZIP64_RECORDS = 0xFFFFFFFF, 56 + 20
+_LONGEST_END = 22 + 65_536
+_ENTRY = b"PK\x01\x02"
 _ENTRY_BYTES = 400
 """Of the list of entries, for each: 46 and the name, on average."""
 
@@ -72,13 +72,14 @@ class OpenArchive:
 
     def __init__(self, archive: Path, bounds: ArchiveBounds) -> None:
         self._archive, self._bounds = archive, bounds
-        _refuse_long_list(archive, bounds)
-        with self._broken_told():
-            self._file = zipfile.ZipFile(archive)
+        self._source = _Bounded(archive, bounds)
         try:
+            with self._broken_told():
+                self._file = zipfile.ZipFile(self._source)
+            self._source.is_opened()
             self._entries = {entry.filename: entry for entry in _checked(self._file, bounds)}
-        except InvalidExamples:
-            self._file.close()
+        except BaseException:
+            self._source.close()
             raise
 
     def __enter__(self) -> "OpenArchive":
@@ -86,6 +87,7 @@ class OpenArchive:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+        self._source.close()
 
     @property
     def names(self) -> Sequence[str]:
@@ -116,27 +118,38 @@ class OpenArchive:
             raise broken from None
 
 
-def _refuse_long_list(archive: Path, bounds: ArchiveBounds) -> None:
-    """Refuse an archive by the size of its list of entries, before all of that is in memory.
+class _Bounded(io.BufferedReader):
+    """An archive's file, which refuses what is too long a list of entries before it is read.
 
-    PKWARE's APPNOTE 6.3.10, sections 4.3.14 to 4.3.16: the end record, and that of ZIP64.
+    The list is read at once, and where it stands, and how long it is, is said in more than one
+    place. So it is not looked for here: what `zipfile` asks for is what counts.
     """
-    with archive.open("rb") as file:
-        length = file.seek(0, SEEK_END)
-        start = file.seek(max(0, length - _LONGEST_END))
-        tail = file.read()
-        at = tail.rfind(_END_RECORD)
-        if at < 0 or at + 16 > len(tail):
-            return  # it is no archive, which opening it says
-        size = int.from_bytes(tail[at + 12 : at + 16], "little")
-        if size == _IN_ZIP64:
-            file.seek(max(0, start + at - _ZIP64_RECORDS))
-            record = file.read(_ZIP64_RECORDS)
-            size = int.from_bytes(record[40:48], "little")
-    if size > bounds.entries * _ENTRY_BYTES:
-        raise InvalidExamples(
-            f"the archive's list of entries has {size:,} bytes: {bounds.entries:,} entries fit"
-        )
+
+    def __init__(self, archive: Path, bounds: ArchiveBounds) -> None:
+        super().__init__(io.FileIO(archive))
+        self._entries, self._opened = bounds.entries, False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as any file does; InvalidExamples for more than a list of entries may have."""
+        if self._opened:
+            return super().read(size)
+        if size is None or size < 0:  # the end of the file, with the longest of comments
+            content = super().read(_LONGEST_END + 1)
+            size = len(content)
+            if size <= _LONGEST_END:
+                return content
+        if size > self._entries * _ENTRY_BYTES:
+            raise InvalidExamples(
+                f"the archive's list of entries has {size:,} bytes: {self._entries:,} entries fit"
+            )
+        content = super().read(size)
+        if content.count(_ENTRY) > self._entries:
+            raise InvalidExamples(f"the archive has more than {self._entries:,} entries")
+        return content
+
+    def is_opened(self) -> None:
+        """Read without bounds from now on: entries are read in parts."""
+        self._opened = True
 
 
 def _checked(file: zipfile.ZipFile, bounds: ArchiveBounds) -> Iterator[zipfile.ZipInfo]:

@@ -111,6 +111,46 @@ def test_a_list_of_entries_that_is_too_long_is_refused_unread(tmp_path: Path) ->
         unpack(archive, tmp_path / "out", ArchiveBounds(entries=10))
 
 
+def with_records(archive: Path, tail: bytes) -> Path:
+    """Put other records behind an archive's list of entries, and return it."""
+    content = archive.read_bytes()
+    archive.write_bytes(content[: content.rindex(b"PK\x05\x06")] + tail)
+    return archive
+
+
+@pytest.mark.parametrize("said", [0, 10, 0xFFFFFFFF])
+def test_the_list_that_counts_is_the_one_that_is_read(tmp_path: Path, said: int) -> None:
+    archive = make(tmp_path, *((f"{'n' * 200}{number}.jpg", b"") for number in range(60)))
+    content = archive.read_bytes()
+    start = content.index(b"PK\x01\x02")
+    size = content.rindex(b"PK\x05\x06") - start
+    zip64 = struct.pack("<4sQ2H2I4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, 60, 60, size, start)
+    locator = struct.pack("<4sIQI", b"PK\x06\x07", 0, start + size, 1)
+    end = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 60, 60, said, said, 0)
+    with_records(archive, zip64 + locator + end)
+    with zipfile.ZipFile(archive) as file:
+        assert len(file.namelist()) == 60
+    with pytest.raises(InvalidExamples, match="list of entries has"):
+        unpack(archive, tmp_path / "out", ArchiveBounds(entries=10))
+
+
+def test_an_end_within_the_end_hides_no_list(tmp_path: Path) -> None:
+    archive = make(tmp_path, *((f"{'n' * 200}{number}.jpg", b"") for number in range(60)))
+    content = archive.read_bytes()
+    size = content.rindex(b"PK\x05\x06") - content.index(b"PK\x01\x02")
+    # The offset of the list is not needed: zipfile takes where the record stands for granted.
+    place = int.from_bytes(b"PK\x05\x06", "little")
+    with_records(archive, struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 60, 60, size, place, 0))
+    with pytest.raises(InvalidExamples, match="list of entries has"):
+        unpack(archive, tmp_path / "out", ArchiveBounds(entries=10))
+
+
+def test_many_small_entries_are_counted_before_there_is_an_object_for_each(tmp_path: Path) -> None:
+    archive = make(tmp_path, *((str(number), b"") for number in range(60)))
+    with pytest.raises(InvalidExamples, match="more than 50 entries"):
+        unpack(archive, tmp_path / "out", ArchiveBounds(entries=50))
+
+
 def test_no_flipped_bytes_break_more_than_the_archive(tmp_path: Path) -> None:
     content = make(tmp_path, ("a/1.jpg", b"one" * 50), ("b/2.jpg", b"two")).read_bytes()
     chance = random.Random(3)
