@@ -4,10 +4,12 @@
 
 Going through a file line by line keeps the interpreter busy, and every other thread of a process
 waits for it again and again: half a second for a health check was measured beside 500 MB. Small
-files are read where they are asked for, which is sooner than a process starts.
+files of lines are read where they are asked for, which is sooner than a process starts; an archive
+never is, as a small one may unpack to much.
 """
 
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -17,25 +19,36 @@ from typing import Any
 
 import orjson
 
-from hone.models.imaging.archives import ArchiveBounds
+from hone.models.imaging.archives import ArchiveBounds, begins_as_archive
 from hone.service.jobs.errors import StoreFailed, disk_errors
 from hone.service.jobs.validation import DEFAULT_BOUNDS, FileReport, LineProblem, check_file
 
 SMALL_BYTES = 2**20
 _NICE = 5
+_OUT_OF_MEMORY = 71
+_KILLED = {signal.SIGKILL, signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS}
+"""Not by who stops the service, and all that it started."""
+
+_TOO_LARGE = "The file takes more memory to look through than there is."
 
 
 def check(path: Path, bounds: ArchiveBounds = DEFAULT_BOUNDS) -> FileReport:
-    """Read a file from its first line to its last. StoreFailed if it cannot be read."""
+    """Read a file from its first line to its last. StoreFailed if it cannot be read.
+
+    A file whose process is killed is reported as unusable: it would be killed again and again, and
+    the jobs behind it would wait for ever.
+    """
     with disk_errors():
-        size = path.stat().st_size
-    if size <= SMALL_BYTES:
+        small = path.stat().st_size <= SMALL_BYTES and not begins_as_archive(path)
+    if small:
         return check_file(path, bounds)
     told = orjson.dumps(asdict(bounds)).decode()
     command = [sys.executable, "-m", __name__, str(path), told]
     done = subprocess.run(  # noqa: S603 - our own module, on a file of ours
         command, capture_output=True, check=False, stdin=subprocess.DEVNULL
     )
+    if done.returncode == _OUT_OF_MEMORY or -done.returncode in _KILLED:
+        return FileReport(0, None, (LineProblem(None, _TOO_LARGE),), 1, Counter())
     if done.returncode:
         raise StoreFailed(f"a file could not be checked: status {done.returncode}")
     return _report(orjson.loads(done.stdout))
@@ -56,7 +69,10 @@ def main() -> None:
     """Print the report of one file as JSON."""
     os.nice(_NICE)
     path, bounds = sys.argv[1:]
-    report = check_file(Path(path), ArchiveBounds(**orjson.loads(bounds)))
+    try:
+        report = check_file(Path(path), ArchiveBounds(**orjson.loads(bounds)))
+    except MemoryError:
+        sys.exit(_OUT_OF_MEMORY)
     sys.stdout.buffer.write(orjson.dumps({**asdict(report), "labels": dict(report.labels)}))
 
 

@@ -4,6 +4,7 @@ import json
 import resource
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hone.service.jobs import checking
 from hone.service.jobs.checking import SMALL_BYTES
 from hone.service.jobs.checking import check as check_elsewhere
 from hone.service.jobs.errors import StoreFailed
@@ -259,3 +261,38 @@ def test_a_large_file_is_read_elsewhere_with_the_same_result(tmp_path: Path) -> 
 def test_a_file_that_is_not_there_is_told_alike(tmp_path: Path) -> None:
     with pytest.raises(StoreFailed):
         check_elsewhere(tmp_path / "nowhere")
+
+
+def killed_by(name: str, folder: Path) -> str:
+    """Return a program that is killed at once."""
+    program = folder / f"killed-by-{name}"
+    program.write_text(f"#!/bin/sh\nkill -{name} $$\n")
+    program.chmod(0o755)
+    return str(program)
+
+
+def test_a_file_whose_reading_is_killed_is_refused_and_not_read_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = tmp_path / "small"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("cat/1.png", b"")
+    monkeypatch.setattr(checking.sys, "executable", killed_by("KILL", tmp_path))
+    failure = check_elsewhere(archive).failure("training_file")
+    assert failure is not None
+    assert failure.code == "invalid_training_file"
+    assert "takes more memory to look through than there is" in failure.message
+    monkeypatch.setattr(checking.sys, "executable", killed_by("TERM", tmp_path))
+    with pytest.raises(StoreFailed):  # the service is stopped: the next one reads the file
+        check_elsewhere(archive)
+
+
+def test_a_reading_without_memory_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(*_: object) -> FileReport:
+        raise MemoryError
+
+    monkeypatch.setattr(checking, "check_file", no_memory)
+    monkeypatch.setattr(checking.os, "nice", lambda _: 0)
+    monkeypatch.setattr(checking.sys, "argv", ["checking", str(tmp_path / "file"), "{}"])
+    with pytest.raises(SystemExit, match="71"):
+        checking.main()
