@@ -147,7 +147,9 @@ class _Loop:
             all_parameters=everything,
         )
         if self.resumed:
-            self.run.events.emit("resumed", step=self.progress.step)
+            self.run.events.emit(
+                "resumed", step=self.progress.step, evaluations=[*self.progress.evaluations]
+            )
 
     def run_to_end(self) -> None:
         """Run epochs until the steps are done or nothing is gained any more."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from hone.models.errors import Conflict, InvalidInput, NotFound, ParityFailed
+from hone.models.errors import HoneError, ParityFailed
 from hone.models.manifest import SplitRecord
 from hone.models.names import checkpoints_of
 from hone.models.registry import Registry
@@ -23,6 +23,7 @@ from hone.training.causal.export import DecoderVariant, export_decoder
 from hone.training.causal.regrafting import WeightPlaces, Weights, find_weights
 from hone.training.causal.staging import Export, stage_decoder
 from hone.training.checkpoint import load_trained_weights, trained_weights
+from hone.training.failures import failure_code
 from hone.training.generation.causal_bases import CausalBase
 from hone.training.generation.causal_data import CausalData
 from hone.training.generation.causal_model import build_causal_model, merged, save_trained
@@ -64,8 +65,9 @@ class CheckpointPublisher:
             if step <= registry.highest(name):
                 return  # by an earlier process of this run
             self._publish(registry, name, step, model)
-        except (InvalidInput, ParityFailed, Conflict) as error:
-            self.context.events.emit("checkpoint_left_out", step=step, reason=str(error))
+        except Exception as error:  # noqa: BLE001 - it must not cost the training
+            told = {"reason": str(error), "code": failure_code(error)}
+            self.context.events.emit("checkpoint_left_out", step=step, **told)
         else:
             took = round(time.monotonic() - began, 1)
             self.context.events.emit("checkpoint_published", model=name, version=step, seconds=took)
@@ -144,5 +146,5 @@ def _keep_newest(registry: Registry, name: str, kept: int) -> None:
         versions = registry.listing(name).versions
         for version in versions[: max(0, len(versions) - kept)]:
             registry.remove(name, version)
-    except (NotFound, Conflict):
-        return  # none is there; or somebody promoted one, which is theirs to remove
+    except (HoneError, OSError):
+        return  # none is there, or somebody promoted one; or the disk refuses: the next one tries

@@ -134,7 +134,9 @@ class _Loop:
             all_parameters=everything,
         )
         if self.resumed:
-            self.run.events.emit("resumed", step=self.progress.step)
+            self.run.events.emit(
+                "resumed", step=self.progress.step, evaluations=[*self.progress.evaluations]
+            )
 
     def run_to_end(self) -> None:
         """Run epochs until the steps are done or nothing is gained any more."""
@@ -286,15 +288,18 @@ class _Loop:
             loss=loss,
             rows=self.run.validation_rows,
         )
-        if self.accelerator.is_main_process:
-            if kept:
-                checkpoint.save_best(self.run.folder, self.model)
-            self.run.watch(self.progress.step, self.model)
+        if self.accelerator.is_main_process and kept:
+            checkpoint.save_best(self.run.folder, self.model)
         self.accelerator.wait_for_everyone()
         self._tell_judged(Judged(loss, accuracy, judged.scores), kept=kept)
         self._stop_early()
         self.clock = time.monotonic()  # an evaluation is no training
         self._save()
+        # Last: what is killed while it watches, for want of memory say, has saved its progress.
+        if self.accelerator.is_main_process:
+            self.run.watch(self.progress.step, self.model)
+        self.accelerator.wait_for_everyone()
+        self.clock = self.last_checkpoint = time.monotonic()
 
     def _tell_judged(self, judged: Judged, *, kept: bool) -> None:
         self.run.events.emit(

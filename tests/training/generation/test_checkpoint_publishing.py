@@ -1,5 +1,6 @@
 """Checkpoints are published beside the training, which they do not change."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,51 @@ def test_one_that_fails_the_gate_is_left_out_and_the_training_goes_on(
     assert [event["step"] for event in finished.named("checkpoint_left_out")] == [6, 12]
     assert len(finished.named("evaluated")) == 2
     assert Registry(Path(recipe.saving.store)).models() == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(OSError(errno.ENOSPC, "No space left on device"), "disk_full"),
+     (MemoryError(), "out_of_memory"), (RuntimeError("the builder's"), "crashed")],
+)  # fmt: skip
+def test_one_that_cannot_be_written_costs_the_training_nothing(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(checkpoint_publishing, "save_trained", fail)
+    finished = train(recipe_for(tmp_path, data, saving={"checkpoints": 2}))
+    left_out = finished.named("checkpoint_left_out")
+    assert [(event["step"], event["code"]) for event in left_out] == [(6, code), (12, code)]
+    assert len(finished.named("evaluated")) == 2
+
+
+def test_what_is_killed_while_one_is_published_has_saved_its_progress(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        """As sudden as a signal."""
+
+    def kill(*_: object, **__: object) -> None:
+        raise Killed
+
+    recipe = recipe_for(tmp_path, data, saving={"checkpoints": 2})
+    with monkeypatch.context() as once:
+        once.setattr(checkpoint_publishing, "save_trained", kill)
+        with pytest.raises(Killed):
+            train(recipe)
+    monkeypatch.setattr(checkpoint_publishing, "stage_decoder", refuse_it)
+    finished = train(recipe)
+    (resumed,) = finished.named("resumed")
+    assert resumed["step"] == 6
+    assert [evaluation["step"] for evaluation in resumed["evaluations"]] == [6]
+    assert [event["step"] for event in finished.named("evaluated")] == [12]
+
+
+def refuse_it(*_: object, **__: object) -> None:
+    """Leave one out without an export, which takes seconds."""
+    raise ParityFailed("it does not answer alike")
 
 
 def test_no_more_time_is_taken_than_may_be(

@@ -19,7 +19,6 @@ _OF_CLASSES = (
     "classification_positive_class",
     "classification_betas",
 )
-_WHY_LEFT_OUT = "its export does not answer as it does"
 
 
 class TextGeneration:
@@ -99,5 +98,7 @@ class TextGeneration:
                         )
                         yield NewEvent(message, level="warn")
             case "checkpoint_left_out":
-                message = f"The checkpoint of step {event['step']} is not kept: {_WHY_LEFT_OUT}"
+                unlike = event.get("code") in (None, "parity_failed")
+                why = "its export does not answer as it does" if unlike else "it cannot be written"
+                message = f"The checkpoint of step {event['step']} is not kept: {why}"
                 yield NewEvent(message, level="warn")
