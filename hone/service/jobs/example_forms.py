@@ -14,6 +14,7 @@ An earlier name of the hosted preferences is accepted: `preferred_completion`,
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from hone.models.decoding.chat_messages import TOOL_NAME
 from hone.models.errors import InvalidInput
 from hone.models.imaging.embedded import holds_picture, picture_example
 
@@ -64,16 +65,43 @@ def problem_of(line: Mapping[str, Any]) -> str | None:
 
 
 def tools_of(line: Mapping[str, Any]) -> str | None:
-    """Return where a good line calls tools, which no model here learns; None where it does not."""
+    """Return what of tools a good line has that jobs do not learn from; None where it has none.
+
+    Calls of tools are refused, and what `hone prepare` refuses; tools that are named alone are not.
+    """
     messages = line.get("messages")
     if form_of(line) == "preference" and isinstance(line.get("input"), dict):
         messages = line["input"]["messages"]
+        if line["input"].get("tools") or line["input"].get("functions"):
+            return "has tools in a preference, which is not trained on"
+    problem = _named_tools_problem(line) if form_of(line) == "chat" else None
+    if problem is not None:
+        return problem
     for number, message in enumerate(messages or (), 1):
         if message.get("tool_calls") or message.get("function_call"):
-            return f"has a tool call in message {number}, which is not trained on yet"
+            return f"has a tool call in message {number}, which jobs do not train on yet"
         if message["role"] in {"tool", "function"}:
-            return f"has a tool's message {number}, which is not trained on yet"
+            return f"has a tool's message {number}, which jobs do not train on yet"
     return None
+
+
+def _named_tools_problem(line: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with the tools that a chat may call."""
+    if line.get("functions"):
+        return "has 'functions': write them as 'tools'"
+    names: list[str] = []
+    for tool in line.get("tools") or ():
+        if not isinstance(tool, dict) or tool.get("type") != "function":
+            return "has a tool that is not of the type 'function'"
+        function = tool.get("function")
+        name = function.get("name") if isinstance(function, dict) else None
+        if not isinstance(function, dict) or not TOOL_NAME.fullmatch(str(name or "")):
+            return "has a tool without a name of 1 to 64 letters, digits, _ and -"
+        described = isinstance(function.get("description"), str | None)
+        if not described or not isinstance(function.get("parameters"), dict | None):
+            return "has a tool whose description is no text, or its parameters no schema"
+        names.append(str(name))
+    return "has two tools of one name" if len(set(names)) < len(names) else None
 
 
 def taught_by(line: Mapping[str, Any]) -> str | None:

@@ -17,6 +17,7 @@ from hone.service.jobs.checking import SMALL_BYTES
 from hone.service.jobs.checking import check as check_elsewhere
 from hone.service.jobs.errors import StoreFailed
 from hone.service.jobs.validation import FileReport, check_file, check_start
+from hone.training.generation.conversations import parse_example
 
 
 def pair(number: int, completion: str = "") -> dict[str, Any]:
@@ -296,3 +297,40 @@ def test_a_reading_without_memory_says_so(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(checking.sys, "argv", ["checking", str(tmp_path / "file"), "{}"])
     with pytest.raises(SystemExit, match="71"):
         checking.main()
+
+
+def tool(name: object, kind: str = "function") -> dict[str, Any]:
+    return {"type": kind, "function": {"name": name}}
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [({"functions": [{"name": "f"}]}, "has 'functions'"),
+     ({"tools": [tool("f", "retrieval")]}, "not of the type 'function'"),
+     ({"tools": ["f"]}, "not of the type 'function'"),
+     ({"tools": [tool("a name")]}, "without a name"), ({"tools": [tool(3.5)]}, "without a name"),
+     ({"tools": [tool("f"), tool("f")]}, "two tools of one name")],
+)  # fmt: skip
+def test_tools_that_the_preparation_refuses_are_refused_by_line(
+    tmp_path: Path, more: dict[str, Any], said: str
+) -> None:
+    line = {**QUESTION, **more}
+    failure = check(tmp_path, line).tool_problem("training_file")
+    assert failure is not None
+    assert "Line 1 " in failure.message
+    assert said in failure.message
+    with pytest.raises(ValueError, match=said):
+        parse_example(line)
+
+
+def test_tools_that_are_only_named_are_no_problem(tmp_path: Path) -> None:
+    line = {**QUESTION, "tools": [tool("f"), tool("g")]}
+    assert check(tmp_path, line).tool_problem("training_file") is None
+    assert parse_example(line)
+
+
+def test_tools_in_a_preference_are_refused_by_line(tmp_path: Path) -> None:
+    line = {**PREFERENCE, "input": {**PREFERENCE["input"], "tools": [tool("f")]}}
+    failure = check(tmp_path, PREFERENCE, line).tool_problem("training_file")
+    assert failure is not None
+    assert "Line 2 has tools in a preference" in failure.message
