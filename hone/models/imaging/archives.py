@@ -143,8 +143,8 @@ class _Bounded(io.BufferedReader):
                 f"the archive's list of entries has {size:,} bytes: {self._entries:,} entries fit"
             )
         content = super().read(size)
-        if content.count(_ENTRY) > self._entries:
-            raise InvalidExamples(f"the archive has more than {self._entries:,} entries")
+        if (count := content.count(_ENTRY)) > self._entries:
+            raise InvalidExamples(f"the archive has {count:,} entries; {self._entries:,} fit")
         return content
 
     def is_opened(self) -> None:
