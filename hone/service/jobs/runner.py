@@ -221,8 +221,14 @@ class Runner:
         # Only now: a job that has succeeded meanwhile has its model since the same moment.
         kept = {model.store_model for model in self._desk.store.models.all()}
         for name in over:
-            if job_of(name) not in kept and remove_all_versions(registry, name):
-                logger.info("orphaned bundle removed", extra={"job": name})
+            if job_of(name) in kept:
+                continue
+            try:
+                if remove_all_versions(registry, name):
+                    logger.info("orphaned bundle removed", extra={"job": name})
+            except (HoneError, OSError) as error:  # the next sweep tries again; others can go
+                trouble = {"job": name, "reason": str(error)}
+                logger.warning("orphaned bundle not removed", extra=trouble)
 
     def _status_of(self, job: str) -> Status | None:
         """Return a job's status; None if there is no such job."""

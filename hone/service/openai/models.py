@@ -120,12 +120,15 @@ class ModelRoutes:
 
     def _remove_bundles(self, gone: FineTunedModel) -> None:
         """Remove a deleted model's bundle, and the checkpoints of its job."""
-        model_id = gone.id
-        try:
-            self._registry.remove(gone.store_model, gone.store_version)
-            remove_all_versions(self._registry, checkpoints_of(gone.store_model))
-        except (HoneError, OSError) as error:  # nobody can ask for it any more
-            logger.warning("bundle not removed", extra={"model": model_id, "reason": str(error)})
+        for remove in (
+            lambda: self._registry.remove(gone.store_model, gone.store_version),
+            lambda: remove_all_versions(self._registry, checkpoints_of(gone.store_model)),
+        ):
+            try:
+                remove()
+            except (HoneError, OSError) as error:  # nobody can ask for it any more
+                told = {"model": gone.id, "reason": str(error)}
+                logger.warning("bundle not removed", extra=told)
 
     async def _if_there(self, model: FineTunedModel) -> ModelObject | None:
         reference = ModelReference(model.store_model, version=model.store_version)

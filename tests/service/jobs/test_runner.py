@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from hone.models.errors import Conflict
+from hone.models.registry import Registry
 from hone.service.jobs.claims import Claims
 from hone.service.jobs.database import open_database
 from hone.service.jobs.fine_tuned import FineTunedModels
+from hone.service.jobs.leftovers import remove_all_versions
 from hone.service.jobs.records import Records
 from hone.service.jobs.trainer import Command, Trainer, folder_lock
 from tests.service.jobs.running_jobs import OWNER, Yard, alive, examples, use_fake
@@ -433,6 +435,27 @@ def test_what_was_published_before_the_cancel_was_heard_is_taken_back(
     with yard.running(sweep_s=0.1):
         wait_until(lambda: yard.versions(job) == [])
     assert yard.registry.listing("somebody-elses").versions
+
+
+def test_one_bundle_that_cannot_be_removed_keeps_no_other(
+    yard: Yard, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake(step_s=0.01, steps=2)
+    jobs = [yard.job(), yard.job()]
+    for job in jobs:
+        yard.records.cancel(OWNER, job.id)
+        publish_tiny(yard.registry, job.store_model)
+    stuck, other = sorted(jobs, key=lambda job: job.store_model)
+
+    def remove(registry: Registry, name: str) -> bool:
+        if name == stuck.store_model:
+            raise OSError("the disk refuses")
+        return remove_all_versions(registry, name)
+
+    monkeypatch.setattr("hone.service.jobs.runner.remove_all_versions", remove)
+    with yard.running(sweep_s=0.1):
+        wait_until(lambda: yard.versions(other) == [])
+    assert yard.versions(stuck)
 
 
 def test_a_validation_file_like_the_training_file_is_said_to_be_unused(
