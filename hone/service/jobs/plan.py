@@ -46,6 +46,8 @@ def _overrides(job: Job, origin: Origin, place: Workplace, store: Store) -> dict
     report = place.report()
     examples = int(report["splits"]["train"]["rows"])
     kind = KINDS[origin.task]
+    # The older API lists no checkpoints: nobody could be told the name of one.
+    asked = kind.sampled_checkpoints and job.flavour == "modern"
     return {
         "model.base": origin.base,
         "dataset.path": str(place.data),
@@ -54,7 +56,7 @@ def _overrides(job: Job, origin: Origin, place: Workplace, store: Store) -> dict
         "saving.store": str(store.registry.store),
         "saving.runs": str(place.runs),
         "saving.licence": store.settings.licence,
-        "saving.checkpoints": store.settings.checkpoints if kind.sampled_checkpoints else None,
+        "saving.checkpoints": store.settings.checkpoints if asked else None,
         "optimizer.learning_rate_multiplier": rate_factor(job, examples),
         "training.epochs": number(job.given, "n_epochs"),
         "training.batch_size": batch_size(job, examples),

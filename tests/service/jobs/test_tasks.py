@@ -148,6 +148,7 @@ def test_a_causal_job_becomes_a_recipe_of_its_kind(database: Database, place: Wo
     assert recipe.dataset.prompt_loss_weight == 0
     assert recipe.model.dropout == 0
     legacy = recipe_of(make(database, flavour="legacy"), NEW_WRITER, place, database)
+    assert legacy.saving.checkpoints == 0, "nobody could be told their names"
     assert legacy.dataset.prompt_loss_weight == 0.01
     assert legacy.model.dropout > 0
     weighed = make(database, flavour="legacy", given={"prompt_loss_weight": 0.5})
@@ -225,6 +226,12 @@ def test_what_is_wrong_with_an_archive_is_told_by_its_entry(
     assert report.details is not None
     assert message in report.details
     assert str(tmp_path) not in report.details
+
+
+def test_another_column_of_a_table_may_name_files_that_are_elsewhere(tmp_path: Path) -> None:
+    table = b"file,label,source\ncat/0.png,cat,raw/IMG_1.png\ncat/1.png,cat,raw/IMG_2.png\n"
+    report = checked(tmp_path, archive(*pictures("cat"), ("labels.csv", table)))
+    assert report.details is None
 
 
 def test_half_an_archive_is_no_archive(tmp_path: Path) -> None:
