@@ -1,6 +1,7 @@
 """A training file is judged line by line, and every problem of it is told."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -278,12 +279,12 @@ def test_a_file_whose_reading_is_killed_is_refused_and_not_read_again_and_again(
     archive = tmp_path / "small"
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("cat/1.png", b"")
-    monkeypatch.setattr(checking.sys, "executable", killed_by("KILL", tmp_path))
+    monkeypatch.setattr(sys, "executable", killed_by("KILL", tmp_path))
     failure = check_elsewhere(archive).failure("training_file")
     assert failure is not None
     assert failure.code == "invalid_training_file"
     assert "takes more memory to look through than there is" in failure.message
-    monkeypatch.setattr(checking.sys, "executable", killed_by("TERM", tmp_path))
+    monkeypatch.setattr(sys, "executable", killed_by("TERM", tmp_path))
     with pytest.raises(StoreFailed):  # the service is stopped: the next one reads the file
         check_elsewhere(archive)
 
@@ -293,8 +294,8 @@ def test_a_reading_without_memory_says_so(tmp_path: Path, monkeypatch: pytest.Mo
         raise MemoryError
 
     monkeypatch.setattr(checking, "check_file", no_memory)
-    monkeypatch.setattr(checking.os, "nice", lambda _: 0)
-    monkeypatch.setattr(checking.sys, "argv", ["checking", str(tmp_path / "file"), "{}"])
+    monkeypatch.setattr(os, "nice", lambda _: 0)
+    monkeypatch.setattr(sys, "argv", ["checking", str(tmp_path / "file"), "{}"])
     with pytest.raises(SystemExit, match="71"):
         checking.main()
 
@@ -330,7 +331,8 @@ def test_tools_that_are_only_named_are_no_problem(tmp_path: Path) -> None:
 
 
 def test_tools_in_a_preference_are_refused_by_line(tmp_path: Path) -> None:
-    line = {**PREFERENCE, "input": {**PREFERENCE["input"], "tools": [tool("f")]}}
+    asked = {"messages": [{"role": "user", "content": "hello?"}], "tools": [tool("f")]}
+    line = {**PREFERENCE, "input": asked}
     failure = check(tmp_path, PREFERENCE, line).tool_problem("training_file")
     assert failure is not None
     assert "Line 2 has tools in a preference" in failure.message
