@@ -40,6 +40,11 @@ def checkpoints_of(model: str) -> str:
     return f"{model}{_CHECKPOINTS}"
 
 
+def is_of_checkpoints(model: str) -> bool:
+    """Say whether a model's name is one under which checkpoints are published."""
+    return model.endswith(_CHECKPOINTS)
+
+
 def is_model_name(name: str) -> bool:
     """Say whether a model may be called so."""
     return MODEL_NAME.fullmatch(name) is not None and ".." not in name

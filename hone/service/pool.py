@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from hone.models.errors import HoneError, InvalidName, NotFound
-from hone.models.names import ModelReference, parse_reference
+from hone.models.names import ModelReference, is_of_checkpoints, parse_reference
 from hone.models.registry import ModelListing, Registry
 from hone.service.errors import ModelNotFound, NotReady
 from hone.service.jobs.naming import holds_checkpoints
@@ -227,7 +227,8 @@ class ModelPool:
         For a model that is `news` room is made. A new version of one that rests waits for who
         asks for it.
         """
-        if holds_checkpoints(model):
+        named = model in self.current or model in self.host.settings.models
+        if is_of_checkpoints(model) and not named:
             self._resting.add(model)
             return
         sighting = self._seen[model]

@@ -194,6 +194,21 @@ def test_a_new_version_of_a_resting_model_waits_for_who_asks(registry: Registry)
     run(test)
 
 
+def test_the_checkpoints_of_a_training_take_no_model_s_room(registry: Registry) -> None:
+    async def test() -> None:
+        async with following(registry, max_loaded_models=3) as pool:
+            publish_tiny(registry, "answers-ckpt")
+            await pool.refresh()
+            assert set(pool.current) == {"a", "b", "c"}
+            assert pool.missing() == []
+            assert (await pool.get("answers-ckpt")).facts.version == 1
+            publish_tiny(registry, "answers-ckpt", seed=2)
+            await pool.refresh()
+            assert (await pool.get("answers-ckpt")).facts.version == 2
+
+    run(test)
+
+
 def test_a_model_whose_folder_is_half_there_is_no_reason_to_lose_others(
     registry: Registry,
 ) -> None:
