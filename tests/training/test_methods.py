@@ -16,7 +16,7 @@ from hone.models.registry import Registry
 from hone.training.methods.pace import STREAMS, Pace, measure_paces
 from hone.training.methods.page import columns_of, trials_picture
 from hone.training.methods.run import parse_methods
-from hone.training.methods.trial import CurvePoint, Trial
+from hone.training.methods.trial import CurvePoint, Trial, curve_of
 from hone.training.process import EXIT_INTERRUPTED
 from tests.training.generation.running import recipe_for, write_splits
 from tests.training.generation.running import train as train_generator
@@ -137,6 +137,18 @@ def test_the_pace_of_a_causal_model_is_that_of_one_stream_and_of_many(tmp_path: 
     one, many = pace.per_s.values()
     assert len(pace.per_s) == len(STREAMS)
     assert many > one > 0
+
+
+def test_the_curve_of_a_resumed_run_has_what_came_before() -> None:
+    def point(seconds: float) -> dict[str, float]:
+        return {"step": seconds * 3, "seconds": seconds, "accuracy": 0.5, "loss": 1.0}
+
+    evaluated = [{"event": "evaluated", **point(seconds)} for seconds in (1.0, 2.0, 3.0)]
+    resumed = {"event": "resumed", "step": 4, "evaluations": [point(1.0)]}
+    for events in (evaluated, [*evaluated[:2], resumed, *evaluated[1:]], [resumed, *evaluated[1:]]):
+        assert [one.seconds for one in curve_of(events)] == [1.0, 2.0, 3.0]
+    done = {"event": "resumed", "step": 9, "evaluations": [point(1.0), point(3.0)]}
+    assert [one.seconds for one in curve_of([done])] == [1.0, 3.0], "killed as it was exported"
 
 
 def test_the_table_shows_small_shares_and_the_picture_survives_runs_without_a_curve() -> None:

@@ -63,11 +63,7 @@ def read_trial(
     if "trained_parameters" not in parameters:
         parameters = named["probing"]
     measured = named.get("memory_measured", {})
-    curve = [
-        CurvePoint(seconds=e["seconds"], accuracy=e["accuracy"], loss=e["loss"])
-        for e in events
-        if e["event"] == "evaluated"
-    ]
+    curve = curve_of(events)
     sizes = {entry.path: entry.size for entry in manifest.files}
     return Trial(
         method=method,
@@ -86,6 +82,17 @@ def read_trial(
         served_bytes=sizes[manifest.variants[variant]],
         curve=curve,
     )
+
+
+def curve_of(events: Sequence[Event]) -> list[CurvePoint]:
+    """Return all evaluations of a run, those before it was killed and resumed too."""
+    told: list[Event] = []
+    for event in events:
+        if event["event"] == "resumed":
+            told = [*event["evaluations"]]
+        elif event["event"] == "evaluated":
+            told.append(event)
+    return [CurvePoint(seconds=e["seconds"], accuracy=e["accuracy"], loss=e["loss"]) for e in told]
 
 
 def _quality(events: Sequence[Event], variant: Variant) -> tuple[str, str, Score]:
