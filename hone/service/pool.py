@@ -375,10 +375,13 @@ class ModelPool:
         # It waits for the model's streams, maybe for hours: with a thread of the executor that
         # reads requests and loads models, some such models would stop the service.
         closers = ThreadPoolExecutor(1, f"closing {model.id}")
+        ended = False
         try:
             await asyncio.get_running_loop().run_in_executor(closers, model.close, timeout_s)
+            ended = True
         finally:
-            closers.shutdown(wait=False)
+            # A thread that has ended its work lets go of the model as it ends.
+            closers.shutdown(wait=ended)
 
     def _count(self) -> None:
         self.host.metrics.loaded_models.set(len(self.current) + len(self._pinned))
