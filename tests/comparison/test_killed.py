@@ -52,7 +52,7 @@ def answered(folder: Path) -> int:
 def test_kills_at_random_points_lose_no_answer_that_arrived(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data", test=ITEMS)
     drawn = random.Random(7)
-    with upstream(Behaviour(delay_s=0.01)) as server:
+    with upstream(Behaviour(delay_s=0.04)) as server:
         text = experiment_text(data, prompt(server.address), limits={"dollars": 5.0})
         kept = 0
         for _ in range(4):
@@ -60,6 +60,7 @@ def test_kills_at_random_points_lose_no_answer_that_arrived(tmp_path: Path) -> N
             wait_for(server, len(server.served) + drawn.randrange(1, 12), process)
             process.send_signal(signal.SIGKILL)
             process.communicate()
+            server.settle()
             assert kept <= answered(tmp_path)
             kept = answered(tmp_path)
         assert 0 < kept < ITEMS

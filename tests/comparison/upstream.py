@@ -9,6 +9,7 @@ each request, or by a script for the next requests. It reports `usage`, with a p
 import hashlib
 import json
 import re
+import sys
 import threading
 import time
 from collections import Counter, defaultdict
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -70,6 +72,7 @@ class Upstream:
     port: int = 0
     served: list[Served] = field(default_factory=list)
     running: int = 0
+    connections: int = 0
     busiest: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
     seen: Counter[str] = field(default_factory=Counter)
@@ -84,6 +87,21 @@ class Upstream:
     def answers(self) -> list[dict[str, Any]]:
         """Return every answer that was sent whole, as it was sent."""
         return [one.answer for one in self.served if one.status == 200 and one.answer]
+
+    def settle(self) -> None:
+        """Return once no connection is left of clients that have gone.
+
+        What a killed client had sent is still read, and noted in `served`, after its death. By
+        the time that a request of our own is answered, all of its connections are accepted.
+        """
+        ours = HTTPConnection("127.0.0.1", self.port)
+        ours.request("GET", "/")
+        ours.getresponse().read()
+        ours.close()
+        deadline = time.monotonic() + 60
+        while self.connections:
+            assert time.monotonic() < deadline, f"{self.connections} connections are left"
+            time.sleep(0.001)
 
     def action(self, content: bytes) -> str:
         """Return what this request gets."""
@@ -326,6 +344,23 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = 256  # more than connect at once: else the kernel lets them wait a second
+    upstream: Upstream
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self.upstream.lock:
+            self.upstream.connections += 1
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            with self.upstream.lock:
+                self.upstream.connections -= 1
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # a killed client's is no news
+            super().handle_error(request, client_address)
 
 
 @contextmanager
@@ -335,6 +370,7 @@ def upstream(behaviour: Behaviour | None = None, script: Sequence[str] = ()) -> 
     running.behaviour.script += script
     handler = type("Handler", (_Handler,), {"upstream": running})
     server = _Server(("127.0.0.1", 0), handler)
+    server.upstream = running
     running.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
