@@ -64,7 +64,7 @@ def make_task(folder: Path, *, dropout: float = 0.1) -> Task:
     return Task(make_base(folder / "tiny-bert", dropout=dropout), make_data(folder / "data"))
 
 
-def make_base(folder: Path, *, dropout: float = 0.1) -> Path:
+def make_base(folder: Path, *, dropout: float = 0.1, positions: int = MAX_POSITIONS) -> Path:
     """Write a base: two layers, 32 wide, with a word tokenizer."""
     torch.manual_seed(0)
     tokenizer = word_tokenizer()
@@ -74,7 +74,7 @@ def make_base(folder: Path, *, dropout: float = 0.1) -> Path:
         num_hidden_layers=2,
         num_attention_heads=4,
         intermediate_size=64,
-        max_position_embeddings=MAX_POSITIONS,
+        max_position_embeddings=positions,
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
     )

@@ -36,13 +36,18 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'hone.db'}"
 
 
+def open_yard(url: str, base: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Yard:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    # Grace: a process that imports torch hears SIGTERM, one that exports hears it late.
+    settings = {"bases": {"tiny": str(base)}, "stop_grace_s": 60, "threads": 1}
+    return Yard(open_database(url), folder, settings)
+
+
 @pytest.fixture
 def yard(url: str, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    database = open_database(url)
-    # Grace: a process that imports torch hears SIGTERM, one that exports hears it late.
-    yield Yard(database, tmp_path, {"bases": {"tiny": str(base)}, "stop_grace_s": 60, "threads": 1})
-    database.close()
+    opened = open_yard(url, base, tmp_path, monkeypatch)
+    yield opened
+    opened.database.close()
 
 
 def train(yard: Yard, *, epochs: int = 30, rows: int = 160, **values: object) -> Job:
@@ -122,22 +127,30 @@ def test_killed_at_random_moments_it_resumes_and_publishes_once(yard: Yard, url:
     assert steps == sorted(set(steps))
 
 
-@pytest.mark.parametrize(
-    ("limit", "code"), [("--as=600000000", "out_of_memory"), ("--fsize=100000", "disk_full")]
-)
+SHORT = {
+    "out_of_memory": [sys.executable, "-m", "tests.service.jobs.limited_memory"],
+    "disk_full": ["/usr/bin/prlimit", "--fsize=100000", *python_module("hone")],
+}
+"""The command of a training for which memory, or the disk, is too small."""
+
+
+@pytest.mark.parametrize("code", SHORT)
 def test_lack_of_memory_and_of_disk_have_their_own_errors(
-    yard: Yard, monkeypatch: pytest.MonkeyPatch, limit: str, code: str
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
-    def limited(*arguments: str) -> list[str]:
-        command = python_module("hone", *arguments)
-        return ["/usr/bin/prlimit", limit, *command] if arguments[0] == "train" else command
+    def short(*arguments: str) -> list[str]:
+        start = SHORT[code] if arguments[0] == "train" else python_module("hone")
+        return [*start, *arguments]
 
     if not Path("/usr/bin/prlimit").exists():
         pytest.skip("prlimit is not installed")
-    monkeypatch.setattr(plan, "hone_command", limited)
+    large = make_base(tmp_path / "large", positions=500_000)  # 64 MB, as much as there is to spare
+    monkeypatch.setattr(plan, "hone_command", short)
+    yard = open_yard(url, large, tmp_path, monkeypatch)
     job = train(yard)
     with yard.running():
         done = yard.wait(job, "succeeded", "failed", timeout_s=LONG)
+    yard.database.close()
     assert done.error_code == code, (done, yard.said(job))
     assert yard.versions(job) == []
     assert sys.prefix not in str(done.error_message)
