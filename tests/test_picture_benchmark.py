@@ -33,7 +33,7 @@ def model(tmp_path: Path) -> PictureModel:
 
 @pytest.fixture
 def runner(model: PictureModel, tmp_path: Path) -> Runner:
-    description: dict[str, Any] = json.loads(describe(model, tmp_path).read_text())
+    description: dict[str, Any] = json.loads(describe(model, tmp_path, None).read_text())
     return Runner(description, "fp32", read_pictures(model.pictures))
 
 

@@ -1,6 +1,7 @@
 """Pictures over HTTP: the service, a bare loop over the same session, and a hand-written server.
 
-    python -m benchmarks.pictures [--store STORE --model NAME --pictures FOLDER] [--out FILE]
+    python -m benchmarks.pictures [--store STORE --model NAME --pictures FOLDER] [--base FOLDER]
+        [--out FILE]
 
 Everybody gets the same pictures in the same order and the same cores; servers run one at a time,
 and the bare loop (decode, resize, run) is measured right beside each while it stands still.
@@ -195,7 +196,7 @@ def _data_url(picture: bytes) -> str:
 
 def run(model: PictureModel, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Measure everybody in rounds, and return the figures."""
-    description = describe(model, folder)
+    description = describe(model, folder, options.base)
     pictures = read_pictures(model.pictures)
     (folder / "pictures").mkdir()
     for number, picture in enumerate(pictures):
@@ -295,6 +296,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path)
     parser.add_argument("--model")
     parser.add_argument("--pictures", type=Path, help="a folder")
+    parser.add_argument("--base", type=Path, help="a probe's base, which the peer needs")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--out", type=Path, help="append the line of JSON to this file")

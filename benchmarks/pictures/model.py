@@ -70,15 +70,18 @@ def read_pictures(folder: Path) -> list[bytes]:
     return [files[place].read_bytes() for place in chosen]
 
 
-def describe(model: PictureModel, folder: Path) -> Path:
-    """Write what the bare loop and the peer need to know, as JSON; return the path."""
+def describe(model: PictureModel, folder: Path, base: Path | None) -> Path:
+    """Write what the bare loop and the peer need to know, as JSON; return the path.
+
+    `base` is where a probe's base lies, for a bundle does not say where it was found.
+    """
     manifest = model.bundle.manifest
     fp32 = model.bundle.variant_file("fp32")
     description: dict[str, Any] = {
         "onnx": {name: str(model.bundle.variant_file(name)) for name in manifest.variants},
         "labels": manifest.labels,
         "preprocessing": manifest.picture_rule.model_dump(),
-        "base_folder": _base_folder(manifest.recipe.content),
+        "base_folder": _base_folder(manifest.recipe.content, base),
         "head": None,
     }
     if description["base_folder"] is not None:
@@ -90,13 +93,13 @@ def describe(model: PictureModel, folder: Path) -> Path:
     return path
 
 
-def _base_folder(recipe: dict[str, Any]) -> str | None:
+def _base_folder(recipe: dict[str, Any], base: Path | None) -> str | None:
     """Return the folder of a probe's base; None where the base's weights are not the model's."""
     group = recipe.get("model", {})
     if group.get("method") not in ("probe", "auto"):
         return None
     try:
-        return str(find_base(group.get("base", "")).folder)
+        return str(find_base(str(base or group.get("base", ""))).folder)
     except HoneError:
         return None
 

@@ -7,6 +7,7 @@ allocation: libraries try some again for ever, and a thread that cannot begin is
 import resource
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from hone.cli import main
 from hone.training import process
@@ -24,5 +25,5 @@ def run_with_little(*arguments: Any, **options: Any) -> Any:
 
 
 if __name__ == "__main__":
-    process.run_recipe = run_with_little
-    main()
+    with mock.patch.object(process, "run_recipe", run_with_little):
+        main()
