@@ -93,7 +93,8 @@ def test_no_key_is_ever_shown(tmp_path: Path) -> None:
     assert "cannot be asked: status 401" in " ".join(err.split())
     assert key not in out + err
     assert str(server.port) not in out + err
-    record = json.loads((tmp_path / "comparisons" / "trial" / "run.json").read_bytes())
+    unfinished = tmp_path / "comparisons" / "trial" / "unfinished"
+    record = json.loads((unfinished / "run.json").read_bytes())
     assert record["complete"] is False
 
 
