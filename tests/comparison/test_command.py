@@ -121,7 +121,7 @@ def test_the_answers_are_judged_and_the_gate_says_the_verdict(tmp_path: Path) ->
     with upstream(Behaviour(wrong=0.3)) as server:
         ours = prompt(server.address, "ours", billing="hosting")
         theirs = prompt(server.address, "theirs", prompt="zero-shot", k=None)
-        for candidate, baseline, wanted in (("majority", "theirs", 1), ("ours", "theirs", 0)):
+        for candidate, baseline, wanted in (("majority", "theirs", 4), ("ours", "theirs", 0)):
             decision = {"candidate": candidate, "baseline": baseline}
             text = experiment_text(data, ours, theirs, decision=decision)
             (tmp_path / "e.toml").write_text(text)
