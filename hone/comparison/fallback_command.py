@@ -45,7 +45,8 @@ def set_fallback(
 ) -> None:
     """Publish the model that was judged once more, with the threshold and the prompt.
 
-    Called from the folder that `hone compare` was called in.
+    It may be called from any folder: the run knows where its experiment's paths are from. Nobody
+    is asked, and what is not as it was judged and reported is refused.
     """
     adoption = read_adoption(run, store=store, despite_verdict=despite_verdict)
     manifest = adoption.publish()
