@@ -20,7 +20,7 @@ from hone.comparison.experiment import (
     RecordedContender,
     ServedContender,
 )
-from hone.comparison.experiment_file import InvalidExperiment
+from hone.comparison.experiment_file import InvalidExperiment, place_of
 from hone.comparison.generating import load_generating
 from hone.comparison.items import Material
 from hone.comparison.local_contenders import (
@@ -72,7 +72,7 @@ def make_ready(plan: Plan, *, needs_keys: bool = True) -> Ready:
     lenient = plan.experiment.experiment.reading == "lenient"
     ready = Ready(plan, LabelReader(plan.material.labels, lenient=lenient))
     problems = [
-        f"{contender.name}: {problem}"
+        f"{place_of(contender.name)}: {problem}"
         for contender in plan.experiment.contenders
         for problem in _problems(ready, contender, needs_keys=needs_keys)
     ]

@@ -57,7 +57,7 @@ def test_what_is_wrong_is_said_in_full_before_anything_is_imported(tmp_path: Pat
     block = "sys.modules.update(dict.fromkeys(('aiohttp', 'scipy', 'safetensors', 'torch')))"
     status, out, err = hone("e.toml", folder=tmp_path, before=block)
     assert (status, out) == (1, "")
-    assert "contenders[0].temprature: unknown key; did you mean 'temperature'?" in err
+    assert "contender 'few': temprature: unknown key; did you mean 'temperature'?" in err
 
 
 def test_without_the_extra_it_is_named(tmp_path: Path) -> None:
