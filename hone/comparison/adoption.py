@@ -27,6 +27,7 @@ from hone.comparison.prompts import choose_examples, templates_of
 from hone.comparison.question import RUN_FILE, Question
 from hone.comparison.run_folder import read_run
 from hone.comparison.standing import check_report, check_results
+from hone.comparison.stores import looked_up
 from hone.models.bundle import Bundle
 from hone.models.catalogue import find_base
 from hone.models.editions import publish_with_fallback
@@ -195,10 +196,9 @@ def _judged(registry: Registry, record: Mapping[str, Any], name: str) -> tuple[B
     said = record.get("bundles", {}).get(name)
     if not isinstance(said, dict) or "variant" not in said:
         raise InvalidInput("the run does not say which variant was judged: run it once more")
-    try:
-        bundle = registry.open(parse_reference(said["model"]))
-    except NotFound as error:
-        raise NotFound(f"{error} in the store {registry.store.absolute()}") from None
+    reference = parse_reference(said["model"])
+    with looked_up(registry, reference):
+        bundle = registry.open(reference)
     if bundle.manifest.digest != said["digest"]:
         raise Conflict(f"{said['model']} in {registry.store} is not the version that was judged")
     return bundle, said["variant"]

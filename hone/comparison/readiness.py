@@ -24,6 +24,7 @@ from hone.comparison.experiment_file import InvalidExperiment, place_of
 from hone.comparison.generating import load_generating
 from hone.comparison.items import Material
 from hone.comparison.local_contenders import (
+    BundleAnswerer,
     LocalContender,
     embed_labels,
     find_majority,
@@ -34,15 +35,16 @@ from hone.comparison.outcomes import Item
 from hone.comparison.plan import Plan
 from hone.comparison.prompt_making import PromptForm, bare_form, fixed_form
 from hone.comparison.settings import read_api_key
+from hone.comparison.stores import looked_up
 from hone.comparison.verdict import LEAST_ITEMS
-from hone.models.errors import HoneError, InvalidInput, NotFound
+from hone.models.errors import HoneError, InvalidInput
+from hone.models.manifest import Manifest
 from hone.models.names import parse_reference
 from hone.models.prompting.answers import LabelReader
 from hone.models.prompting.embedding import BertEncoder
 from hone.models.prompting.prompts import Prompt
 from hone.models.prompting.tokens import TokenRule
 from hone.models.registry import Registry
-from hone.models.toml_files import suggestion
 
 
 @dataclass
@@ -78,6 +80,9 @@ def make_ready(plan: Plan, *, needs_keys: bool = True) -> Ready:
     ]
     if problems:
         raise InvalidExperiment(problems)
+    for name, answerer in ready.local.items():
+        if isinstance(answerer, BundleAnswerer):
+            ready.warnings += notes_on(name, answerer.manifest, plan.material)
     ready.warnings += _on_items(ready)
     return ready
 
@@ -148,16 +153,27 @@ def _load(ready: Ready, contender: AnyContender) -> None:
 
 def _find_model(contender: BundleContender | GeneratingContender) -> None:
     """Raise NotFound with the store, and the name that may have been meant, for no such model."""
-    store = Path(contender.store)
-    if not store.is_dir():
-        raise NotFound(f"there is no store {store.absolute()}")
-    registry, reference = Registry(store), parse_reference(contender.model)
-    try:
+    registry, reference = Registry(Path(contender.store)), parse_reference(contender.model)
+    with looked_up(registry, reference):
         registry.resolve(reference)
-    except NotFound as error:
-        models = registry.models()
-        near = "" if reference.model in models else suggestion(reference.model, models)
-        raise NotFound(f"{error} in the store {store.absolute()}{near}") from None
+
+
+def learned_from(manifest: Manifest, material: Material) -> bool | None:
+    """Whether a classifier learned from the training file given; None if that is unknown."""
+    given, learned = material.sha256.get("train"), manifest.data.get("train")
+    return None if given is None or learned is None else learned.sha256 == given
+
+
+def notes_on(name: str, manifest: Manifest, material: Material) -> Iterator[str]:
+    """Yield what is odd about a classifier beside the experiment's files."""
+    if not learned_from(manifest, material):
+        yield (
+            f"{name} learned from another file than the training examples given: items that stand "
+            "in it cannot be found"
+        )
+    unknown = sorted(set(manifest.labels) ^ set(material.labels))
+    if unknown:
+        yield f"{name} and the items differ in labels: {', '.join(unknown[:10])}"
 
 
 def _prompts_of(ready: Ready, name: str) -> Callable[[Item], Prompt]:

@@ -21,8 +21,7 @@ from hone.comparison.local_contenders import BundleAnswerer, LocalContender, Rec
 from hone.comparison.outcomes import Item, Outcome
 from hone.comparison.plan import Plan
 from hone.comparison.prompt_making import PromptForm, bare_prompt, retrieved_form
-from hone.comparison.readiness import Ready
-from hone.models.manifest import Manifest
+from hone.comparison.readiness import Ready, learned_from, notes_on
 from hone.models.prompting.calls import connect
 from hone.models.prompting.prompts import Prompt
 from hone.models.prompting.tokens import TokenRule
@@ -106,23 +105,9 @@ class Runner:
             "variant": bundle.variant,
         }
         if isinstance(bundle, BundleAnswerer):
-            self._note_training(name, manifest)
-
-    def _note_training(self, name: str, manifest: Manifest) -> None:
-        """Note whether the training file given is the one that a classifier learned from."""
-        given, learned = self.plan.material.sha256.get("train"), manifest.data.get("train")
-        same = None if given is None or learned is None else learned.sha256 == given
-        self.found.bundles[name]["trained_on_the_training_file"] = same
-        if not same:
-            self.found.notes.append(
-                f"{name} learned from another file than the training examples given: "
-                "items that stand in it cannot be found"
-            )
-        unknown = sorted(set(manifest.labels) ^ set(self.plan.material.labels))
-        if unknown:
-            self.found.notes.append(
-                f"{name} and the items differ in labels: {', '.join(unknown[:10])}"
-            )
+            same = learned_from(manifest, self.plan.material)
+            self.found.bundles[name]["trained_on_the_training_file"] = same
+            self.found.notes += notes_on(name, manifest, self.plan.material)
 
     async def _run_local(self, name: str, answerer: LocalContender) -> None:
         items = self.plan.material.items

@@ -19,7 +19,7 @@ from hone.models.errors import Conflict, NotFound
 from hone.models.examples import sha256_of_file
 
 _REPORT = REPORT_FILES[-1]
-_AGAIN = "run `hone compare` there once more (no answer is paid twice) and read the report"
+_AGAIN = "run the same `hone compare` once more (no answer is paid twice) and read its report"
 _DECISIVE = (
     ("verdict", "word"),
     *(("fallback", "choice", key) for key in ("threshold", "n", "kept", "wrong")),

@@ -96,6 +96,12 @@ def test_the_command_line_sets_shows_and_clears(folder: Path) -> None:
     assert registry.resolve(parse_reference("support")) == cleared.version
     assert not [entry for entry in cleared.files if entry.path.startswith("fallback.")]
     assert hone("fallback", "clear", "support", cwd=folder).returncode == 1
+    for verb in ("show", "clear"):
+        said = hone("fallback", verb, "suport", cwd=folder).stderr
+        where = f"in the store {folder / 'store'}; did you mean 'support'?"
+        assert " ".join(said.split()) == f"error: there is no model 'suport' {where}"
+    said = hone("fallback", "show", "support", "--store", "nowhere", cwd=folder).stderr
+    assert " ".join(said.split()) == f"error: there is no store {folder / 'nowhere'}"
 
 
 def test_an_edition_of_an_older_version_takes_no_newer_ones_place(folder: Path) -> None:
@@ -225,7 +231,7 @@ def test_results_and_report_that_are_not_those_of_the_run_are_refused(
             {"run.json": json.dumps({k: v for k, v in record.items() if k != "results_sha256"})
              .encode()},
             Conflict,
-            "no hashes of its results: run `hone compare` there once more",
+            "no hashes of its results: run the same `hone compare` once more",
         ),
     ):  # fmt: skip
         write_over(run, edited)

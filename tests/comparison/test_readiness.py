@@ -222,6 +222,13 @@ def test_items_that_will_not_count_are_told_before(
     assert all(one.startswith(start) for one, start in zip(found, said, strict=True)), found
 
 
+def test_what_is_odd_about_a_bundle_is_told_before(tmp_path: Path, store: Path) -> None:
+    data = write_data(tmp_path / "data", test=60)
+    learned, differ = make_ready(plan_of(experiment_text(data, bundle(store)))).warnings
+    assert learned.startswith("ours learned from another file than the training examples given")
+    assert differ.startswith("ours and the items differ in labels: ")
+
+
 def test_a_key_is_not_needed_to_look_but_its_lack_is_told(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data", test=60)
     plan = plan_of(experiment_text(data, prompt(ADDRESS, api_key_env="HONE_TEST_NO_SUCH_KEY")))
