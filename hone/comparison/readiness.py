@@ -73,13 +73,17 @@ def make_ready(plan: Plan, *, needs_keys: bool = True) -> Ready:
     """
     lenient = plan.experiment.experiment.reading == "lenient"
     ready = Ready(plan, LabelReader(plan.material.labels, lenient=lenient))
-    problems = [
-        f"{place_of(contender.name)}: {problem}"
-        for contender in plan.experiment.contenders
-        for problem in _problems(ready, contender, needs_keys=needs_keys)
-    ]
-    if problems:
-        raise InvalidExperiment(problems)
+    problems: list[str] = []
+    keyless: dict[str, str] = {}
+    for contender in plan.experiment.contenders:
+        place = place_of(contender.name)
+        problems += [f"{place}: {said}" for said in _problems(ready, contender)]
+        if (said := _said(partial(_read_key, ready, contender))) is not None:
+            keyless[contender.name] = said
+    if problems or (keyless and needs_keys):
+        missing = [f"{place_of(name)}: {said}" for name, said in keyless.items()]
+        raise InvalidExperiment(problems + missing)
+    ready.warnings += [f"{name}: {said}; the run will need it" for name, said in keyless.items()]
     for name, answerer in ready.local.items():
         if isinstance(answerer, BundleAnswerer):
             ready.warnings += notes_on(name, answerer.manifest, plan.material)
@@ -87,13 +91,8 @@ def make_ready(plan: Plan, *, needs_keys: bool = True) -> Ready:
     return ready
 
 
-def _problems(ready: Ready, contender: AnyContender, *, needs_keys: bool) -> Iterator[str]:
-    """Make one contender ready, and yield what stands in the way."""
-    missing_key = _said(partial(_read_key, ready, contender))
-    if missing_key is not None and needs_keys:
-        yield missing_key
-    elif missing_key is not None:
-        ready.warnings.append(f"{contender.name}: {missing_key}; the run will need it")
+def _problems(ready: Ready, contender: AnyContender) -> Iterator[str]:
+    """Make one contender ready but for its key, and yield what stands in the way."""
     for step in (_note_prompt, _load):
         problem = _said(partial(step, ready, contender))
         if problem is not None:
@@ -152,10 +151,19 @@ def _load(ready: Ready, contender: AnyContender) -> None:
 
 
 def _find_model(contender: BundleContender | GeneratingContender) -> None:
-    """Raise NotFound with the store, and the name that may have been meant, for no such model."""
+    """Raise NotFound with the store, and the name that may have been meant, for no such model.
+
+    InvalidInput for a model of another task than the contender's kind is for.
+    """
     registry, reference = Registry(Path(contender.store)), parse_reference(contender.model)
     with looked_up(registry, reference):
-        registry.resolve(reference)
+        task = registry.manifest(reference).task
+    if contender.kind == "generating" and task == "text-classification":
+        raise InvalidInput(f'{contender.model} classifies: use kind = "bundle"')
+    if contender.kind == "bundle" and task == "text-generation":
+        raise InvalidInput(f'{contender.model} generates: use kind = "generating", with a prompt')
+    if task == "image-classification":
+        raise InvalidInput(f"{contender.model} is for pictures, and the items are texts")
 
 
 def learned_from(manifest: Manifest, material: Material) -> bool | None:

@@ -88,6 +88,7 @@ def test_a_dry_run_finds_what_the_run_would_be_refused_for(tmp_path: Path) -> No
     assert status == 1
     assert f"contender 'ours': there is no store {tmp_path / 'models'}" in said
     assert f"contender 'read': there is no file {tmp_path / 'answers.jsonl'}" in said
+    assert "contender 'few': the environment variable HONE_TEST_NO_SUCH_KEY holds no key" in said
     assert "about $" in out  # the estimate is there all the same
     write_lines(tmp_path / "answers.jsonl", [{"id": "line-1", "label": "refund"}])
     (tmp_path / "e.toml").write_text(experiment_text(data, read, few))

@@ -68,7 +68,7 @@ def test_everything_that_can_be_refused_is_named_at_once(tmp_path: Path, store: 
         f"'late': there is no version support@7 in the store {store}",
         f"'alias': there is no alias support@production in the store {store}",
         "'thin': the bundle has no int4 variant",
-        "'pictures': ",
+        "'pictures': cats is for pictures, and the items are texts",
         f"'lost': there is no store {tmp_path / 'nowhere'}",
         f"'unwritten': there is no file {tmp_path / 'no.jsonl'}",
         f"'foreign': {tmp_path / 'foreign.jsonl'} has no answer for any of the items",
