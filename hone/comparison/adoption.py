@@ -7,7 +7,7 @@ judged) is refused.
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,22 @@ from hone.comparison.arms import question_of
 from hone.comparison.experiment import BundleContender, Contender, PromptContender, billing_of
 from hone.comparison.experiment_file import load_experiment
 from hone.comparison.fallback import Fallback
-from hone.comparison.held_folder import EXPERIMENT_FILE, QUESTION_FILE
+from hone.comparison.held_folder import EXPERIMENT_FILE, QUESTION_FILE, UNFINISHED
 from hone.comparison.judgement import Judgement
-from hone.comparison.judging import judge
+from hone.comparison.judging import weigh
+from hone.comparison.locating import located
 from hone.comparison.plan import Plan, make_plan, price_name
 from hone.comparison.prompts import choose_examples, templates_of
 from hone.comparison.question import RUN_FILE, Question
+from hone.comparison.run_folder import read_run
+from hone.comparison.standing import check_report, check_results
+from hone.comparison.stores import looked_up
 from hone.models.bundle import Bundle
 from hone.models.catalogue import find_base
 from hone.models.editions import publish_with_fallback
 from hone.models.engines import FloatArray
 from hone.models.errors import Conflict, InvalidInput, NotFound
-from hone.models.examples import Example, sha256_of_file
+from hone.models.examples import Example
 from hone.models.manifest import FallbackRecord, Manifest
 from hone.models.names import parse_reference
 from hone.models.prompting.answerer import EMBEDDINGS, write_shots
@@ -107,20 +111,21 @@ class Adoption:
 def read_adoption(
     folder: Path, *, store: Path | None = None, despite_verdict: bool = False
 ) -> Adoption:
-    """Judge a run folder again and see that its threshold can be adopted.
+    """Judge a run folder again and see that its threshold can be adopted; nothing is written.
 
-    NotFound where the folder is none; InvalidInput where the run has no threshold, the candidate
-    is no bundle or the baseline no prompt; Conflict where the verdict is another one (unless
-    `despite_verdict`), or something is not what it was when it was judged.
+    NotFound where the folder is none or a file is not there; InvalidInput where the run has no
+    threshold, the candidate is no bundle or the baseline no prompt; Conflict where the verdict is
+    another one (unless `despite_verdict`), or something is not what it was when it was judged.
     """
     record = _run_record(folder)
     file = load_experiment(folder / EXPERIMENT_FILE)
     if file.sha256 != record.get("experiment_sha256"):
         raise Conflict(f"{folder / EXPERIMENT_FILE} was changed after the run")
-    plan = make_plan(file)
+    plan = make_plan(replace(file, experiment=located(file.experiment, folder, record)))
     if plan.material.sha256 != record.get("files"):
         raise Conflict("the items or the training examples are not those of the run any more")
     question = _question(folder, plan)
+    check_results(folder, record)
     candidate = _contender(plan, question.candidate)
     prompt = _contender(plan, question.baseline)
     if not isinstance(candidate, BundleContender):
@@ -129,7 +134,8 @@ def read_adoption(
         raise InvalidInput(f"{prompt.name} is no prompt that a service could ask")
     registry = Registry(Path(candidate.store) if store is None else store)
     bundle, variant = _judged(registry, record, candidate.name)
-    judgement = judge(folder, question)
+    judgement = weigh(read_run(folder, question), question)
+    digest = check_report(folder, judgement)
     found = judgement.fallback
     threshold = None if found is None else found.choice.threshold
     if found is None or threshold is None:
@@ -142,7 +148,6 @@ def read_adoption(
         )
     if prompt.prompt == "retrieved":
         _embeddings(prompt, plan.material.training, folder)
-    digest = sha256_of_file(folder / "report.json")
     return Adoption(
         folder, plan, judgement, found, threshold, digest, bundle, variant, registry, prompt
     )
@@ -152,14 +157,20 @@ def _run_record(folder: Path) -> Mapping[str, Any]:
     try:
         record = orjson.loads((folder / RUN_FILE).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
+        if (folder / UNFINISHED).is_dir():
+            raise InvalidInput(_not_whole(folder)) from None
         raise NotFound(f"{folder} is no folder of a comparison: it has no {RUN_FILE}") from None
     except orjson.JSONDecodeError:
         record = None
     if not isinstance(record, dict):
         raise InvalidInput(f"{folder / RUN_FILE} is no record of a run")
     if not record.get("complete"):
-        raise InvalidInput(f"the run in {folder} is not whole: run it to its end first")
+        raise InvalidInput(_not_whole(folder))
     return record
+
+
+def _not_whole(folder: Path) -> str:
+    return f"the run in {folder} is not whole: run it to its end first"
 
 
 def _question(folder: Path, plan: Plan) -> Question:
@@ -185,7 +196,9 @@ def _judged(registry: Registry, record: Mapping[str, Any], name: str) -> tuple[B
     said = record.get("bundles", {}).get(name)
     if not isinstance(said, dict) or "variant" not in said:
         raise InvalidInput("the run does not say which variant was judged: run it once more")
-    bundle = registry.open(parse_reference(said["model"]))
+    reference = parse_reference(said["model"])
+    with looked_up(registry, reference):
+        bundle = registry.open(reference)
     if bundle.manifest.digest != said["digest"]:
         raise Conflict(f"{said['model']} in {registry.store} is not the version that was judged")
     return bundle, said["variant"]

@@ -28,7 +28,11 @@ def compare_command(
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Check everything, say what asking would cost, ask nobody."),
+        typer.Option(
+            "--dry-run",
+            help="Say what asking would cost and whether limits.dollars allows it, check models, "
+            "files and contamination, ask nobody.",
+        ),
     ] = False,
     decision_changed: Annotated[
         bool,
@@ -41,8 +45,9 @@ def compare_command(
         bool,
         typer.Option(
             "--gate",
-            help="For CI: write junit.xml, and end with 0 to replace, 1 to keep the prompt, 3 if "
-            "the data do not decide.",
+            help="For CI: write junit.xml, and end with 0 to replace (with or without fallback), "
+            "3 if the data do not decide, 4 to keep the prompt. 1 is an error, 2 wrong usage, and "
+            "75 a run that was stopped, with or without --gate.",
         ),
     ] = False,
     from_: Annotated[

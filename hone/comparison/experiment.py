@@ -76,6 +76,8 @@ class ExperimentGroup(Group):
     """Instead of `path`: the test items, JSON lines with text, label, and id and group if any."""
     train: str | None = None
     """Training examples, for few-shot and retrieved prompts, the majority and contamination."""
+    made_by: str | None = None
+    """The command that makes these files, for the message where they are not there."""
     labels: Annotated[list[str], Field(min_length=2)] | None = None
     """The labels in the order of the prompt; by default all of the files', sorted."""
     label_descriptions: dict[str, str] = Field({})

@@ -48,7 +48,7 @@ def load_experiment(path: Path) -> ExperimentFile:
     try:
         content = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError):
-        raise NotFound(f"there is no experiment file {path}") from None
+        raise NotFound(f"there is no experiment file {path.absolute()}") from None
     return read_experiment(content, str(path))
 
 
@@ -64,15 +64,14 @@ def read_experiment(content: bytes, name: str) -> ExperimentFile:
         raise InvalidExperiment(_describe(error, table)) from None
     problems: list[str] = []
     warnings: list[str] = []
-    for number, contender in enumerate(experiment.contenders):
-        place = f"contenders[{number}]"
+    for contender in experiment.contenders:
         if isinstance(contender, Prompted):
             found = check_prompt(contender)
         elif isinstance(contender, ServedContender):
             found = check_served(contender)
         else:
             continue
-        problems += [f"{place}.{text}" for text in found.errors]
+        problems += [f"{place_of(contender.name)}: {text}" for text in found.errors]
         said = list(found.warnings)
         if isinstance(contender, PromptContender | ServedContender):
             said += _unencrypted(contender)
@@ -99,8 +98,8 @@ def _missing_training(experiment: Experiment) -> list[str]:
     if group.path is not None or group.train is not None:
         return []
     return [
-        f"contenders[{number}]: {contender.name!r} needs training examples: give experiment.train"
-        for number, contender in enumerate(experiment.contenders)
+        f"{place_of(contender.name)}: needs training examples: give experiment.train"
+        for contender in experiment.contenders
         if contender.kind == "majority" or (isinstance(contender, Prompted) and contender.shots)
     ]
 
@@ -114,7 +113,7 @@ def _describe(error: ValidationError, table: Mapping[str, Any]) -> list[str]:
     }
     return complaints(
         error,
-        place=lambda found: _place(_without_kind(found["loc"])),
+        place=lambda found: _place(_without_kind(found["loc"]), table),
         known_keys=lambda found: _known_keys(_without_kind(found["loc"])[:-1], table),
         own_words=lambda found: words.get(found["type"]),
     )
@@ -128,14 +127,20 @@ def _without_kind(location: Sequence[str | int]) -> list[str | int]:
     return parts[:2]
 
 
-def _place(location: Sequence[str | int]) -> str:
-    place = ""
-    for part in location:
-        if isinstance(part, int):
-            place += f"[{part}]"
-        else:
-            place += f".{part}" if place else part
-    return place
+def _place(location: Sequence[str | int], table: Mapping[str, Any]) -> str:
+    """Return where something stands: a contender by its name, or by its number if it has none."""
+    if location[:1] == ["contenders"] and len(location) > 1:
+        number = int(location[1])
+        contender = table["contenders"][number]
+        name = contender.get("name") if isinstance(contender, dict) else None
+        place = place_of(name) if isinstance(name, str) else f"contender number {number + 1}"
+        return ": ".join([place, *map(str, location[2:])])
+    return ".".join(map(str, location))
+
+
+def place_of(contender: str) -> str:
+    """Return what messages call the contender of this name."""
+    return f"contender {contender!r:.80}"
 
 
 def _known_keys(above: Sequence[str | int], table: Mapping[str, Any]) -> list[str]:

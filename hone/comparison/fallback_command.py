@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hone.comparison.adoption import read_adoption
+from hone.comparison.stores import looked_up
 from hone.models.editions import describe_fallback, publish_with_fallback
 from hone.models.errors import InvalidInput
 from hone.models.manifest import Manifest
@@ -45,7 +46,8 @@ def set_fallback(
 ) -> None:
     """Publish the model that was judged once more, with the threshold and the prompt.
 
-    Called from the folder that `hone compare` was called in.
+    It may be called from any folder: the run knows where its experiment's paths are from. Nobody
+    is asked, and what is not as it was judged and reported is refused.
     """
     adoption = read_adoption(run, store=store, despite_verdict=despite_verdict)
     manifest = adoption.publish()
@@ -60,7 +62,9 @@ def set_fallback(
 @app.command("show")
 def show_fallback(reference: ReferenceArgument, store: StoreOption = _DEFAULT_STORE) -> None:
     """Show a version's fallback, its prompt included."""
-    manifest = Registry(store).manifest(parse_reference(reference))
+    registry, named = Registry(store), parse_reference(reference)
+    with looked_up(registry, named):
+        manifest = registry.manifest(named)
     console = Console()
     if manifest.fallback is None:
         console.print(f"{manifest.model}@{manifest.version} has no fallback", highlight=False)
@@ -81,8 +85,9 @@ def clear_fallback(
     promote: PromoteOption = False,
 ) -> None:
     """Publish a version once more, without its fallback."""
-    registry = Registry(store)
-    bundle = registry.open(parse_reference(reference))
+    registry, named = Registry(store), parse_reference(reference)
+    with looked_up(registry, named):
+        bundle = registry.open(named)
     if bundle.manifest.fallback is None:
         raise InvalidInput(f"{bundle.manifest.model}@{bundle.manifest.version} has no fallback")
     _tell(registry, publish_with_fallback(registry, bundle, None), promote=promote)

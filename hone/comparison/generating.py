@@ -197,11 +197,9 @@ def load_generating(
     """
     bundle = Registry(Path(contender.store)).open(parse_reference(contender.model))
     if bundle.manifest.generation is None:
-        raise InvalidInput(f'{contender.name}: {contender.model} classifies: use kind = "bundle"')
+        raise InvalidInput(f'{contender.model} classifies: use kind = "bundle"')
     variant = choose_decoder_variant(bundle.manifest, contender.variant)
     decoder = load_decoder(bundle, variant, slots=1, most_tokens=_MOST_TOKENS, intra_threads=1)
     if contender.api == "chat" and decoder.template is None:
-        raise InvalidInput(
-            f'{contender.name}: {contender.model} does not chat: api = "completions"'
-        )
+        raise InvalidInput(f'{contender.model} does not chat: api = "completions"')
     return GeneratingAnswerer(contender, bundle.manifest, variant, decoder, prompt, reader, labels)

@@ -2,13 +2,21 @@
 
 experiment.toml    the experiment as it was given
 items.jsonl        the items that were asked
-outcomes.jsonl     what each contender did with each of them; there once the run is whole
-run.json           versions, times, prices, contamination, and what was left out
+outcomes.jsonl     what each contender did with each of them
+question.json      what the judge is asked
+run.json           versions, times, prices, contamination, hashes, and what was left out
+unfinished/        the same of a run that is not whole, with the state it is in
 answers.db         every call that was made, and every answer
 embeddings-*.f32   embeddings of the texts, if examples were retrieved
+
+A run writes into `unfinished`, so that the folder always holds one whole run or none: a run that
+fails leaves the one before as it was. Once it is whole, one rename decides: `unfinished` becomes
+`.arriving`, and its files take the places of the old ones. A kill in between is made good by
+whoever holds the folder next.
 """
 
 import fcntl
+import hashlib
 import os
 import platform
 from collections.abc import Iterator, Sequence
@@ -25,11 +33,15 @@ import hone
 from hone.comparison.experiment_file import ExperimentFile
 from hone.comparison.outcomes import Item, Outcome
 from hone.comparison.question import ITEMS_FILE, OUTCOMES_FILE, RUN_FILE
-from hone.models.durable import make_folder, write_atomically
+from hone.models.durable import fsync_folder, make_folder, rename, write_atomically
 from hone.models.errors import BundleCorrupt, Conflict
 
 EXPERIMENT_FILE = "experiment.toml"
 QUESTION_FILE = "question.json"
+JUNIT_FILE = "junit.xml"
+REPORT_FILES = ("report.html", "report.md", "report.json")
+UNFINISHED = "unfinished"
+_ARRIVING = ".arriving"
 _LIBRARIES = ("aiohttp", "numpy", "onnxruntime", "pydantic", "scipy", "tokenizers")
 
 
@@ -39,17 +51,18 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @property
+    def unfinished(self) -> Path:
+        """Where a run writes until it is whole."""
+        return self.path / UNFINISHED
+
     def earlier(self) -> dict[str, Any]:
-        """Return what run.json says of the last run here; empty if there was none."""
-        try:
-            found = orjson.loads((self.path / RUN_FILE).read_bytes())
-        except FileNotFoundError:
-            return {}
-        except orjson.JSONDecodeError:
-            found = None
-        if not isinstance(found, dict):
-            raise BundleCorrupt(f"{self.path / RUN_FILE} is no record of a run")
-        return found
+        """Return what is recorded of the last run here, whole or not; empty if there was none."""
+        return _record(self.unfinished / RUN_FILE) or _record(self.path / RUN_FILE)
+
+    def is_whole(self) -> bool:
+        """Whether the folder holds a whole run, besides what is unfinished."""
+        return bool(_record(self.path / RUN_FILE).get("complete"))
 
     def begin(
         self, file: ExperimentFile, items: Sequence[Item], *, decision_changed: bool
@@ -70,24 +83,66 @@ class RunFolder:
                     "which the report will say"
                 )
             changes.append({"at": now_text(), "from": before, "to": now})
-        (self.path / OUTCOMES_FILE).unlink(missing_ok=True)
-        write_atomically(self.path / EXPERIMENT_FILE, file.content)
-        write_atomically(self.path / ITEMS_FILE, _lines(items))
+        make_folder(self.unfinished.resolve())
+        (self.unfinished / OUTCOMES_FILE).unlink(missing_ok=True)
+        write_atomically(self.unfinished / EXPERIMENT_FILE, file.content)
+        write_atomically(self.unfinished / ITEMS_FILE, _lines(items))
         return changes
 
-    def write_outcomes(self, outcomes: Sequence[Outcome]) -> None:
-        """Write all outcomes at once."""
-        write_atomically(self.path / OUTCOMES_FILE, _lines(outcomes))
-
-    def write_question(self, question: BaseModel) -> None:
-        """Write what the judge is asked, for judging the same run again."""
-        content = question.model_dump_json(indent=2).encode() + b"\n"
-        write_atomically(self.path / QUESTION_FILE, content)
-
     def write_record(self, record: dict[str, Any]) -> None:
-        """Replace run.json."""
+        """Replace the unfinished run's record."""
         content = orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-        write_atomically(self.path / RUN_FILE, content)
+        write_atomically(self.unfinished / RUN_FILE, content)
+
+    def finish(
+        self, outcomes: Sequence[Outcome], question: BaseModel, record: dict[str, Any]
+    ) -> None:
+        """Let a whole run take the place of the one before, whose report goes.
+
+        The record gets the hashes of what it belongs to.
+        """
+        written = {
+            OUTCOMES_FILE: _lines(outcomes),
+            QUESTION_FILE: question.model_dump_json(indent=2).encode() + b"\n",
+        }
+        for name, content in written.items():
+            write_atomically(self.unfinished / name, content)
+        items = (self.unfinished / ITEMS_FILE).read_bytes()
+        hashes = {
+            name: hashlib.sha256(content).hexdigest()
+            for name, content in ({ITEMS_FILE: items} | written).items()
+        }
+        self.write_record(record | {"results_sha256": hashes})
+        rename(self.unfinished, self.path / _ARRIVING)
+        self.arrive()
+
+    def arrive(self) -> None:
+        """Put the files of a whole run in their places, or the rest of them after a kill."""
+        arriving = self.path / _ARRIVING
+        if not arriving.is_dir():
+            return
+        for name in (*REPORT_FILES, JUNIT_FILE):
+            (self.path / name).unlink(missing_ok=True)
+        for file in sorted(arriving.iterdir()):  # run.json, which has the hashes, as the last
+            if file.name.startswith("."):
+                file.unlink()  # what a killed run was writing
+            else:
+                file.replace(self.path / file.name)
+        fsync_folder(self.path)
+        arriving.rmdir()
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """Return a record; empty if there is none."""
+    try:
+        found = orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except orjson.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict):
+        raise BundleCorrupt(f"{path} is no record of a run")
+    return found
 
 
 @contextmanager
@@ -103,7 +158,9 @@ def hold(path: Path) -> Iterator[RunFolder]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Conflict(f"another comparison is running in {path}") from None
-        yield RunFolder(path)
+        folder = RunFolder(path)
+        folder.arrive()
+        yield folder
     finally:
         os.close(descriptor)
 

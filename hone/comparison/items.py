@@ -37,6 +37,9 @@ class Material:
 def read_material(group: ExperimentGroup) -> Material:
     """Read an experiment's files; InvalidExamples or InvalidInput names what is wrong."""
     test, train = _files(group)
+    for path in (test, train):
+        if path is not None and not path.is_file():
+            raise InvalidExamples(_missing(path, group))
     everything = read_items(test)
     training = tuple(read_examples(train)) if train else ()
     labels = _labels(group, everything, training)
@@ -86,6 +89,16 @@ def _files(group: ExperimentGroup) -> tuple[Path, Path | None]:
     if group.path is not None:
         return Path(group.path) / "test.jsonl", Path(group.path) / "train.jsonl"
     return Path(group.test or ""), None if group.train is None else Path(group.train)
+
+
+def _missing(path: Path, group: ExperimentGroup) -> str:
+    """Say where a file was looked for, and how it can be made."""
+    said = f"there is no file {path.absolute()}"
+    if group.made_by is not None:
+        return f"{said}: `{group.made_by}` makes it"
+    if group.path is not None:
+        return f"{said}: experiment.path should be a folder that `hone prepare` made"
+    return said
 
 
 def _rows(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -175,7 +175,7 @@ def read_recorded(
     try:
         lines = path.read_bytes().splitlines()
     except (FileNotFoundError, IsADirectoryError):
-        raise InvalidExamples(f"there is no file {path}") from None
+        raise InvalidExamples(f"there is no file {path.absolute()}") from None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

@@ -40,7 +40,7 @@ def load_prices(path: Path | None = None) -> dict[str, Price]:
     try:
         table = orjson.loads((path or SNAPSHOT).read_bytes())
     except FileNotFoundError:
-        raise InvalidInput(f"there is no price file {path}") from None
+        raise InvalidInput(f"there is no price file {(path or SNAPSHOT).absolute()}") from None
     except (OSError, orjson.JSONDecodeError):
         raise InvalidInput(f"the price file {path} cannot be read as JSON") from None
     if not isinstance(table, dict):

@@ -1,22 +1,26 @@
 """One run of `hone compare`: plan, ask, show, and hand over to the judge."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 
+from hone.comparison.cache import ANSWERS_FILE, open_cache
 from hone.comparison.experiment_file import ExperimentFile
 from hone.comparison.gate import exit_code, junit
+from hone.comparison.held_folder import JUNIT_FILE, RunFolder
 from hone.comparison.judging import judge
 from hone.comparison.plan import Plan, estimates, make_plan
+from hone.comparison.progress import progress_on
+from hone.comparison.readiness import make_ready
 from hone.comparison.run import Finished, Interrupted, compare
-from hone.comparison.screen import ProgressBars, show_estimates, show_outcomes
+from hone.comparison.screen import show_estimates, show_outcomes
 from hone.models.durable import write_atomically
 from hone.models.terminal import plain
 
 EXIT_INTERRUPTED = 75
 """sysexits' EX_TEMPFAIL, as `hone train` has it: nothing is wrong, run the same command again."""
-
-JUNIT_FILE = "junit.xml"
 
 
 def ask(
@@ -24,22 +28,57 @@ def ask(
 ) -> int:
     """Carry an experiment out in a run folder, and return the command's exit status.
 
-    Raises as `make_plan` and `compare` do.
+    Raises as `make_plan`, `make_ready` and `compare` do.
     """
     console = Console(stderr=True)
-    for warning in file.warnings:
-        console.print(f"[yellow]warning:[/] {plain(warning)}", soft_wrap=True, highlight=False)
+    _warn(console, file.warnings)
     plan = make_plan(file)
     if dry_run:
-        show_estimates(Console(), list(estimates(plan)), file.experiment.limits.dollars)
+        _rehearse(console, plan, folder)
         return 0
+    ready = make_ready(plan)
+    _warn(console, ready.warnings)
     try:
-        with ProgressBars(console).shown() as bars:
-            finished = compare(plan, folder, bars, decision_changed=decision_changed)
+        with _told_of_earlier(console, folder), progress_on(console).shown() as listener:
+            finished = compare(ready, folder, listener, decision_changed=decision_changed)
     except Interrupted:
         console.print(f"stopped; run the same command again to go on in {plain(str(folder))}")
         return EXIT_INTERRUPTED
     return _judged(finished, plan, gate=gate)
+
+
+def _warn(console: Console, warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        console.print(f"[yellow]warning:[/] {plain(warning)}", soft_wrap=True, highlight=False)
+
+
+def _rehearse(console: Console, plan: Plan, folder: Path) -> None:
+    """Say what asking would cost, and then look at all that can be looked at without asking."""
+    spent = 0.0
+    if (folder / ANSWERS_FILE).is_file():
+        with open_cache(folder) as cache:
+            sums = cache.sums()
+        spent = sums.usd + sums.unclear_usd
+    limit = plan.experiment.limits.dollars
+    show_estimates(Console(), list(estimates(plan)), limit=limit, spent=spent)
+    _warn(console, make_ready(plan, needs_keys=False).warnings)
+
+
+@contextmanager
+def _told_of_earlier(console: Console, folder: Path) -> Iterator[None]:
+    """Where a run does not come to its end, say what the folder holds then."""
+    try:
+        yield
+    except BaseException:
+        found = RunFolder(folder)
+        if found.is_whole() and found.unfinished.is_dir():
+            console.print(
+                f"{plain(str(folder))} holds the whole run before, and this one's files are in "
+                f"{plain(str(found.unfinished))}",
+                soft_wrap=True,
+                highlight=False,
+            )
+        raise
 
 
 def _judged(finished: Finished, plan: Plan, *, gate: bool) -> int:

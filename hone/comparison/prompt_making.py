@@ -69,6 +69,13 @@ def fixed_form(
     )
 
 
+def bare_form(
+    contender: Prompted, material: Material, descriptions: Mapping[str, str]
+) -> PromptForm:
+    """Return a form without any example, as long as none is found."""
+    return PromptForm(templates_of(contender), labels_list(material.labels, descriptions), fixed=())
+
+
 def retrieved_form(
     contender: Prompted,
     material: Material,

@@ -1,6 +1,7 @@
 """One run of a comparison, from its plan to a folder that can be judged."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from hone.comparison.held_folder import RunFolder, hold, now_text, versions
 from hone.comparison.outcomes import Outcome
 from hone.comparison.plan import Plan, price_name
 from hone.comparison.question import Question
+from hone.comparison.readiness import Ready, contamination
 from hone.comparison.runner import Found, Listener, Runner
 from hone.models.examples import sha256_of_file
 
@@ -35,20 +37,22 @@ class Finished:
     sums: Sums
 
 
-def compare(plan: Plan, out: Path, listener: Listener, *, decision_changed: bool) -> Finished:
-    """Run a plan in the folder `out`, going on where an earlier run there ended.
+def compare(ready: Ready, out: Path, listener: Listener, *, decision_changed: bool) -> Finished:
+    """Run what is ready in the folder `out`, going on where an earlier run there ended.
 
-    Interrupted after a signal; otherwise raises as `Runner.run` does. Whatever happens, run.json
-    says it, and answers that arrived are kept.
+    Interrupted after a signal; otherwise raises as `Runner.run` does, and Conflict before anything
+    is written. Whatever happens, run.json says it, answers that arrived are kept, and so is the
+    whole run before until this one is whole.
     """
+    plan = ready.plan
     with hold(out) as folder:
-        material = plan.material
-        changes = folder.begin(plan.file, material.items, decision_changed=decision_changed)
-        record = _beginning(plan, changes)
+        items = plan.material.items
+        changes = folder.begin(plan.file, items, decision_changed=decision_changed)
+        record = _beginning(plan, changes, called_in=_called_in(out))
         folder.write_record(record)
         found, state = Found(), "failed"
         try:
-            found = asyncio.run(_run(plan, folder, listener))
+            found = asyncio.run(_run(ready, folder, listener))
             state = "complete"
         except (Stopped, asyncio.CancelledError, KeyboardInterrupt):
             state = "interrupted"
@@ -59,18 +63,26 @@ def compare(plan: Plan, out: Path, listener: Listener, *, decision_changed: bool
         finally:
             with open_cache(out) as cache:
                 sums = cache.sums()
-            if state == "complete":
-                folder.write_outcomes(found.outcomes)
-                question = question_of(plan, found.static_tokens)
-                folder.write_question(question)
-            folder.write_record(record | _ending(plan, found, sums, state, changes))
+            record |= _ending(ready, found, sums, state, changes)
+            if state != "complete":
+                folder.write_record(record)
+        question = question_of(plan, found.static_tokens)
+        folder.finish(found.outcomes, question, record)
     return Finished(out, question, found.outcomes, sums)
 
 
-async def _run(plan: Plan, folder: RunFolder, listener: Listener) -> Found:
+def _called_in(out: Path) -> str:
+    """Return the folder that the experiment's relative paths are from, as seen from the run's.
+
+    So a project may be moved as a whole, and nobody's folders are told to who reads the record.
+    """
+    return os.path.relpath(Path.cwd(), out.resolve())
+
+
+async def _run(ready: Ready, folder: RunFolder, listener: Listener) -> Found:
     stop = Stop()
     with _listening(stop):
-        return await Runner(plan, folder, listener, stop).run()
+        return await Runner(ready, folder, listener, stop).run()
 
 
 @contextmanager
@@ -94,7 +106,7 @@ def _listening(stop: Stop) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-def _beginning(plan: Plan, changes: list[dict[str, str]]) -> dict[str, Any]:
+def _beginning(plan: Plan, changes: list[dict[str, str]], *, called_in: str) -> dict[str, Any]:
     """Return what the record says before anything was asked."""
     file, material = plan.file, plan.material
     return {
@@ -106,6 +118,7 @@ def _beginning(plan: Plan, changes: list[dict[str, str]]) -> dict[str, Any]:
         "finished": None,
         "state": "running",
         "complete": False,
+        "called_in": called_in,
         "versions": versions(),
         "labels": list(material.labels),
         "items": len(material.items),
@@ -169,17 +182,15 @@ def _contender(plan: Plan, number: int) -> dict[str, Any]:
 
 
 def _ending(
-    plan: Plan, found: Found, sums: Sums, state: str, changes: list[dict[str, str]]
+    ready: Ready, found: Found, sums: Sums, state: str, changes: list[dict[str, str]]
 ) -> dict[str, Any]:
     """Return what the record says when a run has ended."""
-    complete = state == "complete"
-    leaked = {one for ids in found.prompt_leaks.values() for one in ids}
-    in_order = [item.id for item in plan.material.items if item.id in leaked]
+    plan, complete = ready.plan, state == "complete"
     return {
         "finished": now_text(),
         "state": state,
         "complete": complete,
-        "contamination": {"training data": list(plan.material.leaked), "prompt": in_order},
+        "contamination": contamination(plan.material, found.prompt_leaks),
         "prompt_contamination": found.prompt_leaks,
         "bundles": found.bundles,
         "prompts": found.examples,

@@ -14,42 +14,15 @@ from typing import Any, Protocol
 from hone.comparison.asking import Asker, Stop, Stopped
 from hone.comparison.budget import Budget
 from hone.comparison.cache import AnswerCache, open_cache
-from hone.comparison.experiment import (
-    AnyContender,
-    Asked,
-    BundleContender,
-    EmbeddedContender,
-    GeneratingContender,
-    MajorityContender,
-    PromptContender,
-    Prompted,
-    RecordedContender,
-    ServedContender,
-)
-from hone.comparison.generating import GeneratingAnswerer, load_generating
+from hone.comparison.experiment import Asked, PromptContender, Prompted, ServedContender
+from hone.comparison.generating import GeneratingAnswerer
 from hone.comparison.held_folder import RunFolder
-from hone.comparison.local_contenders import (
-    BundleAnswerer,
-    LocalContender,
-    RecordedAnswerer,
-    embed_labels,
-    find_majority,
-    load_bundle,
-    read_recorded,
-)
+from hone.comparison.local_contenders import BundleAnswerer, LocalContender, RecordedAnswerer
 from hone.comparison.outcomes import Item, Outcome
 from hone.comparison.plan import Plan
-from hone.comparison.prompt_making import (
-    PromptForm,
-    PromptMaker,
-    bare_prompt,
-    fixed_form,
-    retrieved_form,
-)
-from hone.comparison.settings import read_api_key
-from hone.models.prompting.answers import LabelReader
+from hone.comparison.prompt_making import PromptForm, bare_prompt, retrieved_form
+from hone.comparison.readiness import Ready, learned_from, notes_on
 from hone.models.prompting.calls import connect
-from hone.models.prompting.embedding import BertEncoder
 from hone.models.prompting.prompts import Prompt
 from hone.models.prompting.tokens import TokenRule
 
@@ -83,108 +56,58 @@ class Found:
 
 @dataclass
 class Runner:
-    """Runs a plan in a folder. For one event loop, once."""
+    """Runs what is ready in a folder. For one event loop, once."""
 
-    plan: Plan
+    ready: Ready
     folder: RunFolder
     listener: Listener
     stop: Stop
     found: Found = field(default_factory=Found)
 
-    def __post_init__(self) -> None:
-        group = self.plan.experiment.experiment
-        lenient = group.reading == "lenient"
-        self._reader = LabelReader(self.plan.material.labels, lenient=lenient)
+    @property
+    def plan(self) -> Plan:
+        """The plan that is run."""
+        return self.ready.plan
 
     async def run(self) -> Found:
         """Ask everything that has no answer yet; Stopped if the run should stop first.
 
-        Otherwise raises as `Asker.ask` does, and as loading the contenders does, before anything
-        is asked.
+        Otherwise raises as `Asker.ask` does.
         """
-        keys = {one.name: read_api_key(one.api_key_env) for one in self.plan.asked
-                if one.api_key_env}  # fmt: skip
-        local = await asyncio.to_thread(self._load_local)
+        self.found.prompt_leaks = {n: ids for n, ids in self.ready.leaks.items() if ids}
+        for name, answerer in self.ready.local.items():
+            if isinstance(answerer, BundleAnswerer | GeneratingAnswerer):
+                self._note_bundle(name, answerer)
         with open_cache(self.folder.path) as cache:
             sums = cache.sums()
             limit = self.plan.experiment.limits.dollars
             budget = Budget(limit, spent=sums.usd + sums.unclear_usd)
             for contender in self.plan.experiment.contenders:
+                if isinstance(contender, Prompted):
+                    await asyncio.to_thread(self._note_form, contender)
                 if isinstance(contender, ServedContender | PromptContender):
-                    key = keys.get(contender.name)
-                    await self._ask_all(contender, cache=cache, budget=budget, key=key)
-                else:
-                    answerer = local[contender.name]
-                    if isinstance(answerer, GeneratingAnswerer):
-                        answerer = replace(answerer, cache=cache)
-                    await self._run_local(contender.name, answerer)
+                    await self._ask_all(contender, cache=cache, budget=budget)
+                    continue
+                answerer = self.ready.local[contender.name]
+                if isinstance(answerer, GeneratingAnswerer):
+                    answerer = replace(answerer, cache=cache)
+                await self._run_local(contender.name, answerer)
         return self.found
 
     # In this process
 
-    def _load_local(self) -> dict[str, LocalContender]:
-        loaded: dict[str, LocalContender] = {}
-        for contender in self.plan.experiment.contenders:
-            answerer = self._loaded(contender)
-            if answerer is not None:
-                loaded[contender.name] = answerer
-        return loaded
-
-    def _loaded(self, contender: AnyContender) -> LocalContender | None:
-        material = self.plan.material
-        descriptions = self.plan.experiment.experiment.label_descriptions
-        if isinstance(contender, BundleContender):
-            bundle = load_bundle(contender)
-            self._note_bundle(bundle)
-            return bundle
-        if isinstance(contender, EmbeddedContender):
-            encoder = BertEncoder.from_base(contender.base)
-            return embed_labels(contender, encoder, material.labels, descriptions)
-        if isinstance(contender, MajorityContender):
-            return find_majority(contender.name, material.training)
-        if isinstance(contender, GeneratingContender):
-            return self._generating(contender)
-        if isinstance(contender, RecordedContender):
-            return read_recorded(contender, material.items, self._reader)
-        return None
-
-    def _generating(self, contender: GeneratingContender) -> GeneratingAnswerer:
-        places = {item.id: place for place, item in enumerate(self.plan.material.items)}
-        maker = self._noted_form(contender).prompt
-        found = load_generating(
-            contender,
-            lambda item: maker(places[item.id], item),
-            self._reader,
-            self.plan.material.labels,
-        )
-        self.found.bundles[contender.name] = {
-            "model": f"{found.manifest.model}@{found.manifest.version}",
-            "digest": found.manifest.digest,
-            "variant": found.variant,
-        }
-        return found
-
-    def _note_bundle(self, bundle: BundleAnswerer) -> None:
-        """Note what answered, and whether the training file given is the one it learned from."""
-        manifest, given = bundle.manifest, self.plan.material.sha256.get("train")
-        learned = manifest.data.get("train")
-        same = None if given is None or learned is None else learned.sha256 == given
-        self.found.bundles[bundle.name] = {
+    def _note_bundle(self, name: str, bundle: BundleAnswerer | GeneratingAnswerer) -> None:
+        """Note which version answers."""
+        manifest = bundle.manifest
+        self.found.bundles[name] = {
             "model": f"{manifest.model}@{manifest.version}",
             "digest": manifest.digest,
             "variant": bundle.variant,
-            "trained_on_the_training_file": same,
         }
-        if not same:
-            self.found.notes.append(
-                f"{bundle.name} learned from another file than the training examples given: "
-                "items that stand in it cannot be found"
-            )
-        unknown = sorted(set(manifest.labels) ^ set(self.plan.material.labels))
-        if unknown:
-            self.found.notes.append(
-                f"{bundle.name} and the items differ in labels: {', '.join(unknown[:10])}"
-            )
+        if isinstance(bundle, BundleAnswerer):
+            same = learned_from(manifest, self.plan.material)
+            self.found.bundles[name]["trained_on_the_training_file"] = same
+            self.found.notes += notes_on(name, manifest, self.plan.material)
 
     async def _run_local(self, name: str, answerer: LocalContender) -> None:
         items = self.plan.material.items
@@ -205,18 +128,15 @@ class Runner:
 
     # Over HTTP
 
-    async def _ask_all(
-        self, contender: Asked, *, cache: AnswerCache, budget: Budget, key: str | None
-    ) -> None:
+    async def _ask_all(self, contender: Asked, *, cache: AnswerCache, budget: Budget) -> None:
         limits = self.plan.experiment.limits
         workers = contender.concurrency or limits.concurrency
-        maker = await asyncio.to_thread(self._maker, contender)
-        questions = self._questions(contender, maker)
+        questions = self._questions(contender)
         total = len(self.plan.material.items) * self.plan.repeats(contender)
         self.listener.begun(contender.name, total, "items")
         async with connect(
             contender.address,
-            key=key,
+            key=self.ready.keys.get(contender.name),
             key_header=contender.key_header,
             timeout_s=limits.timeout_s,
             connections=workers,
@@ -231,7 +151,7 @@ class Runner:
                 tokens=TokenRule.of(contender.tokenizer),
                 limits=limits,
                 stop=self.stop,
-                reader=self._reader,
+                reader=self.ready.reader,
                 labels=self.plan.material.labels,
                 descriptions=self.plan.experiment.experiment.label_descriptions,
             )
@@ -249,41 +169,29 @@ class Runner:
             raise Stopped
         self.found.outcomes += [outcome for _, outcome in sorted(answered, key=itemgetter(0))]
 
-    def _questions(
-        self, contender: Asked, maker: PromptMaker
-    ) -> Iterator[tuple[int, tuple[Item, int, Prompt]]]:
+    def _questions(self, contender: Asked) -> Iterator[tuple[int, tuple[Item, int, Prompt]]]:
         """Yield every item and repeat with its prompt, numbered."""
+        maker = bare_prompt(contender)
+        if isinstance(contender, PromptContender):
+            maker = self.ready.forms[contender.name].prompt
         number = 0
         for place, item in enumerate(self.plan.material.items):
             for repeat in range(self.plan.repeats(contender)):
                 yield number, (item, repeat, maker(place, item))
                 number += 1
 
-    def _maker(self, contender: Asked) -> PromptMaker:
-        """Return what makes a contender's prompts, and note what they give away."""
-        if not isinstance(contender, PromptContender):
-            return bare_prompt(contender)
-        form = self._noted_form(contender)
-        self._note_static(contender, form)
-        return form.prompt
+    def _note_form(self, contender: Prompted) -> None:
+        """Find what is retrieved, and note what a prompt gives away and how it looks."""
+        name, items = contender.name, self.plan.material.items
+        if contender.prompt == "retrieved":
+            form = self.ready.forms[name] = self._retrieved(contender)
+            self.found.prompt_leaks |= {name: leaks} if (leaks := form.leaked(items)) else {}
+        form = self.ready.forms[name]
+        self.found.examples[name] = [turn._asdict() for turn in form.prompt(0, items[0]).messages]
+        if isinstance(contender, PromptContender):
+            self._note_static(contender, form)
 
-    def _noted_form(self, contender: Prompted) -> PromptForm:
-        """Return a contender's form; what it gives away is noted, and how a prompt looks."""
-        form = self._form(contender)
-        items = self.plan.material.items
-        leaks = form.leaked(items)
-        if leaks:
-            self.found.prompt_leaks[contender.name] = leaks
-        shown = form.prompt(0, items[0])
-        self.found.examples[contender.name] = [turn._asdict() for turn in shown.messages]
-        return form
-
-    def _form(self, contender: Prompted) -> PromptForm:
-        group = self.plan.experiment.experiment
-        if contender.prompt != "retrieved":
-            return fixed_form(
-                contender, self.plan.material, group.label_descriptions, seed=group.seed
-            )
+    def _retrieved(self, contender: Prompted) -> PromptForm:
         total = len(self.plan.material.training) + len(self.plan.material.items)
         self.listener.begun(contender.name, total, "texts embedded")
 
@@ -295,7 +203,7 @@ class Runner:
         return retrieved_form(
             contender,
             self.plan.material,
-            group.label_descriptions,
+            self.plan.experiment.experiment.label_descriptions,
             folder=self.folder.path,
             progressed=embedded,
         )

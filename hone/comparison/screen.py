@@ -1,18 +1,9 @@
-"""What a person sees of a comparison: the plan's estimate, the progress, the table of outcomes."""
+"""What a person sees of a comparison: the plan's estimate, and the table of outcomes."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from hone.comparison.cache import Sums
@@ -23,42 +14,13 @@ from hone.models.terminal import plain
 _KINDS: tuple[Kind, ...] = ("answered", "unparsable", "refused", "failed")
 
 
-class ProgressBars:
-    """A bar for each contender, with what the run has cost so far."""
+def show_estimates(
+    console: Console, found: Sequence[Estimate], *, limit: float | None, spent: float
+) -> None:
+    """Print what asking would take, held against the limit; an unknown price reads so.
 
-    def __init__(self, console: Console) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[what]}"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[cost]}"),
-            console=console,
-        )
-        self._tasks: dict[str, TaskID] = {}
-
-    @contextmanager
-    def shown(self) -> Iterator["ProgressBars"]:
-        """Show the bars until the block ends."""
-        with self._progress:
-            yield self
-
-    def begun(self, contender: str, steps: int, what: str) -> None:
-        """Show a new bar."""
-        name = plain(contender)
-        self._tasks[contender] = self._progress.add_task(name, total=steps, what=what, cost="")
-
-    def advanced(self, contender: str, steps: int, usd: float | None = None) -> None:
-        """Move a bar on."""
-        task = self._tasks[contender]
-        self._progress.update(task, advance=steps)
-        if usd is not None:
-            self._progress.update(task, cost=f"${usd:.4f} so far")
-
-
-def show_estimates(console: Console, found: Sequence[Estimate], limit: float | None) -> None:
-    """Print what asking would take; a price that is not known reads so."""
+    `spent` are the dollars that calls of the run's folder have cost, or may have cost, by now.
+    """
     table = Table("contender", "calls", "prompt tokens", "answer tokens", "counted", "US dollars")
     for one in found:
         dollars = "unknown" if one.usd is None else f"{one.usd:.4f}"
@@ -70,7 +32,20 @@ def show_estimates(console: Console, found: Sequence[Estimate], limit: float | N
     beside = f", and {unknown} contenders of unknown price" if unknown else ""
     console.print(f"about ${known:.4f}{beside}, nothing deducted for cached prompts or answers")
     if limit is not None:
-        console.print(f"limits.dollars is ${limit:.4f}")
+        console.print(f"limits.dollars is ${limit:.4f}{_against(known, limit, spent)}")
+
+
+def _against(known: float, limit: float, spent: float) -> str:
+    """Say whether a run's estimate is above its limit, of which `spent` dollars are gone."""
+    gone = f", of which ${spent:.4f} are spent" if spent else ""
+    if known > limit:
+        return (
+            f"{gone}: the estimate is above it, and the run would stop before its end. Raise it, "
+            "or ask fewer items (experiment.most_items)"
+        )
+    if known + spent > limit:
+        return f"{gone}: it may not do, unless what is spent was for the same calls"
+    return gone
 
 
 def show_outcomes(

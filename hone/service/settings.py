@@ -131,6 +131,11 @@ class Settings(BaseSettings):
     """After so many failures in a row the upstream is left alone ..."""
     fallback_pause_s: float = Field(30.0, gt=0)
     """... for so long; then one call tries it."""
+    fallback_max_dollars_per_day: Annotated[
+        Annotated[float, Field(ge=0, allow_inf_nan=False)] | None, BeforeValidator(_none_if_empty)
+    ] = None
+    """What the calls of this process may cost a day (UTC); then the models answer alone. With it,
+    an arm whose price is not known is not asked."""
 
     drain_delay_s: float = Field(5.0, ge=0)
     """After SIGTERM: how long to go on serving while `/readyz` already answers 503."""

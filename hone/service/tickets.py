@@ -28,11 +28,21 @@ class Encoded(Protocol):
 
 
 FallbackOutcome = Literal[
-    "answered", "refused", "unreadable", "failed", "timed_out", "busy", "paused", "off", "cancelled"
+    "answered",
+    "refused",
+    "unreadable",
+    "failed",
+    "timed_out",
+    "busy",
+    "paused",
+    "spent",
+    "off",
+    "cancelled",
 ]
 """What became of asking the prompt: only after `answered` its label is the answer. `busy`: there
-was no place in time; `paused`: it failed too often of late, and was not asked; `off`: the service
-has no address."""
+was no place in time; `paused`: it failed too often of late, and was not asked; `spent`: what
+fallbacks may cost a day is, or the arm has no price to hold it by; `off`: the service has no
+address."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from hone.comparison.experiment_file import read_experiment
 from hone.comparison.plan import Plan, make_plan
+from hone.comparison.readiness import make_ready
 from hone.comparison.run import Finished, compare
 
 TOPICS = {
@@ -118,4 +119,5 @@ def plan_of(text: str) -> Plan:
 
 def run(text: str, out: Path, *, decision_changed: bool = False) -> Finished:
     """Run an experiment in a folder."""
-    return compare(plan_of(text), out, Silent(), decision_changed=decision_changed)
+    ready = make_ready(plan_of(text))
+    return compare(ready, out, Silent(), decision_changed=decision_changed)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from hone.comparison.judging import judge
 from hone.models.manifest import Manifest
 from hone.models.names import parse_reference
 from hone.models.predictor import load_predictor
@@ -58,7 +59,7 @@ def prompt(server: Upstream, **changes: Any) -> dict[str, Any]:
 
 
 def compared(folder: Path, server: Upstream, *, test: int = 400, **changes: Any) -> Path:
-    """Publish a tiny model, compare it with a prompt, and return the run's folder.
+    """Publish a tiny model, compare it with a prompt, judge, and return the run's folder.
 
     The store is `folder/store`; `changes` are of the prompt.
     """
@@ -78,7 +79,9 @@ def compared(folder: Path, server: Upstream, *, test: int = 400, **changes: Any)
         decision={"baseline": "prompted", "max_error": 0.1, "margin": 0.05},
         experiment={"labels": list(LABELS)},
     )
-    return run(text, folder / "run").folder
+    finished = run(text, folder / "run")
+    judge(finished.folder, finished.question)
+    return finished.folder
 
 
 def adopted(registry: Registry) -> Manifest:

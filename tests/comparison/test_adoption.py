@@ -3,9 +3,10 @@
 import dataclasses
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,12 @@ def test_the_command_line_sets_shows_and_clears(folder: Path) -> None:
     assert registry.resolve(parse_reference("support")) == cleared.version
     assert not [entry for entry in cleared.files if entry.path.startswith("fallback.")]
     assert hone("fallback", "clear", "support", cwd=folder).returncode == 1
+    for verb in ("show", "clear"):
+        said = hone("fallback", verb, "suport", cwd=folder).stderr
+        where = f"in the store {folder / 'store'}; did you mean 'support'?"
+        assert " ".join(said.split()) == f"error: there is no model 'suport' {where}"
+    said = hone("fallback", "show", "support", "--store", "nowhere", cwd=folder).stderr
+    assert " ".join(said.split()) == f"error: there is no store {folder / 'nowhere'}"
 
 
 def test_an_edition_of_an_older_version_takes_no_newer_ones_place(folder: Path) -> None:
@@ -165,11 +172,12 @@ def test_what_has_changed_since_the_run_is_refused(tmp_path: Path, server: Upstr
     with pytest.raises(Conflict, match="changed after the run"):
         read_adoption(run)
     experiment.write_text(text)
-    question = json.loads((run / "question.json").read_text())
+    asked = (run / "question.json").read_bytes()
+    question = json.loads(asked)
     (run / "question.json").write_text(json.dumps(question | {"max_error": 0.4}))
     with pytest.raises(Conflict, match="does not ask what the experiment does"):
         read_adoption(run)
-    (run / "question.json").write_text(json.dumps(question))
+    (run / "question.json").write_bytes(asked)
     record = json.loads((run / "run.json").read_text())
     other = record | {"bundles": {"tuned": record["bundles"]["tuned"] | {"digest": "0" * 64}}}
     (run / "run.json").write_text(json.dumps(other))
@@ -180,6 +188,98 @@ def test_what_has_changed_since_the_run_is_refused(tmp_path: Path, server: Upstr
         read_adoption(run)
     with pytest.raises(NotFound):
         read_adoption(tmp_path / "nowhere")
+
+
+def test_results_and_report_that_are_not_those_of_the_run_are_refused(
+    tmp_path: Path, folder: Path
+) -> None:
+    run = shutil.copytree(folder / "run", tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    report = json.loads(before["report.json"])
+    choice = report["fallback"]["choice"]
+    record = json.loads(before["run.json"])
+    hashes = record["results_sha256"]
+    flattered = before["outcomes.jsonl"].replace(b'"kind":"failed"', b'"kind":"refused"')
+    flattered = flattered.replace(b'"confidence":0.', b'"confidence":0.9')
+    assert flattered != before["outcomes.jsonl"]
+    for edited, error, said in (
+        ({"outcomes.jsonl": flattered}, Conflict, r"outcomes\.jsonl was changed after the run"),
+        ({"items.jsonl": before["items.jsonl"][:-1]}, Conflict, r"items\.jsonl was changed"),
+        # Whoever mends the hash, too, still has the report that was read against them.
+        (
+            {
+                "outcomes.jsonl": flattered,
+                "run.json": json.dumps(
+                    record
+                    | {"results_sha256": hashes | {"outcomes.jsonl": sha256(flattered)}}
+                ).encode(),
+            },
+            Conflict,
+            r"report\.json says another (verdict|fallback)",
+        ),
+        (
+            {"report.json": json.dumps(
+                report | {"fallback": report["fallback"] | {"choice": choice | {"kept": 0}}}
+            ).encode()},
+            Conflict,
+            r"another fallback\.choice\.kept than judging",
+        ),
+        ({"report.json": b"{"}, Conflict, "is no report"),
+        ({"report.json": None}, NotFound, r"no .*report\.json"),
+        ({"outcomes.jsonl": None}, NotFound, r"no .*outcomes\.jsonl"),
+        (
+            {"run.json": json.dumps({k: v for k, v in record.items() if k != "results_sha256"})
+             .encode()},
+            Conflict,
+            "no hashes of its results: run the same `hone compare` once more",
+        ),
+    ):  # fmt: skip
+        write_over(run, edited)
+        kept = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+        with pytest.raises(error, match=said):
+            read_adoption(run, despite_verdict=True)
+        assert kept == {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+        write_over(run, before)
+    read_adoption(run, despite_verdict=True)
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_over(folder: Path, files: Mapping[str, bytes | None]) -> None:
+    for name, content in files.items():
+        if content is None:
+            (folder / name).unlink()
+        else:
+            (folder / name).write_bytes(content)
+
+
+def test_it_may_be_set_from_another_folder_and_after_the_project_was_moved(
+    tmp_path: Path, folder: Path, server: Upstream
+) -> None:
+    project = tmp_path / "project"
+    for name in ("store", "data"):
+        shutil.copytree(folder / name, project / name)
+    text = (folder / "run" / "experiment.toml").read_text().replace(f"{folder}/", "")
+    assert str(folder) not in text
+    (project / "e.toml").write_text(text)
+    done = hone("compare", "e.toml", "--out", "runs/one", cwd=project)
+    assert done.returncode == 0, done.stderr
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    done = hone("fallback", "set", str(project / "runs" / "one"), cwd=elsewhere)
+    assert done.returncode == 0, done.stderr
+    moved = project.rename(tmp_path / "moved")
+    done = hone("fallback", "set", "../moved/runs/one", cwd=elsewhere)
+    assert done.returncode == 0, done.stderr
+    alone = (moved / "runs" / "one").rename(tmp_path / "alone")
+    done = hone("fallback", "set", str(alone), cwd=moved)  # as before: from where it was run
+    assert done.returncode == 0, done.stderr
+    done = hone("fallback", "set", str(alone), cwd=elsewhere)
+    assert done.returncode == 1
+    said = " ".join(done.stderr.split())
+    assert f"or {elsewhere / 'data'}: the experiment in {alone} needs it" in said
 
 
 def test_another_verdict_is_adopted_only_on_purpose(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,7 @@ main()
 
 
 def test_a_dry_run_says_what_asking_would_cost_and_asks_nobody(tmp_path: Path) -> None:
-    data = write_data(tmp_path / "data")
+    data = write_data(tmp_path / "data", test=60)
     with upstream() as server:
         text = experiment_text(
             data, prompt(server.address), prompt(server.address, "dear", model="unheard-of")
@@ -51,13 +52,91 @@ def test_a_dry_run_says_what_asking_would_cost_and_asks_nobody(tmp_path: Path) -
     assert not (tmp_path / "comparisons").exists()
 
 
+def test_a_dry_run_holds_the_estimate_against_the_limit_and_what_is_spent(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", test=60)
+    with upstream() as server:
+
+        def said(dollars: float, *words: str) -> str:
+            text = experiment_text(data, prompt(server.address), limits={"dollars": dollars})
+            (tmp_path / "e.toml").write_text(text)
+            status, out, err = hone("e.toml", *words, folder=tmp_path)
+            assert (status, err) == (0, ""), err
+            return " ".join(out.split())
+
+        assert "limits.dollars is $0.0100: the estimate is above it" in said(0.01, "--dry-run")
+        assert said(5.0, "--dry-run").endswith("limits.dollars is $5.0000")
+        assert server.served == []
+        (tmp_path / "e.toml").write_text(experiment_text(data, prompt(server.address)))
+        assert hone("e.toml", folder=tmp_path)[0] == 0
+        asked = len(server.served)
+        before = {path.name for path in (tmp_path / "comparisons" / "trial").iterdir()}
+        found = said(0.15, "--dry-run")
+        assert "limits.dollars is $0.1500, of which $0.0" in found
+        assert "it may not do, unless what is spent was for the same calls" in found
+        assert len(server.served) == asked
+        assert before == {path.name for path in (tmp_path / "comparisons" / "trial").iterdir()}
+
+
+def test_a_dry_run_finds_what_the_run_would_be_refused_for(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", test=60)
+    ours = {"name": "ours", "kind": "bundle", "model": "suport", "store": "models"}
+    read = {"name": "read", "kind": "recorded", "path": "answers.jsonl"}
+    few = prompt("http://127.0.0.1:9/v1", api_key_env="HONE_TEST_NO_SUCH_KEY")
+    (tmp_path / "e.toml").write_text(experiment_text(data, ours, read, few))
+    status, out, err = hone("e.toml", "--dry-run", folder=tmp_path)
+    said = " ".join(err.split())
+    assert status == 1
+    assert f"contender 'ours': there is no store {tmp_path / 'models'}" in said
+    assert f"contender 'read': there is no file {tmp_path / 'answers.jsonl'}" in said
+    assert "contender 'few': the environment variable HONE_TEST_NO_SUCH_KEY holds no key" in said
+    assert "about $" in out  # the estimate is there all the same
+    write_lines(tmp_path / "answers.jsonl", [{"id": "line-1", "label": "refund"}])
+    (tmp_path / "e.toml").write_text(experiment_text(data, read, few))
+    status, _, err = hone("e.toml", "--dry-run", folder=tmp_path)
+    assert status == 0
+    assert "HONE_TEST_NO_SUCH_KEY holds no key; the run will need it" in " ".join(err.split())
+    write_lines(data / "test.jsonl", rows(12))
+    status, _, err = hone("e.toml", "--dry-run", folder=tmp_path)
+    assert status == 1
+    assert "every item stands in the training data (12 of 12)" in " ".join(err.split())
+
+
+def test_where_nobody_watches_progress_is_told_in_lines(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", test=60)
+    with upstream() as server:
+        (tmp_path / "e.toml").write_text(experiment_text(data, prompt(server.address)))
+        status, _, err = hone("e.toml", folder=tmp_path)
+    assert status == 0
+    lines = [line for line in err.splitlines() if line.startswith("few: ")]
+    assert lines[0] == "few: 60 items to do"
+    assert len(lines) == 11
+    assert all(re.match(r"few: \d+ of 60 items, \$0\.\d{4} so far", line) for line in lines[1:])
+    assert lines[-1].startswith("few: 60 of 60 items")
+    assert "\x1b" not in err
+
+
+def test_a_run_that_ends_early_says_that_the_one_before_is_still_there(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", test=12)
+    with upstream() as server:
+        (tmp_path / "e.toml").write_text(experiment_text(data, prompt(server.address)))
+        assert hone("e.toml", folder=tmp_path)[0] == 0
+        text = experiment_text(data, prompt(server.address, k=4), limits={"dollars": 0.001})
+        (tmp_path / "e.toml").write_text(text)
+        status, _, err = hone("e.toml", "--gate", folder=tmp_path)
+    assert status == 1  # a fault, and no verdict
+    said = " ".join(err.split())
+    assert "comparisons/trial holds the whole run before" in said
+    assert "this one's files are in comparisons/trial/unfinished" in said
+    assert (tmp_path / "comparisons" / "trial" / "report.html").is_file()
+
+
 def test_what_is_wrong_is_said_in_full_before_anything_is_imported(tmp_path: Path) -> None:
     text = experiment_text(tmp_path, prompt("http://localhost/v1", temprature=1.0))
     (tmp_path / "e.toml").write_text(text)
     block = "sys.modules.update(dict.fromkeys(('aiohttp', 'scipy', 'safetensors', 'torch')))"
     status, out, err = hone("e.toml", folder=tmp_path, before=block)
     assert (status, out) == (1, "")
-    assert "contenders[0].temprature: unknown key; did you mean 'temperature'?" in err
+    assert "contender 'few': temprature: unknown key; did you mean 'temperature'?" in err
 
 
 def test_without_the_extra_it_is_named(tmp_path: Path) -> None:
@@ -93,7 +172,8 @@ def test_no_key_is_ever_shown(tmp_path: Path) -> None:
     assert "cannot be asked: status 401" in " ".join(err.split())
     assert key not in out + err
     assert str(server.port) not in out + err
-    record = json.loads((tmp_path / "comparisons" / "trial" / "run.json").read_bytes())
+    unfinished = tmp_path / "comparisons" / "trial" / "unfinished"
+    record = json.loads((unfinished / "run.json").read_bytes())
     assert record["complete"] is False
 
 
@@ -120,7 +200,7 @@ def test_the_answers_are_judged_and_the_gate_says_the_verdict(tmp_path: Path) ->
     with upstream(Behaviour(wrong=0.3)) as server:
         ours = prompt(server.address, "ours", billing="hosting")
         theirs = prompt(server.address, "theirs", prompt="zero-shot", k=None)
-        for candidate, baseline, wanted in (("majority", "theirs", 1), ("ours", "theirs", 0)):
+        for candidate, baseline, wanted in (("majority", "theirs", 4), ("ours", "theirs", 0)):
             decision = {"candidate": candidate, "baseline": baseline}
             text = experiment_text(data, ours, theirs, decision=decision)
             (tmp_path / "e.toml").write_text(text)

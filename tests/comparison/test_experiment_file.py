@@ -54,6 +54,7 @@ def test_all_problems_are_named_at_once_with_what_was_meant(tmp_path: Path) -> N
             {"name": "c"},
             {"name": "d", "kind": "bundle", "model": "../etc"},
             prompt("ftp://x", "f"),
+            {"kind": "bundle", "model": "m", "name": None},
             experiment={"repeat": 3},
             decision={"margin": 2.0, "alhpa": 0.1},
             limits={"concurrency": "many"},
@@ -64,15 +65,16 @@ def test_all_problems_are_named_at_once_with_what_was_meant(tmp_path: Path) -> N
         "decision.margin: should be less than 1 (it is 2.0)",
         "decision.alhpa: unknown key; did you mean 'alpha'?",
         "limits.concurrency: should be a valid integer (it is 'many')",
-        "contenders[0].promt: unknown key; did you mean 'prompt'?",
-        "contenders[1]: 'kind' should be one of bundle, served, prompt",
-        "contenders[2]: 'kind' is missing: one of bundle, served, prompt",
-        "contenders[3].model: ",
-        "contenders[4].address: should be an address such as https://",
+        "contender 'few': promt: unknown key; did you mean 'prompt'?",
+        "contender 'b': 'kind' should be one of bundle, served, prompt",
+        "contender 'c': 'kind' is missing: one of bundle, served, prompt",
+        "contender 'd': model: ",
+        "contender 'f': address: should be an address such as https://",
+        "contender number 6: name: missing",
     ):
         assert any(one.startswith(said) for one in found), (said, found)
-    assert any(one.startswith("contenders[0].temperature: ") for one in found)
-    assert len(found) == len(set(found)) == 10
+    assert any(one.startswith("contender 'few': temperature: ") for one in found)
+    assert len(found) == len(set(found)) == 11
 
 
 @pytest.mark.parametrize(
@@ -112,13 +114,13 @@ def test_templates_are_checked_with_the_rest(tmp_path: Path) -> None:
             {"name": "s", "kind": "served", "model": "m", "address": ADDRESS, "template": "go"},
         )
     )
-    assert "contenders[0].template: unknown placeholder {txt}; did you mean {text}?" in found
-    assert "contenders[1].template: the input's placeholder {text} is missing" in found
+    assert "contender 'few': template: unknown placeholder {txt}; did you mean {text}?" in found
+    assert "contender 's': template: the input's placeholder {text} is missing" in found
 
 
 @pytest.mark.parametrize("address", ["https://user:key@host/v1", "https://host/v1?key=1", "host"])
 def test_an_address_holds_no_key(tmp_path: Path, address: str) -> None:
-    assert any("contenders[0].address" in one for one in problems(experiment_text(
+    assert any("contender 'few': address" in one for one in problems(experiment_text(
         tmp_path, prompt(address)
     )))  # fmt: skip
 

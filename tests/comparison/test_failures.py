@@ -159,7 +159,9 @@ def test_a_wrong_key_ends_the_run_at_once(tmp_path: Path, monkeypatch: pytest.Mo
     assert "sk-wrong" not in str(caught.value)
     assert server.address not in str(caught.value)
     assert not (tmp_path / "out" / "outcomes.jsonl").exists()
-    assert json.loads((tmp_path / "out" / "run.json").read_bytes())["state"] == "failed"
+    assert (
+        json.loads((tmp_path / "out" / "unfinished" / "run.json").read_bytes())["state"] == "failed"
+    )
 
 
 def test_nobody_at_the_address_ends_the_run(tmp_path: Path) -> None:
@@ -227,7 +229,7 @@ def test_the_budget_is_never_passed_and_more_of_it_goes_on_where_it_ended(tmp_pa
         assert 0.005 < first.usd + first.unclear_usd <= 0.02
         asked = len(server.served)
         assert 0 < asked < 40
-        assert json.loads((out / "run.json").read_bytes())["state"] == "budget spent"
+        assert json.loads((out / "unfinished" / "run.json").read_bytes())["state"] == "budget spent"
         assert not (out / "outcomes.jsonl").exists()
         with pytest.raises(BudgetSpent):
             run(text(0.02), out)

@@ -79,6 +79,27 @@ def test_kills_at_random_points_lose_no_answer_that_arrived(tmp_path: Path) -> N
         assert cache.sums().unclear_usd == lost > 0  # and it counts against the budget
 
 
+def test_a_kill_leaves_the_whole_run_before_as_it_was(tmp_path: Path) -> None:
+    data, out = write_data(tmp_path / "data", test=ITEMS), tmp_path / "out"
+    with upstream(Behaviour(delay_s=0.02)) as server:
+        run(experiment_text(data, prompt(server.address)), out)
+        names = ("experiment.toml", "items.jsonl", "outcomes.jsonl", "question.json", "run.json")
+        before = {name: (out / name).read_bytes() for name in names}
+        changed = experiment_text(data, prompt(server.address, k=4))
+        process = start(changed, tmp_path)
+        wait_for(server, ITEMS + 20, process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        server.settle()
+        assert {name: (out / name).read_bytes() for name in names} == before
+        assert (out / "unfinished" / "experiment.toml").read_text() == changed
+        kept, asked = answered(tmp_path), len(server.served)
+        run(changed, out)
+        assert len(server.served) - asked == 2 * ITEMS - kept
+    assert (out / "experiment.toml").read_text() == changed
+    assert not (out / "unfinished").exists()
+
+
 def test_a_file_of_answers_cut_by_a_power_failure_is_read_to_its_last_whole_answer(
     tmp_path: Path,
 ) -> None:

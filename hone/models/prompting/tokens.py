@@ -25,7 +25,7 @@ class TokenRule:
         if path is None:
             return cls(None)
         if not Path(path).is_file():
-            raise InvalidInput(f"there is no tokenizer file {path}")
+            raise InvalidInput(f"there is no tokenizer file {Path(path).absolute()}")
         return cls(TextTokenizer.from_file(Path(path), max_tokens=1 << 20))
 
     def count(self, text: str) -> int:

@@ -17,6 +17,7 @@ from hone.models.prompting.answerer import PromptAnswerer, load_answerer
 from hone.models.prompting.calls import CallFailed
 from hone.models.prompting.usage import Usage
 from hone.models.prompting.wire import MalformedAnswer
+from hone.service.fallback.allowance import Allowance
 from hone.service.fallback.breaker import Breaker, Pass
 from hone.service.fallback.line import FallbackLine
 from hone.service.fallback.metrics import FallbackFamilies
@@ -111,7 +112,9 @@ class ModelFallback:
             self._note(items, answer)
 
     async def _placed(self, text: str, one: _Round) -> PromptAnswer:
-        """Call when there is a place, if the upstream is not being left alone."""
+        """Call when there is a place and money, if the upstream is not being left alone."""
+        if not self._affordable(one.line.allowance):
+            return PromptAnswer("spent")
         if not one.breaker.admits():
             return PromptAnswer("paused")
         latest = one.deadline - one.line.timeout_s * _LEAST_LEFT
@@ -122,6 +125,8 @@ class ModelFallback:
                     await held.enter_async_context(one.line.places)
             except TimeoutError:
                 return PromptAnswer("busy")
+            if not self._affordable(one.line.allowance):  # others spent the rest meanwhile
+                return PromptAnswer("spent")
             call = one.breaker.enter()
             if call is None:  # it was opened meanwhile
                 return PromptAnswer("paused")
@@ -183,7 +188,18 @@ class ModelFallback:
             self._families.unpriced.labels(*self._names).inc()
         else:
             self._families.dollars.labels(*self._names, self._arm.price_model).inc(dollars)
+            if self._line is not None:
+                self._line.allowance.spend(dollars)
         return PromptAnswer(outcome, place, usage.prompt_tokens, dollars)
+
+    def _affordable(self, allowance: Allowance) -> bool:
+        """Whether a call may be made under the cap of the day, if there is one.
+
+        Where the price is not known no cap could hold.
+        """
+        if not allowance.is_limited or self._arm.billing == "hosting":
+            return True
+        return self._price is not None and not allowance.is_spent()
 
     def _cost(self, usage: Usage) -> float | None:
         if self._price is None:
@@ -218,9 +234,15 @@ def load_fallback(
     manifest, record = bundle.manifest, bundle.manifest.fallback
     if record is None:
         return None
+    price = prices.get(record.arm.price_model)
     told = {"model": f"{manifest.model}@{manifest.version}"}
     if line is None:
         logger.warning("no HONE_FALLBACK_URL: the model answers alone", extra=told)
+    elif line.allowance.is_limited and price is None and record.arm.billing != "hosting":
+        logger.warning(
+            "no price for HONE_FALLBACK_MAX_DOLLARS_PER_DAY to hold: the model answers alone",
+            extra=told | {"price_model": record.arm.price_model},
+        )
     if record.variant != variant:
         said = {"judged": record.variant, "served": variant}
         logger.warning("the threshold was judged with another variant", extra=told | said)
@@ -229,7 +251,7 @@ def load_fallback(
         manifest.labels,
         answerer=None if line is None else load_answerer(record.arm, bundle.file),
         line=line,
-        price=prices.get(record.arm.price_model),
+        price=price,
         families=families,
         names=(manifest.model, str(manifest.version)),
     )

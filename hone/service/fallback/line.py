@@ -5,12 +5,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from hone.models.prompting.calls import Line, connect
+from hone.service.fallback.allowance import Allowance
 from hone.service.fallback.breaker import Breaker
 from hone.service.settings import Settings
 
 
 class FallbackLine:
-    """Connections to the address, places for calls at once, and a breaker for each model there."""
+    """Connections to the address, places for calls at once, a breaker for each model there, and
+    what all calls may cost a day.
+    """
 
     def __init__(self, line: Line, settings: Settings) -> None:
         self.line = line
@@ -18,6 +21,7 @@ class FallbackLine:
         self.places = asyncio.Semaphore(settings.fallback_concurrency)
         self.most_a_request = max(1, settings.fallback_concurrency // 4)
         """How many of the places one request may have at once, so that others get some, too."""
+        self.allowance = Allowance(settings.fallback_max_dollars_per_day)
         self._settings = settings
         self._breakers: dict[str, Breaker] = {}
 

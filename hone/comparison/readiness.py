@@ -1,0 +1,222 @@
+"""What can be refused before a run's folder is touched and before anything is paid.
+
+Every contender is loaded or looked at, and all that is wrong is named at once, by the contender's
+name. `hone compare --dry-run` looks at the same.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from hone.comparison.experiment import (
+    AnyContender,
+    BundleContender,
+    EmbeddedContender,
+    GeneratingContender,
+    MajorityContender,
+    PromptContender,
+    Prompted,
+    RecordedContender,
+    ServedContender,
+)
+from hone.comparison.experiment_file import InvalidExperiment, place_of
+from hone.comparison.generating import load_generating
+from hone.comparison.items import Material
+from hone.comparison.local_contenders import (
+    BundleAnswerer,
+    LocalContender,
+    embed_labels,
+    find_majority,
+    load_bundle,
+    read_recorded,
+)
+from hone.comparison.outcomes import Item
+from hone.comparison.plan import Plan
+from hone.comparison.prompt_making import PromptForm, bare_form, fixed_form
+from hone.comparison.settings import read_api_key
+from hone.comparison.stores import looked_up
+from hone.comparison.verdict import LEAST_ITEMS
+from hone.models.errors import HoneError, InvalidInput
+from hone.models.manifest import Manifest
+from hone.models.names import parse_reference
+from hone.models.prompting.answers import LabelReader
+from hone.models.prompting.embedding import BertEncoder
+from hone.models.prompting.prompts import Prompt
+from hone.models.prompting.tokens import TokenRule
+from hone.models.registry import Registry
+
+
+@dataclass
+class Ready:
+    """A plan that nothing stands in the way of.
+
+    All by the contenders' names: `keys` of those that have one, `local` those of this process,
+    `forms` of the prompts (what is retrieved is not in them yet), `leaks` the items that stand in
+    their own prompts. `warnings` are worth reading before paying.
+    """
+
+    plan: Plan
+    reader: LabelReader
+    keys: dict[str, str] = field(default_factory=dict)
+    local: dict[str, LocalContender] = field(default_factory=dict)
+    forms: dict[str, PromptForm] = field(default_factory=dict)
+    leaks: dict[str, list[str]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+def make_ready(plan: Plan, *, needs_keys: bool = True) -> Ready:
+    """Load what runs in this process, and check all else that can be without asking anybody.
+
+    Raises InvalidExperiment with every problem, and InvalidInput where all items stand in the
+    training data or in a prompt. Without `needs_keys`, a key that is not there is a warning.
+    """
+    lenient = plan.experiment.experiment.reading == "lenient"
+    ready = Ready(plan, LabelReader(plan.material.labels, lenient=lenient))
+    problems: list[str] = []
+    keyless: dict[str, str] = {}
+    for contender in plan.experiment.contenders:
+        place = place_of(contender.name)
+        problems += [f"{place}: {said}" for said in _problems(ready, contender)]
+        if (said := _said(partial(_read_key, ready, contender))) is not None:
+            keyless[contender.name] = said
+    if problems or (keyless and needs_keys):
+        missing = [f"{place_of(name)}: {said}" for name, said in keyless.items()]
+        raise InvalidExperiment(problems + missing)
+    ready.warnings += [f"{name}: {said}; the run will need it" for name, said in keyless.items()]
+    for name, answerer in ready.local.items():
+        if isinstance(answerer, BundleAnswerer):
+            ready.warnings += notes_on(name, answerer.manifest, plan.material)
+    ready.warnings += _on_items(ready)
+    return ready
+
+
+def _problems(ready: Ready, contender: AnyContender) -> Iterator[str]:
+    """Make one contender ready but for its key, and yield what stands in the way."""
+    for step in (_note_prompt, _load):
+        problem = _said(partial(step, ready, contender))
+        if problem is not None:
+            yield problem
+
+
+def _said(step: Callable[[], None]) -> str | None:
+    """Return what an expected error says; None if there was none."""
+    try:
+        step()
+    except HoneError as error:
+        return str(error)
+    return None
+
+
+def _read_key(ready: Ready, contender: AnyContender) -> None:
+    if isinstance(contender, ServedContender | PromptContender) and contender.api_key_env:
+        ready.keys[contender.name] = read_api_key(contender.api_key_env)
+
+
+def _note_prompt(ready: Ready, contender: AnyContender) -> None:
+    """Note a prompt's form and what it gives away; what is retrieved is found in the run."""
+    if isinstance(contender, ServedContender | PromptContender):
+        TokenRule.of(contender.tokenizer)
+    if not isinstance(contender, Prompted):
+        return
+    group, material = ready.plan.experiment.experiment, ready.plan.material
+    if contender.prompt == "retrieved":
+        BertEncoder.from_base(contender.base)
+        form = bare_form(contender, material, group.label_descriptions)
+    else:
+        form = fixed_form(contender, material, group.label_descriptions, seed=group.seed)
+    ready.forms[contender.name] = form
+    ready.leaks[contender.name] = form.leaked(material.items)
+
+
+def _load(ready: Ready, contender: AnyContender) -> None:
+    """Load a contender of this process."""
+    material, name = ready.plan.material, contender.name
+    if isinstance(contender, BundleContender):
+        _find_model(contender)
+        ready.local[name] = load_bundle(contender)
+    elif isinstance(contender, GeneratingContender):
+        _find_model(contender)
+        ready.local[name] = load_generating(
+            contender, _prompts_of(ready, name), ready.reader, material.labels
+        )
+    elif isinstance(contender, EmbeddedContender):
+        descriptions = ready.plan.experiment.experiment.label_descriptions
+        encoder = BertEncoder.from_base(contender.base)
+        ready.local[name] = embed_labels(contender, encoder, material.labels, descriptions)
+    elif isinstance(contender, MajorityContender):
+        ready.local[name] = find_majority(name, material.training)
+    elif isinstance(contender, RecordedContender):
+        ready.local[name] = read_recorded(contender, material.items, ready.reader)
+
+
+def _find_model(contender: BundleContender | GeneratingContender) -> None:
+    """Raise NotFound with the store, and the name that may have been meant, for no such model.
+
+    InvalidInput for a model of another task than the contender's kind is for.
+    """
+    registry, reference = Registry(Path(contender.store)), parse_reference(contender.model)
+    with looked_up(registry, reference):
+        task = registry.manifest(reference).task
+    if contender.kind == "generating" and task == "text-classification":
+        raise InvalidInput(f'{contender.model} classifies: use kind = "bundle"')
+    if contender.kind == "bundle" and task == "text-generation":
+        raise InvalidInput(f'{contender.model} generates: use kind = "generating", with a prompt')
+    if task == "image-classification":
+        raise InvalidInput(f"{contender.model} is for pictures, and the items are texts")
+
+
+def learned_from(manifest: Manifest, material: Material) -> bool | None:
+    """Whether a classifier learned from the training file given; None if that is unknown."""
+    given, learned = material.sha256.get("train"), manifest.data.get("train")
+    return None if given is None or learned is None else learned.sha256 == given
+
+
+def notes_on(name: str, manifest: Manifest, material: Material) -> Iterator[str]:
+    """Yield what is odd about a classifier beside the experiment's files."""
+    if not learned_from(manifest, material):
+        yield (
+            f"{name} learned from another file than the training examples given: items that stand "
+            "in it cannot be found"
+        )
+    unknown = sorted(set(manifest.labels) ^ set(material.labels))
+    if unknown:
+        yield f"{name} and the items differ in labels: {', '.join(unknown[:10])}"
+
+
+def _prompts_of(ready: Ready, name: str) -> Callable[[Item], Prompt]:
+    """Return what makes a contender's prompts, by the form that is there when it is asked."""
+    places = {item.id: place for place, item in enumerate(ready.plan.material.items)}
+    return lambda item: ready.forms[name].prompt(places[item.id], item)
+
+
+def _on_items(ready: Ready) -> Iterator[str]:
+    """Warn of items that will not count; InvalidInput if none will."""
+    items = ready.plan.material.items
+    reasons = contamination(ready.plan.material, ready.leaks)
+    aside = {one for ids in reasons.values() for one in ids}
+    if len(aside) == len(items):
+        raise InvalidInput(
+            f"every item stands in the training data ({len(reasons['training data'])} of "
+            f"{len(items)}) or in a prompt ({len(reasons['prompt'])}): nothing could be judged, "
+            "and nobody is asked"
+        )
+    if aside:
+        yield (
+            f"{len(aside)} of {len(items)} items also stand in the training data "
+            f"({len(reasons['training data'])}) or in a prompt ({len(reasons['prompt'])}): they "
+            "are asked and paid for, and no figure of quality rests on them"
+        )
+    left = len(items) - len(aside)
+    if left < LEAST_ITEMS:
+        yield (
+            f"{left} items count, and below {LEAST_ITEMS} nothing is judged: the verdict will be "
+            "NOT ENOUGH DATA"
+        )
+
+
+def contamination(material: Material, leaks: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Return the ids of items that stand in the training data or in a prompt, in their order."""
+    leaked = {one for ids in leaks.values() for one in ids}
+    in_order = [item.id for item in material.items if item.id in leaked]
+    return {"training data": list(material.leaked), "prompt": in_order}
