@@ -15,7 +15,7 @@ from hone.comparison.wording import (
     share,
     words,
 )
-from hone.models.document import Block, Cell, Ranged, Side, Table, Text
+from hone.models.document import Block, Cell, Drawing, Ranged, Side, Table, Text
 
 
 def contenders(judgement: Judgement) -> Iterator[Block]:
@@ -40,34 +40,7 @@ def contenders(judgement: Judgement) -> Iterator[Block]:
         [_quality_row(arm, numbers, judgement) for arm in judgement.arms],
         "lllrll",
     )
-    yield Side(
-        [
-            drawings.trade(
-                judgement.arms,
-                numbers,
-                {
-                    arm.name: 1000 * arm.request_usd
-                    for arm in judgement.arms
-                    if arm.request_usd is not None
-                },
-                judgement.question,
-                name="dollars for 1,000 requests",
-                dollars_across=True,
-            ),
-            drawings.trade(
-                judgement.arms,
-                numbers,
-                {
-                    arm.name: arm.latency["p50"].value
-                    for arm in judgement.arms
-                    if arm.latency["p50"].n
-                },
-                judgement.question,
-                name="median delay",
-                dollars_across=False,
-            ),
-        ]
-    )
+    yield Side(list(_trades(judgement, numbers)))
     yield Table(
         ("Contender", "p50", "p95", "p99", "Different answers"),
         [_delay_row(arm, numbers) for arm in judgement.arms],
@@ -80,6 +53,18 @@ def contenders(judgement: Judgement) -> Iterator[Block]:
     untimed = list(_untimed(judgement))
     if untimed:
         yield Text(" ".join(untimed))
+
+
+def _trades(judgement: Judgement, numbers: dict[str, int]) -> Iterator[Drawing]:
+    """Yield what is right against what it costs, and against how long it takes."""
+    arms, question = judgement.arms, judgement.question
+    costs = {arm.name: 1000 * arm.request_usd for arm in arms if arm.request_usd is not None}
+    delays = {arm.name: arm.latency["p50"].value for arm in arms if arm.latency["p50"].n}
+    for across, name, in_dollars in (
+        (costs, "dollars for 1,000 requests", True),
+        (delays, "median delay", False),
+    ):
+        yield drawings.trade(arms, numbers, across, question, name=name, dollars_across=in_dollars)
 
 
 def _untimed(judgement: Judgement) -> Iterator[str]:

@@ -139,7 +139,7 @@ class Runner:
             return bundle
         if isinstance(contender, EmbeddedContender):
             encoder = BertEncoder.from_base(contender.base)
-            return embed_labels(contender, encoder, material.labels, descriptions)
+            return embed_labels(contender, encoder, material.labels, descriptions, material.items)
         if isinstance(contender, MajorityContender):
             return find_majority(contender.name, material.training)
         if isinstance(contender, GeneratingContender):

@@ -140,7 +140,11 @@ def test_as_good_but_dearer_replaces_where_no_saving_is_asked_for() -> None:
             ["The other reading", "With a fallback, which does not change it",
              "What model alone costs"],
         ),
-        (evidence(UNDECIDED, AS_GOOD), "not shown", ["The other reading", "What model alone costs"]),
+        (
+            evidence(UNDECIDED, AS_GOOD),
+            "not shown",
+            ["The other reading", "What model alone costs"],
+        ),
         (evidence(AS_GOOD, failed=(0.2, 0)), "20.0%", ["What was seen, and is not judged"]),
         (evidence(reading(49, 40, 0)), "49 items", ["What was seen, and is not judged"]),
     ],
