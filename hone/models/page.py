@@ -79,7 +79,7 @@ td { min-width: 2.5rem; max-width: 38rem; overflow-wrap: anywhere; }
 td:not(.number) { min-width: 6.5rem; }
 th.number { white-space: normal; }
 .number { text-align: right; white-space: nowrap; }
-.stack th, .stack td { padding-right: 1rem; }
+.stack th:not(:last-child), .stack td:not(:last-child) { padding-right: .9rem; }
 .stack td:first-child { min-width: 9rem; }
 tbody tr:last-child td { border-bottom: 0; }
 small { color: var(--muted); font-size: .85rem; }
