@@ -68,8 +68,8 @@ def _rule(volume: float | None) -> str:
         )
     return (
         "A request costs its tokens and its share of the machines that answer "
-        f"{volume:,.0f} requests a month, which are paid for all month. Every figure of cost here "
-        "goes by that."
+        f"{volume:,.0f} requests a month; one that always runs is paid for all month. Every figure "
+        "of cost here goes by that."
     )
 
 
