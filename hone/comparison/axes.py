@@ -4,6 +4,7 @@ Drawn about as wide as a phone, so that its letters can be read on one. Every te
 """
 
 import math
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from hone.models.page import escape
 WIDTH, HEIGHT = 360, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 20, 24, 42
 _TICKS = 5
+_KEY_ROW = 17
+_WIDE, _NARROW = frozenset("MWm@%"), frozenset("ijlI.,:;'|![]() ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,28 +102,28 @@ class Axes:
         """Return an upright interval."""
         return self.line([(x, low), (x, high)], colour)
 
-    def words(self, x: float, y: float, text: str, *, above: float = 8) -> str:
-        """Return a short text beside a pair of values, kept within the frame."""
+    def words(
+        self, x: float, y: float, text: str, *, above: float = 8, left: bool | None = None
+    ) -> str:
+        """Return a short text beside a pair of values: on its `left`, or where more room is."""
         across, down = self.at(x, y)
-        right = across > (WIDTH + _LEFT) / 2
-        anchor, moved = ("end", -7) if right else ("start", 7)
+        left = across > (WIDTH + _LEFT) / 2 if left is None else left
+        anchor, moved = ("end", -7) if left else ("start", 7)
         return (
             f'<text class="ink" x="{across + moved:.1f}" y="{max(down - above, _TOP + 8):.1f}" '
             f'text-anchor="{anchor}">{escape(text)}</text>'
         )
 
-    def key(self, row: int, text: str, colour: str) -> str:
-        """Return a line of the key, at the upper left."""
-        down = _TOP + 14 + 15 * row
-        return (
-            f'<line x1="{_LEFT + 8}" x2="{_LEFT + 24}" y1="{down - 4}" y2="{down - 4}" '
-            f'stroke="var(--{colour})" stroke-width="3"/>'
-            f'<text class="ink" x="{_LEFT + 30}" y="{down}">{escape(text)}</text>'
+    def svg(self, marks: Iterable[str], key: Sequence[tuple[str, str]] = ()) -> str:
+        """Return the whole drawing; `key` has names and colours of lines, which stand above it."""
+        above = _KEY_ROW * len(key)
+        drawn = "".join([*self._frame(), *marks])
+        if not key:
+            return svg(WIDTH, HEIGHT, [drawn])
+        rows = [_key(row, name, colour) for row, (name, colour) in enumerate(key)]
+        return svg(
+            WIDTH, HEIGHT + above, [*rows, f'<g transform="translate(0 {above})">{drawn}</g>']
         )
-
-    def svg(self, marks: Iterable[str]) -> str:
-        """Return the whole drawing."""
-        return svg(WIDTH, HEIGHT, [*self._frame(), *marks])
 
     def _frame(self) -> Iterable[str]:
         bottom, right = HEIGHT - _BOTTOM, WIDTH - _RIGHT
@@ -134,6 +137,34 @@ class Axes:
             yield _text(across, bottom + 14, self.x.reads(value), "middle")
         yield _text((_LEFT + right) / 2, HEIGHT - 8, self.x.name, "middle")
         yield _text(4, 10, self.y.name, "start")
+
+
+def _key(row: int, name: str, colour: str) -> str:
+    down = 12 + _KEY_ROW * row
+    return (
+        f'<line x1="8" x2="24" y1="{down - 4}" y2="{down - 4}" stroke="var(--{colour})" '
+        f'stroke-width="3"/><text class="ink" x="30" y="{down}">'
+        f"{escape(fitted(name, WIDTH - 40))}</text>"
+    )
+
+
+def fitted(text: str, room: float) -> str:
+    """Return a text, or as much of its beginning as about `room` pixels hold."""
+    widths = [_letter(letter) for letter in text]
+    if sum(widths) <= room:
+        return text
+    left, kept = room - _letter("…"), 0
+    while kept < len(text) and left >= widths[kept]:
+        left -= widths[kept]
+        kept += 1
+    return f"{text[:kept].rstrip()}…"
+
+
+def _letter(letter: str) -> float:
+    """Return about how wide a letter is, in pixels, in the wider of the page's fonts."""
+    if unicodedata.east_asian_width(letter) in "WF":
+        return 11.0
+    return 9.5 if letter in _WIDE else 4.5 if letter in _NARROW else 6.9
 
 
 def svg(width: float, height: float, pieces: Iterable[str]) -> str:

@@ -1,19 +1,22 @@
 """The drawings of a comparison's report."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from hone.comparison.axes import Axes, Scale, linear, logarithmic, svg
-from hone.comparison.economics import Part, month
+from hone.comparison.axes import WIDTH, Axes, Scale, fitted, linear, logarithmic, svg
 from hone.comparison.fallback import Fallback
 from hone.comparison.figures import ArmFigures, Calibration, Versus
+from hone.comparison.monthly import Part, month
 from hone.comparison.question import Question
+from hone.comparison.statistics import Estimate
 from hone.comparison.wording import count, dollar_tick, percent, seconds, words
 from hone.models.document import Drawing
 from hone.models.page import escape
 
 _MOST_LABELS = 120
 _FAR_BELOW = 0.2
+_NEAR = 24
+_FOREST_LEFT, _FOREST_STEP = 14, 46
 
 
 def trade(
@@ -45,10 +48,17 @@ def trade(
         x, right, colour = across[arm.name], arm.right_of_all, _colour(arm.name, question)
         if right.low is not None and right.high is not None:
             marks.append(axes.whisker(x, right.low, right.high, colour))
-        marks += [
-            axes.dot(x, right.value, colour),
-            axes.words(x, right.value, str(numbers[arm.name])),
-        ]
+        marks.append(axes.dot(x, right.value, colour))
+    # Last, so that no other contender's interval is drawn over a number.
+    marks += [
+        axes.words(
+            across[a.name],
+            a.right_of_all.value,
+            str(numbers[a.name]),
+            left=_crowded(a, shown, across, axes),
+        )
+        for a in shown
+    ]
     left = [arm.name for arm in arms if arm not in placed]
     far = [arm.name for arm in placed if arm not in shown]
     caption = f"Share {words(question).right}, of all, against {name}; with 95 % intervals."
@@ -59,6 +69,21 @@ def trade(
     return Drawing(f"{words(question).measure} against {name}", caption, axes.svg(marks))
 
 
+def _crowded(
+    arm: ArmFigures, arms: Sequence[ArmFigures], across: dict[str, float], axes: Axes
+) -> bool | None:
+    """Tell whether the room left of an arm's dot is freer than the right; None for either."""
+    own = axes.at(across[arm.name], arm.right_of_all.value)
+    near = []
+    for other in arms:
+        x, y = axes.at(across[other.name], other.right_of_all.value)
+        if other is not arm and abs(x - own[0]) < _NEAR and abs(y - own[1]) < 2 * _NEAR:
+            near.append(x - own[0])
+    if not near:
+        return None
+    return min(near, key=abs) >= 0
+
+
 def _colour(name: str, question: Question) -> str:
     if name == question.candidate:
         return "accent"
@@ -66,56 +91,79 @@ def _colour(name: str, question: Question) -> str:
 
 
 def forest(pairs: Sequence[Versus], question: Question) -> Drawing:
-    """Draw each contender's difference from the baseline, with the margin."""
+    """Draw each contender's difference from the baseline, with the margin.
+
+    The candidate is always on the scale; of the others, who is far off it has an arrow at its edge.
+    """
     rows = [(pair.name, (pair.answered or pair.strict).difference) for pair in pairs]
-    near = [found for _, found in rows if abs(found.value) < _FAR_BELOW / 2]
-    ends = [end for found in near for end in (found.low, found.high) if end is not None]
-    scale = linear("", [*ends, -2 * question.margin, question.margin], percent)
-    left, right, step, top = 14, 346, 40, 12
-    height = top + step * len(rows) + 34
-
-    def at(value: float) -> float:
-        return left + scale.place(value) * (right - left)
-
-    pieces = [_upright(at(0.0), top, height - 30, "muted", dashed=False)]
-    pieces.append(_upright(at(-question.margin), top, height - 30, "warn", dashed=True))
-    for index, (name, found) in enumerate(rows):
-        down, colour = top + step * index + 28, _colour(name, question)
-        outside = (
-            ""
-            if scale.low <= found.value <= scale.high
-            else f" ({100 * found.value:+.1f}, off the scale)"
-        )
-        named = escape(_short(name) + outside)
-        pieces.append(f'<text class="ink" x="{left}" y="{down - 12}">{named}</text>')
-        if outside:
-            continue
-        if found.low is not None and found.high is not None:
-            pieces.append(
-                f'<line x1="{at(found.low):.1f}" x2="{at(found.high):.1f}" y1="{down}" y2="{down}" '
-                f'stroke="var(--{colour})" stroke-width="3"/>'
-            )
-        pieces.append(
-            f'<circle cx="{at(found.value):.1f}" cy="{down}" r="4" fill="var(--{colour})"/>'
-        )
-    for value in scale.ticks():
-        pieces.append(
-            f'<text x="{at(value):.1f}" y="{height - 14}" text-anchor="middle">'
-            f"{_signed(value)}</text>"
-        )
+    scale = _difference_scale(rows, question)
+    pieces = [
+        piece
+        for index, (name, found) in enumerate(rows)
+        for piece in _forest_row(index, name, found, scale, question)
+    ]
+    below = _FOREST_STEP * len(rows) + 16
+    pieces += [
+        f'<text x="{_across(scale, value):.1f}" y="{below}" text-anchor="middle">'
+        f"{_signed(value)}</text>"
+        for value in scale.ticks()
+    ]
     caption = (
         f"Points of difference from {question.baseline}, with 95 % intervals. The dashed line is "
         f"the margin, {-100 * question.margin:g} points."
     )
-    return Drawing("Differences from the baseline", caption, svg(360, height, pieces))
+    if any(not scale.low <= found.value <= scale.high for _, found in rows):
+        caption += " An arrow points to what lies off the scale."
+    return Drawing("Differences from the baseline", caption, svg(WIDTH, below + 8, pieces))
+
+
+def _difference_scale(rows: Sequence[tuple[str, Estimate]], question: Question) -> Scale:
+    own = max((abs(found.value) for name, found in rows if name == question.candidate), default=0)
+    near = [found for _, found in rows if abs(found.value) <= max(own, _FAR_BELOW / 2)]
+    ends = [end for f in near for end in (f.low, f.value, f.high) if end is not None]
+    return linear("", [*ends, -2 * question.margin, question.margin], percent)
+
+
+def _across(scale: Scale, value: float) -> float:
+    return _FOREST_LEFT + scale.place(value) * (WIDTH - 2 * _FOREST_LEFT)
+
+
+def _forest_row(
+    index: int, name: str, found: Estimate, scale: Scale, question: Question
+) -> Iterator[str]:
+    """Yield a row: a name and a number, and under them a band with the interval."""
+    top, colour = _FOREST_STEP * index, _colour(name, question)
+    band, middle, bottom = top + 18, top + 28, top + 38
+    number = f"{100 * found.value:+.2f}" if found.n else "–"
+    room = WIDTH - 2 * _FOREST_LEFT - 56
+    yield f'<text class="ink" x="{_FOREST_LEFT}" y="{top + 12}">{escape(fitted(name, room))}</text>'
+    yield (
+        f'<text class="ink" x="{WIDTH - _FOREST_LEFT}" y="{top + 12}" text-anchor="end">'
+        f"{number}</text>"
+    )
+    yield f'<rect x="0" y="{band}" width="{WIDTH}" height="20" rx="3" fill="var(--sunken)"/>'
+    yield _upright(_across(scale, 0.0), band, bottom, "muted", dashed=False)
+    yield _upright(_across(scale, -question.margin), band, bottom, "warn", dashed=True)
+    if not found.n:
+        return
+    at = _across(scale, found.value)
+    if not scale.low <= found.value <= scale.high:
+        tip = -7 if found.value < scale.low else 7
+        yield (
+            f'<path d="M{at + tip:.1f},{middle} L{at:.1f},{middle - 5} L{at:.1f},{middle + 5} Z" '
+            f'fill="var(--{colour})"/>'
+        )
+        return
+    if found.low is not None and found.high is not None:
+        yield (
+            f'<line x1="{_across(scale, found.low):.1f}" x2="{_across(scale, found.high):.1f}" '
+            f'y1="{middle}" y2="{middle}" stroke="var(--{colour})" stroke-width="3"/>'
+        )
+    yield f'<circle cx="{at:.1f}" cy="{middle}" r="4" fill="var(--{colour})"/>'
 
 
 def _signed(value: float) -> str:
     return f"{100 * value:+.3g}" if round(value, 9) else "0"
-
-
-def _short(name: str, length: int = 44) -> str:
-    return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
 def _upright(x: float, top: float, bottom: float, colour: str, *, dashed: bool) -> str:
@@ -198,14 +246,12 @@ def monthly_costs(
         logarithmic("dollars a month", every, dollar_tick),
     )
     marks = [axes.line(curve, colour) for _, colour, curve in curves if curve]
-    marks += [
-        axes.key(row, _short(name, 26), colour) for row, (name, colour, _) in enumerate(curves)
-    ]
     caption = (
         "What a month costs by the number of requests, machines included. Where lines cross, it "
         "breaks even."
     )
-    return Drawing("Costs against volume", caption, axes.svg(marks))
+    key = [(name, colour) for name, colour, _ in curves]
+    return Drawing("Costs against volume", caption, axes.svg(marks, key))
 
 
 def confusion(arm: ArmFigures, labels: Sequence[str]) -> Drawing | None:

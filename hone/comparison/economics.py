@@ -6,17 +6,22 @@ a saving below zero is shown as one.
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from hone.comparison.monthly import (
+    HOURS_A_MONTH,
+    SECONDS_A_MONTH,
+    Part,
+    a_request,
+    break_even,
+    month,
+    payback,
+)
 from hone.comparison.outcomes import Outcome, asked_once
 from hone.comparison.prices import Price, cost_usd
 from hone.comparison.question import ArmCosts, Question, Serving
 from hone.models.prompting.usage import Counting, Usage
-
-HOURS_A_MONTH = 730.0
-_SECONDS_A_MONTH = HOURS_A_MONTH * 3600
-_JUMPS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,7 @@ class ServedBy:
     @property
     def requests_a_month(self) -> float:
         """How many requests one machine is planned to answer in a month."""
-        return self.requests_per_second * self.most_in_use * _SECONDS_A_MONTH
+        return self.requests_per_second * self.most_in_use * SECONDS_A_MONTH
 
     @property
     def usd_a_request(self) -> float:
@@ -70,7 +75,7 @@ class ServedBy:
 
 @dataclass(frozen=True, slots=True)
 class ArmCost:
-    """What one arm costs. `request_usd` is the tokens of a mean request, None where unknown.
+    """What one arm costs. `tokens_usd` is the tokens of a mean request, None where unknown.
 
     `tokens` are those of all outcomes, as if each had been asked by itself, and `billed` those of
     the run: equal requests were asked once. `run_usd` is what the run's tokens cost; `unknown` says
@@ -81,22 +86,9 @@ class ArmCost:
     billed: Tokens
     price: Price | None
     run_usd: float | None
-    request_usd: float | None
+    tokens_usd: float | None
     served: ServedBy | None
     unknown: str
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A share of all requests that one arm answers, and what that takes.
-
-    `machine_usd` is a month of one machine that always runs, for up to `machine_requests`.
-    """
-
-    share: float
-    request_usd: float
-    machine_usd: float = 0.0
-    machine_requests: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +96,8 @@ class Saving:
     """How a replacement compares with the baseline under one assumption about its price.
 
     Dollars, negative where the replacement is dearer, None where a price or the volume is
-    unknown. `per_1000` is without machines that always run. `break_even` is the least number of
+    unknown. `per_1000` is what 1,000 requests save, as `a_request` has their cost: `baseline_1000`
+    less `replacement_1000`. `break_even` is the least number of
     requests a month from which nothing is lost (`with_once`: one-off costs spread over the months
     included); infinite if there is none. `payback_months` is infinite if it never comes.
     """
@@ -118,6 +111,8 @@ class Saving:
     break_even_with_once: float | None
     payback_months: float | None
     unknown: str = ""
+    baseline_1000: float | None = None
+    replacement_1000: float | None = None
 
 
 def count_tokens(outcomes: Sequence[Outcome]) -> Tokens:
@@ -202,7 +197,7 @@ def cached_request_usd(cost: ArmCost, costs: ArmCosts) -> float | None:
     has no cache price, or the cost is unknown.
     """
     tokens, price = cost.tokens, cost.price
-    if price is None or cost.request_usd is None or price.cache_read_input_token_cost is None:
+    if price is None or cost.tokens_usd is None or price.cache_read_input_token_cost is None:
         return None
     static = costs.static_prompt_tokens
     static = tokens.shortest_prompt if static is None else static
@@ -216,9 +211,9 @@ def cached_request_usd(cost: ArmCost, costs: ArmCosts) -> float | None:
     )
 
 
-def part(cost: ArmCost, share: float, *, request_usd: float | None = None) -> Part | None:
+def part(cost: ArmCost, share: float) -> Part | None:
     """Return an arm's part of all requests; None where its cost is unknown."""
-    tokens = cost.request_usd if request_usd is None else request_usd
+    tokens = cost.tokens_usd
     if tokens is None or cost.unknown:
         return None
     served = cost.served
@@ -227,60 +222,6 @@ def part(cost: ArmCost, share: float, *, request_usd: float | None = None) -> Pa
     if served.always_on:
         return Part(share, tokens, served.usd_per_hour * HOURS_A_MONTH, served.requests_a_month)
     return Part(share, tokens + served.usd_a_request)
-
-
-def month(parts: Sequence[Part], requests: float) -> float:
-    """Return what a month of that many requests costs, in US dollars."""
-    return math.fsum(
-        piece
-        for part in parts
-        for piece in (part.share * requests * part.request_usd, _machines(part, requests))
-    )
-
-
-def _machines(part: Part, requests: float) -> float:
-    if not part.machine_usd:
-        return 0.0
-    return part.machine_usd * math.ceil(part.share * requests / part.machine_requests)
-
-
-def break_even(old: Sequence[Part], new: Sequence[Part], *, fixed: float = 0.0) -> float:
-    """Return the least number of requests a month at which the new way costs no more.
-
-    `fixed` is a monthly sum on top of the new way. Between the volumes at which a machine is
-    added, both costs are straight lines, so each stretch is solved by itself. Infinite if there
-    is none within the first two thousand added machines; 0 if there is nothing to make up for.
-    """
-    slope = _slope(old) - _slope(new)
-    low = 0.0
-    for high in _jumps([*old, *new]):
-        inside = (low + high) / 2 if high < math.inf else low + 1
-        owed = fixed + _machine_total(new, inside) - _machine_total(old, inside)
-        if slope * low > owed or (slope * low == owed and slope >= 0):
-            return low
-        if slope > 0 and owed / slope <= high:
-            return owed / slope
-        low = high
-    return math.inf
-
-
-def _slope(parts: Sequence[Part]) -> float:
-    return math.fsum(part.share * part.request_usd for part in parts)
-
-
-def _machine_total(parts: Sequence[Part], requests: float) -> float:
-    return math.fsum(_machines(part, requests) for part in parts)
-
-
-def _jumps(parts: Sequence[Part]) -> Iterator[float]:
-    """Yield the first volumes at which a machine is full, in order; infinity if there is none."""
-    steps = [p.machine_requests / p.share for p in parts if p.machine_usd and p.share]
-    if not steps:
-        yield math.inf
-        return
-    reach = min(steps) * _JUMPS
-    full = {step * k for step in steps for k in range(1, int(reach / step) + 1)}
-    yield from sorted(full)
 
 
 def savings(
@@ -293,7 +234,7 @@ def savings(
     """
     arm = question.arms[question.baseline].costs
     cached = cached_request_usd(baseline, arm)
-    as_is = baseline.request_usd
+    as_is = baseline.tokens_usd
     cases = [("as measured", as_is, baseline)]
     if baseline.price is not None:
         half = None if as_is is None else as_is / 2
@@ -304,36 +245,51 @@ def savings(
             ("half the price, and cached", half_cached, baseline),
         ]
     return [
-        _saving(name, replace(cost, request_usd=usd), candidate, question, kept=kept)
+        _saving(name, replace(cost, tokens_usd=usd), candidate, question, kept=kept)
         for name, usd, cost in cases
     ]
+
+
+def replaced(
+    baseline: ArmCost, candidate: ArmCost, question: Question, *, kept: float = 1.0
+) -> list[Part] | None:
+    """Return who answers how much after a replacement; None where a cost is unknown.
+
+    The candidate sees all requests, and the baseline those that are not kept and the shadow share.
+    """
+    new = part(candidate, 1.0)
+    again = part(baseline, min(1.0 - kept, 1.0) + question.shadow_share)
+    if new is None or again is None:
+        return None
+    return [new, again] if again.share else [new]
 
 
 def _saving(
     name: str, baseline: ArmCost, candidate: ArmCost, question: Question, *, kept: float
 ) -> Saving:
-    old, new = part(baseline, 1.0), part(candidate, 1.0)
-    again = part(baseline, min(1.0 - kept, 1.0) + question.shadow_share)
-    if old is None or new is None or again is None:
+    old, after = part(baseline, 1.0), replaced(baseline, candidate, question, kept=kept)
+    if old is None or after is None:
         nothing = Saving(name, None, None, None, None, None, None, None)
         return replace(nothing, unknown=_why(baseline, candidate, question))
-    after = [new, again] if again.share else [new]
     costs = question.arms[question.candidate].costs
     once = costs.training_usd + costs.labelling_usd
+    volume = question.requests_per_month
+    now, then = (1000 * a_request(parts, volume) for parts in ([old], after))
     found = Saving(
         name,
-        per_1000=1000 * (_slope([old]) - _slope(after)),
+        per_1000=now - then,
         baseline_month=None,
         replacement_month=None,
         saved_month=None,
         break_even=break_even([old], after),
         break_even_with_once=break_even([old], after, fixed=once / question.months),
         payback_months=None,
+        baseline_1000=now,
+        replacement_1000=then,
     )
-    if question.requests_per_month is None:
+    if volume is None:
         return replace(found, unknown="the number of requests a month was not given")
-    before = month([old], question.requests_per_month)
-    later = month(after, question.requests_per_month)
+    before, later = month([old], volume), month(after, volume)
     return replace(
         found,
         baseline_month=before,
@@ -348,13 +304,6 @@ def _why(baseline: ArmCost, candidate: ArmCost, question: Question) -> str:
         if cost.unknown:
             return f"{name}: {cost.unknown}"
     return "the price table has no price for cached tokens"
-
-
-def payback(once: float, saved_month: float) -> float:
-    """Return after how many months a one-off cost is made up for; infinite if never."""
-    if once <= 0:
-        return 0.0 if saved_month >= 0 else math.inf
-    return once / saved_month if saved_month > 0 else math.inf
 
 
 def net_tokens(

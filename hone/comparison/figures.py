@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hone.comparison import statistics
-from hone.comparison.economics import ArmCost
+from hone.comparison.economics import ArmCost, part
+from hone.comparison.monthly import a_request
 from hone.comparison.outcomes import Kind
 from hone.comparison.question import Arm, Question
 from hone.comparison.resampling import macro_f1, macro_f1_difference
@@ -70,7 +71,8 @@ class ArmFigures:
 
     `accuracy`, `macro_f1` and `classes` are of its answers; `right_of_all` is of everything that
     it was asked, an unanswered call counting as not right; `answered` is the share of calls with
-    an answer. `latency` is in seconds, of the calls that came back.
+    an answer. `latency` is in seconds, of the calls that came back. `request_usd` is what a
+    request costs at the question's volume, its share of the machines included; None where unknown.
     """
 
     name: str
@@ -88,6 +90,7 @@ class ArmFigures:
     calibration: Calibration | None
     confusion: list[list[float]]
     cost: ArmCost
+    request_usd: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,7 @@ class Versus:
 def arm_figures(sheet: Sheet, exam: Exam, question: Question, cost: ArmCost) -> ArmFigures:
     """Compute one contender's figures; its cost is of the whole run, items set aside included."""
     answered, asked = sheet.answered, sheet.asked
-    arm = question.arms[sheet.name]
+    arm, alone = question.arms[sheet.name], part(cost, 1.0)
 
     def mean(values: Floats, rows: Flags) -> Estimate:
         return share(values[rows], groups=some(exam.groups, rows), repeats=sheet.repeats)
@@ -141,6 +144,7 @@ def arm_figures(sheet: Sheet, exam: Exam, question: Question, cost: ArmCost) -> 
         calibration=_calibration(sheet),
         confusion=_confusion(sheet, exam),
         cost=cost,
+        request_usd=None if alone is None else a_request([alone], question.requests_per_month),
     )
 
 

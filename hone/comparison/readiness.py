@@ -143,7 +143,9 @@ def _load(ready: Ready, contender: AnyContender) -> None:
     elif isinstance(contender, EmbeddedContender):
         descriptions = ready.plan.experiment.experiment.label_descriptions
         encoder = BertEncoder.from_base(contender.base)
-        ready.local[name] = embed_labels(contender, encoder, material.labels, descriptions)
+        ready.local[name] = embed_labels(
+            contender, encoder, material.labels, descriptions, material.items
+        )
     elif isinstance(contender, MajorityContender):
         ready.local[name] = find_majority(name, material.training)
     elif isinstance(contender, RecordedContender):

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 import hone
 from hone.comparison import report_answers, report_contenders, report_money
 from hone.comparison.judgement import Judgement
+from hone.comparison.statistics import paired_difference
 from hone.comparison.wording import (
     counted,
     difference,
@@ -22,7 +23,17 @@ from hone.comparison.wording import (
     spelt,
     words,
 )
-from hone.models.document import Banner, Block, Bullets, Document, Fact, Ranged, Section, Tone
+from hone.models.document import (
+    Banner,
+    Block,
+    Bullets,
+    Document,
+    Fact,
+    Heading,
+    Ranged,
+    Section,
+    Tone,
+)
 
 _TONES: dict[str, Tone] = {
     "REPLACE": "good",
@@ -30,7 +41,7 @@ _TONES: dict[str, Tone] = {
     "KEEP THE PROMPT": "bad",
     "NOT ENOUGH DATA": "neutral",
 }
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def report(judgement: Judgement) -> Document:
@@ -62,23 +73,60 @@ def report(judgement: Judgement) -> Document:
 
 
 def _facts(judgement: Judgement) -> Iterator[Fact]:
+    if judgement.verdict.word == "REPLACE WITH FALLBACK":
+        yield from _cascade_facts(judgement)
+    else:
+        yield from _alone_facts(judgement)
+    yield from _money_facts(judgement)
+
+
+def _alone_facts(judgement: Judgement) -> Iterator[Fact]:
     pair, measure = judgement.pair, words(judgement.question).measure
     found = (pair.answered or pair.strict).difference
     for arm in (judgement.candidate, judgement.baseline):
         yield _fact(f"{measure} of {arm.name}", share(arm.accuracy))
-    margin = f"margin {-100 * judgement.question.margin:g}"
-    yield _fact("Difference in points", difference(found), note=margin)
+    yield _fact("Difference in points", difference(found), note=_margin(judgement))
     ours, theirs = judgement.candidate.latency["p50"], judgement.baseline.latency["p50"]
     if ours.n and theirs.n:
         yield Fact("Median delay", seconds(ours.value), f"baseline {seconds(theirs.value)}")
-    saving = (judgement.fallback_savings or judgement.savings)[0]
-    if judgement.verdict.word != "REPLACE WITH FALLBACK":
-        saving = judgement.savings[0]
-    if saving.saved_month is not None:
-        volume = judgement.question.requests_per_month or 0
-        yield Fact("Saved a month", dollars(saving.saved_month), f"at {volume:,.0f} requests")
-    else:
+
+
+def _cascade_facts(judgement: Judgement) -> Iterator[Fact]:
+    """Yield what candidate and fallback do together, on the half of the items that judges them."""
+    cascade = judgement.fallback.cascade if judgement.fallback is not None else None
+    if cascade is None:
+        return
+    right = words(judgement.question).right.capitalize()
+    yield _fact(f"{right} of all, with fallback", share(cascade.right))
+    yield _fact(
+        f"{right} of all, {judgement.baseline.name}", share(judgement.baseline.right_of_all)
+    )
+    found = difference(paired_difference(cascade.answered))
+    yield _fact("Difference in points", found, note=_margin(judgement))
+    yield _fact(f"Kept by {judgement.candidate.name}", share(cascade.kept))
+
+
+def _margin(judgement: Judgement) -> str:
+    return f"margin {-100 * judgement.question.margin:g}"
+
+
+def _money_facts(judgement: Judgement) -> Iterator[Fact]:
+    """Yield what the replacement costs and saves: with its fallback, where that is the verdict."""
+    saving = judgement.savings[0]
+    if judgement.verdict.word == "REPLACE WITH FALLBACK" and judgement.fallback_savings:
+        saving = judgement.fallback_savings[0]
+    cost = "unknown" if saving.replacement_1000 is None else dollars(saving.replacement_1000)
+    old = judgement.baseline.request_usd
+    note = "baseline unknown" if old is None else f"baseline {dollars(1000 * old)}"
+    yield Fact("1,000 requests, replaced", cost, note)
+    if saving.saved_month is None:
         yield Fact("Saved a month", "unknown", saving.unknown)
+        return
+    volume = f"at {judgement.question.requests_per_month or 0:,.0f} requests"
+    if saving.saved_month < 0:
+        yield Fact("Costs more a month", dollars(-saving.saved_month), volume, tone="bad")
+    else:
+        yield Fact("Saved a month", dollars(saving.saved_month), volume)
 
 
 def _fact(name: str, cell: Ranged | str, *, note: str = "") -> Fact:
@@ -88,7 +136,13 @@ def _fact(name: str, cell: Ranged | str, *, note: str = "") -> Fact:
 
 
 def _reasons(judgement: Judgement) -> Iterator[Block]:
-    yield Bullets([*judgement.verdict.reasons, *_warnings(judgement)])
+    for reasons in judgement.verdict.reasons:
+        yield Heading(reasons.title)
+        yield Bullets(reasons.said)
+    warnings = list(_warnings(judgement))
+    if warnings:
+        yield Heading("The items and the run")
+        yield Bullets(warnings)
 
 
 def _warnings(judgement: Judgement) -> Iterator[str]:

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Sequence
 
 from hone.comparison import drawings
-from hone.comparison.economics import part
+from hone.comparison.economics import replaced
 from hone.comparison.fallback import Cascade, Choice, Point
 from hone.comparison.figures import ClassFigures, Flip
 from hone.comparison.judgement import Judgement
+from hone.comparison.monthly import a_request
 from hone.comparison.statistics import paired_difference
 from hone.comparison.wording import difference, dollars, points, seconds, share, spelt, words
 from hone.models.document import (
@@ -108,7 +109,7 @@ def _some_points(frontier: Sequence[Point]) -> list[Point]:
 
 
 def _frontier_row(point: Point, judgement: Judgement) -> list[Cell]:
-    cost = frontier_cost(judgement, point.kept)
+    cost = _frontier_cost(judgement, point.kept)
     return [
         f"{point.threshold:.4f}",
         f"{point.kept:.1%}",
@@ -120,13 +121,12 @@ def _frontier_row(point: Point, judgement: Judgement) -> list[Cell]:
     ]
 
 
-def frontier_cost(judgement: Judgement, kept: float) -> float | None:
-    """Return what 1,000 requests cost with that share kept, always-on machines aside."""
-    own = part(judgement.candidate.cost, 1.0)
-    rest = part(judgement.baseline.cost, 1 - kept)
-    if own is None or rest is None:
-        return None
-    return 1000 * (own.request_usd + rest.share * rest.request_usd)
+def _frontier_cost(judgement: Judgement, kept: float) -> float | None:
+    """Return what 1,000 requests cost with that share kept, shadow calls included."""
+    question = judgement.question
+    costs = judgement.baseline.cost, judgement.candidate.cost
+    parts = replaced(*costs, question, kept=kept)
+    return None if parts is None else 1000 * a_request(parts, question.requests_per_month)
 
 
 def confidence(judgement: Judgement) -> Iterator[Block]:

@@ -15,7 +15,7 @@ from hone.comparison.wording import (
     share,
     words,
 )
-from hone.models.document import Block, Cell, Side, Table, Text
+from hone.models.document import Block, Cell, Drawing, Ranged, Side, Table, Text
 
 
 def contenders(judgement: Judgement) -> Iterator[Block]:
@@ -30,58 +30,57 @@ def contenders(judgement: Judgement) -> Iterator[Block]:
     )
     yield Table(
         (
-            "#",
             "Contender",
-            "",
             said.measure,
             f"{said.right.capitalize()} of all",
+            "1,000 requests",
             "Answered",
             "Macro F1",
         ),
         [_quality_row(arm, numbers, judgement) for arm in judgement.arms],
-        "rllllll",
+        "lllrll",
     )
-    yield Side(
-        [
-            drawings.trade(
-                judgement.arms,
-                numbers,
-                {arm.name: cost for arm in judgement.arms if (cost := per_1000(arm)) is not None},
-                judgement.question,
-                name="dollars for 1,000 requests",
-                dollars_across=True,
-            ),
-            drawings.trade(
-                judgement.arms,
-                numbers,
-                {
-                    arm.name: arm.latency["p50"].value
-                    for arm in judgement.arms
-                    if arm.latency["p50"].n
-                },
-                judgement.question,
-                name="median delay",
-                dollars_across=False,
-            ),
-        ]
-    )
+    yield Side(list(_trades(judgement, numbers)))
     yield Table(
-        ("#", "Contender", "p50", "p95", "p99", "Different answers"),
+        ("Contender", "p50", "p95", "p99", "Different answers"),
         [_delay_row(arm, numbers) for arm in judgement.arms],
-        "rlllll",
+        "lllll",
     )
     yield Text(
         "Delays are those of calls that came back, retries excluded. “Different answers” is the "
         "share of the items asked more than once that were answered in more than one way."
     )
+    untimed = list(_untimed(judgement))
+    if untimed:
+        yield Text(" ".join(untimed))
 
 
-def per_1000(arm: ArmFigures) -> float | None:
-    """Return what 1,000 requests of an arm cost, its machine in full use; None where unknown."""
-    cost = arm.cost
-    if cost.request_usd is None:
-        return None
-    return 1000 * (cost.request_usd + (cost.served.usd_a_request if cost.served else 0.0))
+def _trades(judgement: Judgement, numbers: dict[str, int]) -> Iterator[Drawing]:
+    """Yield what is right against what it costs, and against how long it takes."""
+    arms, question = judgement.arms, judgement.question
+    costs = {arm.name: 1000 * arm.request_usd for arm in arms if arm.request_usd is not None}
+    delays = {arm.name: arm.latency["p50"].value for arm in arms if arm.latency["p50"].n}
+    for across, name, in_dollars in (
+        (costs, "dollars for 1,000 requests", True),
+        (delays, "median delay", False),
+    ):
+        yield drawings.trade(arms, numbers, across, question, name=name, dollars_across=in_dollars)
+
+
+def _untimed(judgement: Judgement) -> Iterator[str]:
+    """Yield what contenders have answers whose time is not that of a call by itself."""
+    for arm in judgement.arms:
+        answered, timed = arm.kinds.get("answered", 0), arm.latency["p50"].n
+        if 0 < timed < answered:
+            yield (
+                f"{arm.name}: {timed:,} of its {answered:,} answers have a time of their own, and "
+                "its delays are of these alone."
+            )
+
+
+def thousand(arm: ArmFigures) -> str:
+    """Return what 1,000 requests of an arm cost, in dollars, or that it is unknown."""
+    return dollars(None if arm.request_usd is None else 1000 * arm.request_usd)
 
 
 def _role(arm: ArmFigures, judgement: Judgement) -> str:
@@ -92,11 +91,10 @@ def _role(arm: ArmFigures, judgement: Judgement) -> str:
 
 def _quality_row(arm: ArmFigures, numbers: dict[str, int], judgement: Judgement) -> list[Cell]:
     return [
-        numbers[arm.name],
-        arm.name,
-        _role(arm, judgement),
+        Ranged(_numbered(arm, numbers), _role(arm, judgement), wraps=True),
         share(arm.accuracy),
         share(arm.right_of_all),
+        thousand(arm),
         share(arm.answered),
         share(arm.macro_f1),
     ]
@@ -104,7 +102,11 @@ def _quality_row(arm: ArmFigures, numbers: dict[str, int], judgement: Judgement)
 
 def _delay_row(arm: ArmFigures, numbers: dict[str, int]) -> list[Cell]:
     flips = "–" if arm.flip_rate is None else f"{percent(arm.flip_rate)} of {arm.repeats} each"
-    return [numbers[arm.name], arm.name, *(delay(found) for found in arm.latency.values()), flips]
+    return [_numbered(arm, numbers), *(delay(found) for found in arm.latency.values()), flips]
+
+
+def _numbered(arm: ArmFigures, numbers: dict[str, int]) -> str:
+    return f"{numbers[arm.name]}. {arm.name}"
 
 
 def beside(judgement: Judgement) -> Iterator[Block]:
@@ -120,18 +122,18 @@ def beside(judgement: Judgement) -> Iterator[Block]:
     yield Table(
         (
             "Contender",
-            "Items",
-            f"Alone {said.right}",
-            "Baseline alone",
             "Difference",
             "Lower bound",
             "p, non-inferior",
             "p, equal",
+            f"Alone {said.right}",
+            "Baseline alone",
+            "Items",
             "Difference of all",
             "Difference in macro F1",
         ),
         [_pair_row(pair) for pair in judgement.pairs],
-        "lrrrlrrrll",
+        "llrrrrrrll",
     )
     yield Text(
         f"The lower bound is one-sided, at {1 - question.alpha:.0%}. “p, non-inferior” tests that "
@@ -151,16 +153,16 @@ def beside(judgement: Judgement) -> Iterator[Block]:
 def _pair_row(pair: Versus) -> list[Cell]:
     found = pair.answered
     if found is None:
-        return [pair.name, 0, "–", "–", "–", "–", "–", "–", difference(pair.strict.difference), "–"]
+        return [pair.name, *("–",) * 6, 0, difference(pair.strict.difference), "–"]
     return [
         pair.name,
-        found.counts.n,
-        amount(found.counts.gained),
-        amount(found.counts.lost),
         difference(found.difference),
         f"{100 * found.noninferior.lower:+.2f}",
         _p(pair.adjusted_noninferiority),
         _p(pair.adjusted_mcnemar),
+        amount(found.counts.gained),
+        amount(found.counts.lost),
+        found.counts.n,
         difference(pair.strict.difference),
         "–" if pair.macro_f1 is None else difference(pair.macro_f1),
     ]
@@ -184,8 +186,3 @@ def without_answer(judgement: Judgement) -> Iterator[Block]:
         for arm in judgement.arms
     ]
     yield Table(("Contender", "Answered", "Names no label", "Refused", "Failed"), rows, "lrrrr")
-
-
-def cost_cell(value: float | None, unknown: str) -> str:
-    """Return dollars, or why they are unknown."""
-    return f"unknown: {unknown}" if value is None else dollars(value)

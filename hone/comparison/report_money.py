@@ -4,12 +4,13 @@ import math
 from collections.abc import Iterator, Sequence
 
 from hone.comparison import drawings
-from hone.comparison.economics import Part, Saving, ServedBy, part
+from hone.comparison.economics import Saving, ServedBy, part, replaced
 from hone.comparison.figures import ArmFigures
 from hone.comparison.judgement import Judgement
-from hone.comparison.report_contenders import cost_cell
+from hone.comparison.monthly import Part
+from hone.comparison.report_contenders import thousand
 from hone.comparison.wording import counted, dollars, months, volume_cell
-from hone.models.document import Block, Cell, Heading, Side, Table, Text
+from hone.models.document import Block, Bullets, Cell, Heading, Side, Table, Text
 
 _COUNTED = {
     "measured": "measured",
@@ -21,20 +22,24 @@ _COUNTED = {
 
 def money(judgement: Judgement) -> Iterator[Block]:
     """Yield tokens and dollars of each arm, what a replacement saves, and when it pays."""
+    volume = judgement.question.requests_per_month
+    yield Text(_rule(volume))
     yield Table(
         (
             "Contender",
+            "1,000 requests",
+            "of that, tokens",
+            "Machines",
+            "This run",
             "Tokens in",
             "of them cached",
             "Tokens out",
             "Counted",
-            "This run",
-            "Tokens of 1,000 requests",
-            "A machine",
         ),
-        [_cost_row(arm) for arm in judgement.arms],
-        "lrrrllll",
+        [_cost_row(arm, volume) for arm in judgement.arms],
+        "lrrlrrrrl",
     )
+    yield from _unpriced_notes(judgement)
     yield from _counting_notes(judgement)
     yield Heading("What a replacement saves")
     yield Text(_assumptions(judgement))
@@ -54,27 +59,69 @@ def money(judgement: Judgement) -> Iterator[Block]:
         )
 
 
-def _cost_row(arm: ArmFigures) -> list[Cell]:
+def _rule(volume: float | None) -> str:
+    if volume is None:
+        return (
+            "A request costs its tokens and its share of the machines. The number of requests a "
+            "month was not given (costs.requests_per_month), so machines are taken to be in all "
+            "the use that is planned for: with fewer requests, one costs more."
+        )
+    return (
+        "A request costs its tokens and its share of the machines that answer "
+        f"{volume:,.0f} requests a month; one that always runs is paid for all month. Every figure "
+        "of cost here goes by that."
+    )
+
+
+def _cost_row(arm: ArmFigures, volume: float | None) -> list[Cell]:
     tokens, cost = arm.cost.tokens, arm.cost
     counts: list[Cell] = [tokens.prompt, tokens.cached, tokens.completion]
-    per_1000 = None if cost.request_usd is None else 1000 * cost.request_usd
+    unknown = arm.request_usd is None
     return [
         arm.name,
+        thousand(arm),
+        "–" if unknown or cost.tokens_usd is None else dollars(1000 * cost.tokens_usd),
+        "–" if cost.served is None else _machines(cost.served, volume),
+        dollars(cost.run_usd),
         *(counts if tokens.outcomes else ["–", "–", "–"]),
         _COUNTED[tokens.label] if tokens.outcomes else "–",
-        cost_cell(cost.run_usd, cost.unknown),
-        cost_cell(per_1000, cost.unknown),
-        "–" if cost.served is None else _machine(cost.served),
     ]
 
 
-def _machine(served: ServedBy) -> str:
-    paid = "all month" if served.always_on else "for time in use"
+def _machines(served: ServedBy, volume: float | None) -> str:
     found = "by this run, one call at a time" if served.from_run else "as stated"
+    number = ""
+    if volume is not None and served.always_on:
+        number = f"{math.ceil(volume / served.requests_a_month):,} at "
+    paid = "all month" if served.always_on else "for time in use"
     return (
-        f"{dollars(served.usd_per_hour)} an hour, {paid}; {served.requests_per_second:,.3g} "
-        "requests a "
-        f"second {found}, {served.most_in_use:.0%} of it planned for"
+        f"{number}{dollars(served.usd_per_hour)} an hour, {paid}; one answers "
+        f"{served.requests_per_second:,.3g} requests a second {found}, {served.most_in_use:.0%} of "
+        "it planned for"
+    )
+
+
+def _unpriced_notes(judgement: Judgement) -> Iterator[Block]:
+    """Yield why a cost is unknown, and which setting makes it known."""
+    found = [arm for arm in judgement.arms if arm.request_usd is None]
+    if found:
+        yield Bullets([f"{arm.name}: {arm.cost.unknown}. {_setting(arm, judgement)}".strip()
+                       for arm in found])  # fmt: skip
+
+
+def _setting(arm: ArmFigures, judgement: Judgement) -> str:
+    costs = arm.arm.costs
+    candidate = arm.name == judgement.question.candidate
+    group = "[costs]" if candidate else f"the [contenders.costs] of {arm.name}"
+    if costs.serving is not None and arm.cost.served is None:
+        return f"requests_per_second in {group} gives it."
+    if costs.price is not None:
+        return "tokenizer names a tokenizer.json that counts them."
+    if costs.price_name is not None:
+        return "costs.prices names a file that has it, and price_model its name there."
+    return (
+        f"serving_usd_per_hour in {group} gives the price of the machine that it runs on, and "
+        "requests_per_second what that sustains."
     )
 
 
@@ -106,7 +153,8 @@ def _assumptions(judgement: Judgement) -> str:
     sentences = [
         (
             f"Against {question.baseline}; less than zero is a loss, and it breaks even at so many "
-            "requests a month. “Baseline” and “Replaced” are what a month costs. Training "
+            "requests a month, machines included. “Baseline” and “Replaced” are what a month "
+            "costs. Training "
             f"({dollars(costs.training_usd)}) and labelling ({dollars(costs.labelling_usd)}) are "
             "paid once; “with one-off costs” spreads them over "
             f"{question.months:g} months."
@@ -131,11 +179,11 @@ def _savings_table(savings: Sequence[Saving]) -> Table:
     return Table(
         (
             "If",
+            "Saved a month",
+            "Breaks even at",
             "1,000 requests save",
             "Baseline",
             "Replaced",
-            "Saved a month",
-            "Breaks even at",
             "with one-off costs",
             "Paid back after",
         ),
@@ -146,14 +194,14 @@ def _savings_table(savings: Sequence[Saving]) -> Table:
 
 def _saving_row(saving: Saving) -> list[Cell]:
     if saving.per_1000 is None:
-        return [saving.name, "unknown", "–", "–", "–", "unknown", "–", "–"]
+        return [saving.name, "unknown", "unknown", "unknown", "–", "–", "–", "–"]
     return [
         saving.name,
+        dollars(saving.saved_month),
+        volume_cell(saving.break_even),
         dollars(saving.per_1000),
         dollars(saving.baseline_month),
         dollars(saving.replacement_month),
-        dollars(saving.saved_month),
-        volume_cell(saving.break_even),
         volume_cell(saving.break_even_with_once),
         months(saving.payback_months),
     ]
@@ -161,18 +209,17 @@ def _saving_row(saving: Saving) -> list[Cell]:
 
 def _ways(judgement: Judgement) -> Iterator[tuple[str, str, list[Part]]]:
     question = judgement.question
-    old = part(judgement.baseline.cost, 1.0)
-    new = part(judgement.candidate.cost, 1.0)
-    shadow = part(judgement.baseline.cost, question.shadow_share)
+    costs = judgement.baseline.cost, judgement.candidate.cost
+    old, new = part(costs[0], 1.0), replaced(*costs, question)
     if old is not None:
         yield question.baseline, "warn", [old]
     if new is not None:
-        yield question.candidate, "accent", [new, *([shadow] if shadow and shadow.share else [])]
+        yield question.candidate, "accent", new
     cascade = judgement.fallback.cascade if judgement.fallback is not None else None
-    if cascade is not None and new is not None:
-        rest = part(judgement.baseline.cost, 1 - cascade.kept.value + question.shadow_share)
-        if rest is not None:
-            yield "with fallback", "good", [new, rest]
+    if cascade is not None:
+        both = replaced(*costs, question, kept=cascade.kept.value)
+        if both is not None:
+            yield "with fallback", "good", both
 
 
 def _volumes(judgement: Judgement) -> list[float]:

@@ -16,11 +16,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hone.comparison.economics import Saving
-from hone.comparison.fallback import Fallback
+from hone.comparison.fallback import Cascade, Fallback
 from hone.comparison.figures import Reading
 from hone.comparison.question import Question
 from hone.comparison.statistics import sample_size
-from hone.comparison.wording import amount, dollars, p_value, points, size_in_points, volume, words
+from hone.comparison.wording import (
+    amount,
+    dollars,
+    p_value,
+    points,
+    saves,
+    size_in_points,
+    volume,
+    words,
+)
 
 Word = Literal["REPLACE", "REPLACE WITH FALLBACK", "KEEP THE PROMPT", "NOT ENOUGH DATA"]
 Rule = Literal[
@@ -49,9 +58,18 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class Reasons:
+    """Sentences on one thing, with the numbers in them, and what they are about."""
+
+    title: str
+    said: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """The word, the rule it came by, a sentence for a person, and what it rests on.
 
+    The first of the `reasons` are those that decided, the others are there to be known.
     `more_items` is set where more items would decide, and None where no number up to ten million
     would, or more items are not what is missing.
     """
@@ -59,33 +77,56 @@ class Verdict:
     word: Word
     rule: Rule
     sentence: str
-    reasons: list[str]
+    reasons: list[Reasons]
     more_items: int | None = None
 
 
 def decide(evidence: Evidence, question: Question) -> Verdict:
     """Apply the rules in their order."""
-    reasons = [*_quality(evidence, question), *_money(evidence.saving, question)]
     blocked = _not_judged(evidence, question)
     if blocked is not None:
         return blocked
-    shown = _shown(evidence)
-    if shown and worth_it(evidence.saving, question):
-        return Verdict("REPLACE", "as-good", _replace(evidence, question), reasons)
-    if shown:
+    name, quality = question.candidate, _quality(evidence, question)
+    money = _money(evidence.saving, question)
+    if _shown(evidence) and worth_it(evidence.saving, question):
+        sentence = _replace(evidence, question)
+        reasons = _reasons([*quality, *money])
+        return Verdict("REPLACE", "as-good", sentence, reasons)
+    if _shown(evidence):
         enough = "is good enough" if not _better(evidence) else words(question).better_alone
-        sentence = f"{question.candidate} {enough}, but {_dearer(evidence.saving)}."
+        sentence = f"{name} {enough}, but {_dearer(evidence.saving)}."
+        reasons = _reasons(money, (f"What {name} answers", quality))
         return Verdict("KEEP THE PROMPT", "dearer", sentence, reasons)
-    reasons += _fallback_reasons(evidence, question)
+    fallback, costs = _fallback_reasons(evidence, question), (f"What {name} alone costs", money)
     if _falls_back(evidence, question):
-        return Verdict("REPLACE WITH FALLBACK", "fallback", _cascade(evidence, question), reasons)
-    if evidence.strict.noninferior.refuted or _answered(evidence).noninferior.refuted:
+        sentence = _cascade(evidence, question)
+        reasons = _reasons(fallback, (f"{name} alone, which is not enough", quality), costs)
+        return Verdict("REPLACE WITH FALLBACK", "fallback", sentence, reasons)
+    readings = [*([evidence.answered] if evidence.answered else []), evidence.strict]
+    unmended = ("With a fallback, which does not change it", fallback)
+    refuted = [reading.noninferior.refuted for reading in readings]
+    if any(refuted):
         sentence = (
-            f"{question.candidate} {words(question).worse} {question.baseline} by more than the "
+            f"{name} {words(question).worse} {question.baseline} by more than the "
             f"{size_in_points(question.margin)} that were allowed."
         )
+        reasons = _reasons(*_apart(quality, refuted), unmended, costs)
         return Verdict("KEEP THE PROMPT", "worse", sentence, reasons)
-    return _undecided(evidence, question, reasons)
+    open_ = [not reading.noninferior.shown for reading in readings]
+    return _undecided(evidence, question, _reasons(*_apart(quality, open_), unmended, costs))
+
+
+def _reasons(deciding: list[str], *others: tuple[str, list[str]]) -> list[Reasons]:
+    """Put what decided first; what nothing is said of is left out."""
+    named = [("What decides", deciding), *others]
+    return [Reasons(title, said) for title, said in named if said]
+
+
+def _apart(said: list[str], decide: list[bool]) -> tuple[list[str], tuple[str, list[str]]]:
+    """Part the readings that decide from the other one."""
+    pairs = list(zip(said, decide, strict=True))
+    rest = [sentence for sentence, decides in pairs if not decides]
+    return [sentence for sentence, decides in pairs if decides], ("The other reading", rest)
 
 
 def _answered(evidence: Evidence) -> Reading:
@@ -109,27 +150,29 @@ def worth_it(saving: Saving, question: Question) -> bool:
 
 
 def _not_judged(evidence: Evidence, question: Question) -> Verdict | None:
+    seen = ("What was seen, and is not judged", _quality(evidence, question))
     for name, failed in zip((question.baseline, question.candidate), evidence.failed, strict=True):
         if failed > question.most_failed:
             sentence = (
                 f"{failed:.1%} of the calls of {name} failed, more than the "
                 f"{question.most_failed:.1%} that are allowed. Mend that and run it again."
             )
-            return Verdict(
-                "NOT ENOUGH DATA", "calls-failed", sentence, _quality(evidence, question)
+            shares = (
+                f"Of the calls of {question.baseline} {evidence.failed[0]:.1%} failed, of those of "
+                f"{question.candidate} {evidence.failed[1]:.1%}; {question.most_failed:.1%} may."
             )
+            return Verdict("NOT ENOUGH DATA", "calls-failed", sentence, _reasons([shares], seen))
     counts = evidence.answered.counts if evidence.answered is not None else None
     items = counts.n if counts is not None else 0
     degrees = counts.degrees if counts is not None else None
     if items >= LEAST_ITEMS and (degrees is None or degrees >= LEAST_GROUPS - 1):
         return None
     few = f"{items:,} items" if items < LEAST_ITEMS else f"{(degrees or 0) + 1:,} groups of items"
-    sentence = (
-        f"Only {few} were answered by both. Below {LEAST_ITEMS} items, or {LEAST_GROUPS} groups, "
-        "nothing is judged."
-    )
+    floor = f"Below {LEAST_ITEMS} items, or {LEAST_GROUPS} groups, nothing is judged."
+    sentence = f"Only {few} were answered by both. {floor}"
     more = max(more_items(evidence, question) or 0, LEAST_ITEMS - items)
-    return Verdict("NOT ENOUGH DATA", "too-few-items", sentence, _quality(evidence, question), more)
+    reasons = _reasons([f"Both answered {few}. {floor}"], seen)
+    return Verdict("NOT ENOUGH DATA", "too-few-items", sentence, reasons, more)
 
 
 def _replace(evidence: Evidence, question: Question) -> str:
@@ -140,16 +183,19 @@ def _replace(evidence: Evidence, question: Question) -> str:
         else f"{question.candidate} {words(question).not_worse} {question.baseline} by as much as "
         f"{size_in_points(question.margin)}"
     )
-    saving = evidence.saving
-    tail = "; what it saves is unknown"
-    if saving.saved_month is not None:
-        loses = saving.saved_month < 0
-        word = "though it costs" if loses else "and saves"
-        tail = f", {word} {dollars(abs(saving.saved_month))} {'more ' if loses else ''}a month"
-    elif saving.break_even is not None:
+    return f"{said} ({points(reading.difference.value)} measured), {_gain(evidence.saving)}."
+
+
+def _gain(saving: Saving) -> str:
+    """Return what a replacement that is recommended gains; a loss is called one."""
+    if saving.saved_month is None and saving.break_even is None:
+        return "and what it saves is unknown"
+    if saving.saved_month is None:
         pays = "though it pays" if saving.break_even == math.inf else "and pays"
-        tail = f", {pays} {volume(saving.break_even)}"
-    return f"{said} ({points(reading.difference.value)} measured){tail}."
+        return f"{pays} {volume(saving.break_even)}"
+    if saving.saved_month < 0:
+        return f"but it {saves(saving.saved_month)} a month, which must_save = false allows"
+    return f"and {saves(saving.saved_month)} a month"
 
 
 def _better(evidence: Evidence) -> bool:
@@ -171,8 +217,16 @@ def _cascade(evidence: Evidence, question: Question) -> str:
     return (
         f"Let {question.candidate} answer where its confidence is at least "
         f"{found.choice.threshold:.3f}, which is {found.cascade.kept.value:.1%} of the requests, "
-        f"and ask {question.baseline} for the rest."
+        f"and ask {question.baseline} for the rest{_cascade_gain(evidence.fallback_saving)}."
     )
+
+
+def _cascade_gain(saving: Saving | None) -> str:
+    if saving is None or saving.saved_month is None:
+        return ""
+    if saving.saved_month < 0:
+        return f": that {saves(saving.saved_month)} a month, which must_save = false allows"
+    return f": that {saves(saving.saved_month)} a month"
 
 
 def _falls_back(evidence: Evidence, question: Question) -> bool:
@@ -217,7 +271,7 @@ def more_items(evidence: Evidence, question: Question) -> int | None:
     return max(most, 1)
 
 
-def _undecided(evidence: Evidence, question: Question, reasons: list[str]) -> Verdict:
+def _undecided(evidence: Evidence, question: Question, reasons: list[Reasons]) -> Verdict:
     more, reading = more_items(evidence, question), _weaker(evidence)
     towards = "for" if reading.counts.difference > -question.margin else "against"
     if more is None:
@@ -271,14 +325,19 @@ def _reading(start: str, reading: Reading, question: Question) -> str:
 def _money(saving: Saving, question: Question) -> list[str]:
     if saving.per_1000 is None:
         return [f"What it would save is unknown ({saving.unknown}), and is no part of the verdict."]
-    said = [f"For 1,000 requests it saves {dollars(saving.per_1000)}, machines aside."]
-    if saving.saved_month is not None and question.requests_per_month is not None:
-        said.append(
-            f"At {question.requests_per_month:,.0f} requests a month it saves "
-            f"{dollars(saving.saved_month)} a month, machines included."
+    included = "machines and shadow calls" if question.shadow_share else "machines"
+    cost = (
+        f"1,000 requests cost {dollars(saving.replacement_1000)} in place of "
+        f"{dollars(saving.baseline_1000)}, {included} included"
+    )
+    if saving.saved_month is None or question.requests_per_month is None:
+        said = f"With machines in all the use that is planned for, {cost}."
+    else:
+        said = (
+            f"At {question.requests_per_month:,.0f} requests a month, {cost}: that "
+            f"{saves(saving.saved_month)} a month."
         )
-    said.append(f"It breaks even {volume(saving.break_even)}.")
-    return said
+    return [f"{said} It breaks even {volume(saving.break_even)}."]
 
 
 def _fallback_reasons(evidence: Evidence, question: Question) -> list[str]:
@@ -287,16 +346,27 @@ def _fallback_reasons(evidence: Evidence, question: Question) -> list[str]:
         return []
     if found.cascade is None:
         return [f"A fallback is infeasible: {found.choice.reason}."]
-    cascade = found.cascade
-    weaker = min(cascade.noninferior.lower, cascade.noninferior_strict.lower)
-    saved = evidence.fallback_saving
-    said = (
+    cascade, saved = found.cascade, evidence.fallback_saving
+    kept = (
         f"With a fallback below a confidence of {found.choice.threshold:.3f}, "
-        f"{cascade.kept.value:.1%} of the requests are kept, and the lower bound of the cascade's "
-        f"difference is {points(weaker)}."
+        f"{cascade.kept.value:.1%} of the requests are kept"
     )
-    if saved is not None and saved.saved_month is not None:
-        said += f" It saves {dollars(saved.saved_month)} a month."
-    if cascade.kept.value < question.least_kept:
-        said += f" That keeps less than the {question.least_kept:.0%} that are worth it."
-    return [said]
+    few = cascade.kept.value < question.least_kept
+    said = [
+        f"{kept}, less than the {question.least_kept:.0%} that are worth it."
+        if few
+        else f"{kept}; the error among them is held to {question.max_error or 0:.1%}.",
+        (
+            f"The difference of both together from {question.baseline} has a one-sided lower bound "
+            f"of {points(cascade.noninferior.lower)} where both answered, and of "
+            f"{points(cascade.noninferior_strict.lower)} counting calls without an answer as not "
+            f"{words(question).right}; the margin is {points(-question.margin)}, "
+            f"{_bounds(cascade)}."
+        ),
+    ]
+    return said if saved is None else [*said, *_money(saved, question)]
+
+
+def _bounds(cascade: Cascade) -> str:
+    shown = [cascade.noninferior.shown, cascade.noninferior_strict.shown]
+    return "below them: shown" if all(shown) else "not below both: not shown"

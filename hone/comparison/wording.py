@@ -53,6 +53,13 @@ def dollars(value: float | None) -> str:
     return f"{'-' if value < 0 else ''}${size:,.{max(digits, 2)}f}"
 
 
+def saves(value: float) -> str:
+    """Return what a month's saving is, in words that call a loss a loss."""
+    if not value:
+        return "costs as much"
+    return f"saves {dollars(value)}" if value > 0 else f"costs {dollars(-value)} more"
+
+
 def dollar_tick(value: float) -> str:
     """Return dollars as a tick reads: `$0.003`, `$30`, `$20k`."""
     return f"${count(value)}" if value >= 1 else f"${value:.10f}".rstrip("0")

@@ -17,6 +17,8 @@ _MARKUP = re.compile(r"[\\`*\[\]<>|~&$]|(?<![^\W_])_|_(?![^\W_])")
 _MARKDOWN_DPI = 110
 _HTML_DPI = 160
 _LARGE_PICTURE = 640
+_MOST_BESIDE = 3
+"""How many columns stand side by side on a phone; a row of more becomes a list of its cells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +155,12 @@ class Banner:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One of the few numbers at the top."""
+    """One of the few numbers at the top; `tone` tells one that should give pause."""
 
     name: str
     value: str
     note: str = ""
+    tone: Tone = "neutral"
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +320,8 @@ def _html_banner(banner: Banner) -> str:
 
 def _html_fact(fact: Fact) -> str:
     note = f'<dd class="note">{escape(fact.note)}</dd>' if fact.note else ""
-    value = f'<dd class="value">{escape(fact.value)}</dd>'
+    kind = "value" if fact.tone == "neutral" else f"value {fact.tone}"
+    value = f'<dd class="{kind}">{escape(fact.value)}</dd>'
     return f"<div><dt>{escape(fact.name)}</dt>{value}{note}</div>"
 
 
@@ -328,16 +332,22 @@ def _html_table(table: Table) -> str:
         for kind, name in zip(kinds, table.head, strict=True)
     )
     head = f"<thead><tr>{head}</tr></thead>\n" if any(table.head) else ""
+    stacks = len(table.head) > _MOST_BESIDE and bool(head)
+    named = [f' data-label="{escape(name)}"' if stacks else "" for name in table.head]
+    opened, closed = ("<div>", "</div>") if stacks else ("", "")
     rows = "\n".join(
         "<tr>"
         + "".join(
-            f"<td{kind}>{_html_cell(cell)}</td>" for kind, cell in zip(kinds, row, strict=True)
+            f"<td{kind}{name}>{opened}{_html_cell(cell)}{closed}</td>"
+            for kind, name, cell in zip(kinds, named, row, strict=True)
         )
         + "</tr>"
         for row in table.rows
     )
+    stack = ' class="stack"' if stacks else ""
     return (
-        f'<div class="scroll" tabindex="0"><table>\n{head}<tbody>\n{rows}\n</tbody></table></div>'
+        f'<div class="scroll" tabindex="0"><table{stack}>\n{head}<tbody>\n{rows}\n'
+        "</tbody></table></div>"
     )
 
 

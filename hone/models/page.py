@@ -47,7 +47,7 @@ section {
   padding: 1.25rem 1.5rem; margin-top: 1rem;
 }
 .facts {
-  display: grid; grid-template-columns: repeat(auto-fit, minmax(10rem, 1fr)); gap: 1rem;
+  display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: 1rem;
   margin: 1.25rem 0 0;
 }
 .facts > div {
@@ -57,8 +57,17 @@ section {
 .facts dt { color: var(--muted); font-size: .85rem; }
 .facts dd { margin: 0; overflow-wrap: anywhere; }
 .facts .value { font-size: 1.5rem; font-weight: 600; line-height: 1.3; }
+.facts .value.bad { color: var(--warn); }
+.facts .value.good { color: var(--good); }
 .facts .note { color: var(--muted); font-size: .85rem; }
-.scroll { overflow-x: auto; margin: .75rem 0; }
+.scroll {
+  /* A shade at an edge where more of the table lies beyond it; it goes at the table's end. */
+  overflow-x: auto; margin: .75rem 0; background:
+    linear-gradient(to right, var(--surface) 40%, transparent) left / 2rem 120% no-repeat local,
+    linear-gradient(to left, var(--surface) 40%, transparent) right / 2rem 120% no-repeat local,
+    linear-gradient(to right, var(--range), transparent) left / .8rem 100% no-repeat scroll,
+    linear-gradient(to left, var(--range), transparent) right / .8rem 100% no-repeat scroll;
+}
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td {
   padding: .32rem 1.3rem .32rem 0; border-bottom: 1px solid var(--line); text-align: left;
@@ -70,6 +79,8 @@ td { min-width: 2.5rem; max-width: 38rem; overflow-wrap: anywhere; }
 td:not(.number) { min-width: 6.5rem; }
 th.number { white-space: normal; }
 .number { text-align: right; white-space: nowrap; }
+.stack th:not(:last-child), .stack td:not(:last-child) { padding-right: .9rem; }
+.stack td:first-child { min-width: 9rem; }
 tbody tr:last-child td { border-bottom: 0; }
 small { color: var(--muted); font-size: .85rem; }
 small.range { white-space: nowrap; }
@@ -111,6 +122,24 @@ pre {
 @media (max-width: 48rem) {
   section { padding: 1rem; } body { padding: 1rem .6rem 3rem; }
   td:not(.number) { min-width: 7.5rem; }
+}
+@media (max-width: 40rem) {
+  /* A row of many cells becomes a list of them, each beside the name of its column. */
+  .stack, .stack tbody, .stack tr { display: block; }
+  .stack thead {
+    position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
+  }
+  .stack tr { padding: .5rem 0; border-bottom: 1px solid var(--line); }
+  .stack tbody tr:last-child { border-bottom: 0; }
+  .stack td, .stack td.number {
+    display: grid; grid-template-columns: minmax(0, 2fr) minmax(0, 3fr); gap: .75rem;
+    align-items: baseline; min-width: 0; max-width: none; padding: .12rem 0; border: 0;
+    text-align: left; white-space: normal;
+  }
+  .stack td::before { content: attr(data-label); color: var(--muted); font-size: .85rem; }
+  .stack td:first-child { min-width: 0; font-weight: 600; }
+  .stack td:first-child small { font-weight: 400; }
+  .stack small.range { white-space: normal; }
 }
 @media print {
   body { background: none; padding: 0; } section, tr, figure { break-inside: avoid; }

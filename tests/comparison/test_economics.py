@@ -7,17 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hone.comparison.economics import (
-    HOURS_A_MONTH,
-    Part,
-    break_even,
-    cached_request_usd,
-    cost_of,
-    month,
-    net_tokens,
-    payback,
-    savings,
-)
+from hone.comparison.economics import cached_request_usd, cost_of, net_tokens, part, savings
+from hone.comparison.monthly import HOURS_A_MONTH, Part, a_request, break_even, month, payback
 from hone.comparison.outcomes import Outcome
 from hone.comparison.prices import Price
 from hone.comparison.question import Arm, ArmCosts, Question, Serving
@@ -110,18 +101,18 @@ def test_recorded_answers_with_a_usage_alone_are_paid_by_it() -> None:
 def test_an_unknown_price_is_unknown_and_not_zero() -> None:
     found = cost_of([outcome(measured(100))], ArmCosts(price_name="gpt-9"))
     assert found.run_usd is None
-    assert found.request_usd is None
+    assert found.tokens_usd is None
     assert "gpt-9" in found.unknown
-    assert cost_of([outcome(measured(100))], ArmCosts()).request_usd is None
-    assert cost_of([outcome(Usage())], ArmCosts(free=True)).request_usd == 0
+    assert cost_of([outcome(measured(100))], ArmCosts()).tokens_usd is None
+    assert cost_of([outcome(Usage())], ArmCosts(free=True)).tokens_usd == 0
 
 
 def test_calls_without_a_token_count_are_left_out_of_the_mean_and_counted() -> None:
     found = cost_of([outcome(measured(100, 0)), outcome(Usage())], ArmCosts(price=PRICE))
-    assert found.request_usd == pytest.approx(100 * 1.5e-7)
+    assert found.tokens_usd == pytest.approx(100 * 1.5e-7)
     assert found.tokens.uncounted == 1
     nothing = cost_of([outcome(Usage())], ArmCosts(price=PRICE))
-    assert nothing.request_usd is None
+    assert nothing.tokens_usd is None
     assert "not counted" in nothing.unknown
 
 
@@ -182,6 +173,46 @@ def test_break_even_is_the_first_volume_at_which_nothing_is_lost(
     for step in range(1, 60):
         before = reach * step / 61
         assert saved(before) < 1e-6 * (1 + month(new, before) + fixed)
+
+
+@given(st.lists(parts, min_size=1, max_size=3), st.floats(1, 1e9))
+def test_a_request_times_their_number_is_the_month(ways: list[Part], requests: float) -> None:
+    assert a_request(ways, requests) * requests == pytest.approx(month(ways, requests))
+    assert a_request(ways, requests) >= a_request(ways, None) * (1 - 1e-9)
+
+
+def test_an_idle_machine_makes_requests_dear_and_a_busy_one_cheap() -> None:
+    # $30 a month, planned for 1,000 requests.
+    ways = [Part(1, 0.001, 30, 1000)]
+    assert a_request(ways, 10) == pytest.approx(3.001)
+    assert a_request(ways, 1000) == pytest.approx(0.031)
+    assert a_request(ways, 1001) == pytest.approx(0.001 + 60 / 1001)
+    assert a_request(ways, None) == pytest.approx(0.031)
+
+
+@pytest.mark.parametrize("volume", [2_000.0, 200_000.0, 90_000_000.0])
+def test_what_1000_requests_save_is_what_the_month_saves(volume: float) -> None:
+    asked = question(
+        ArmCosts(price=PRICE), ArmCosts(serving=BOX), requests_per_month=volume, shadow_share=0.1
+    )
+    baseline = cost_of([outcome(measured(1500, 10))] * 4, asked.arms["prompt"].costs)
+    candidate = cost_of([outcome(Usage())] * 4, asked.arms["model"].costs)
+    for kept in (1.0, 0.6):
+        for found in savings(baseline, candidate, asked, kept=kept):
+            assert found.per_1000 is not None
+            assert found.saved_month is not None
+            assert found.replacement_1000 is not None
+            assert found.replacement_month is not None
+            assert found.break_even is not None
+            assert found.per_1000 * volume / 1000 == pytest.approx(found.saved_month)
+            assert found.replacement_1000 * volume / 1000 == pytest.approx(found.replacement_month)
+            if volume < found.break_even:
+                assert found.per_1000 < 0
+    alone = part(candidate, 1.0)
+    assert alone is not None
+    assert 1000 * a_request([alone], volume) == pytest.approx(
+        1000 * 30 * math.ceil(volume / alone.machine_requests) / volume
+    )
 
 
 def test_the_textbook_break_even() -> None:

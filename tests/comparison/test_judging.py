@@ -181,7 +181,7 @@ def test_an_unknown_price_is_shown_as_unknown(tmp_path: Path) -> None:
     judged(tmp_path, asked, outcomes)
     assert "the price of gpt-9 is unknown" in (tmp_path / "report.html").read_text()
     written = json.loads((tmp_path / "report.json").read_bytes())
-    assert written["arms"][0]["cost"]["request_usd"] is None
+    assert written["arms"][0]["request_usd"] is None
 
 
 def _broken_line(folder: Path) -> None:

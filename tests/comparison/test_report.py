@@ -1,6 +1,7 @@
 """The report: whole, escaped, the same in three forms, and openable without a network."""
 
 import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,12 +11,20 @@ import pytest
 
 from benchmarks.comparison import made_up_run
 from benchmarks.comparison.made_up_run import write_run
+from hone.comparison import drawings
+from hone.comparison.axes import fitted
 from hone.comparison.judgement import Judgement
-from hone.comparison.judging import judge
+from hone.comparison.judging import judge, weigh
+from hone.comparison.monthly import HOURS_A_MONTH
 from hone.comparison.outcomes import Item, Outcome
-from hone.comparison.question import Arm, Question
+from hone.comparison.question import Arm, ArmCosts, Question, Serving
+from hone.comparison.report import report
+from hone.comparison.run_folder import read_run
+from hone.comparison.wording import dollars
+from hone.models.document import inline
 
 HOSTILE = "<script>alert(1)</script>\"'&|`[x](javascript:y)\x00\u202e"
+ASKED = made_up_run.question()
 VOID = {"meta", "br", "rect", "circle", "line", "polyline", "img", "source"}
 
 
@@ -105,7 +114,8 @@ def test_the_three_forms_say_the_same(judgement: Judgement, folder: Path) -> Non
     page = Parsed((folder / "report.html").read_text()).text
     markdown = (folder / "report.md").read_text().replace("\\", "")
     assert written["verdict"]["word"] == judgement.verdict.word
-    for said in (judgement.verdict.sentence, *judgement.verdict.reasons):
+    reasons = [said for each in judgement.verdict.reasons for said in (each.title, *each.said)]
+    for said in (judgement.verdict.sentence, *reasons):
         assert said in page
         assert said in markdown
     accuracy = f"{100 * written['arms'][1]['accuracy']['value']:.1f} %"
@@ -120,7 +130,7 @@ def test_the_json_has_no_number_that_json_lacks(folder: Path, judgement: Judgeme
         raise AssertionError(word)
 
     written = json.loads((folder / "report.json").read_bytes(), parse_constant=refuse)
-    assert written["format_version"] == 1
+    assert written["format_version"] == 2
     assert written["savings"][1]["payback_months"] == "never"
 
 
@@ -169,6 +179,99 @@ def test_hostile_names_texts_and_labels_are_only_text(tmp_path: Path) -> None:
         if line.startswith("|") and "Gold label" in line
     }
     assert columns <= {5, 6}
+
+
+def test_one_cost_of_a_request_stands_everywhere(folder: Path) -> None:
+    for volume in (20_000.0, 400_000.0):
+        found = weigh(read_run(folder, ASKED), made_up_run.question(requests_per_month=volume))
+        machine = 0.04 * HOURS_A_MONTH
+        cost = 1000 * machine / volume
+        assert found.candidate.request_usd == pytest.approx(cost / 1000)
+        page, markdown = report(found).html(), report(found).markdown()
+        shown = dollars(cost)
+        (tile,) = re.findall(r"1,000 requests, replaced</dt><dd[^>]*>([^<]+)<", page)
+        with_shadow = found.savings[0].replacement_1000
+        assert with_shadow is not None
+        assert tile == dollars(with_shadow)
+        rows = [r for r in markdown.splitlines() if "fine-tuned" in r and inline(shown) in r]
+        rows = [row for row in rows if row.startswith("|")]
+        assert len(rows) == 2  # of contenders, and of costs
+        assert f"cost {inline(dollars(with_shadow))} in place of" in markdown
+        at = trade_place(page, shown_usd=cost)
+        assert at == pytest.approx(cost, rel=0.02)
+
+
+def trade_place(page: str, *, shown_usd: float) -> float:
+    """Return the dollars at which the candidate's dot is drawn, read off the drawing's ticks."""
+    drawing = page[page.index("Accuracy against dollars for 1,000 requests") :]
+    drawing = drawing[: drawing.index("</svg>")]
+    (dot,) = re.findall(r'<circle cx="([\d.]+)" cy="[\d.]+" r="4" fill="var\(--accent', drawing)
+    ticks = re.findall(r'x="([\d.]+)" y="[\d.]+" text-anchor="middle">\$([\d.]+)</text>', drawing)
+    assert len(ticks) >= 2, shown_usd
+    (x0, v0), (x1, v1) = [(float(x), math.log(float(v))) for x, v in (ticks[0], ticks[-1])]
+    return math.exp(v0 + (float(dot) - x0) * (v1 - v0) / (x1 - x0))
+
+
+def test_a_loss_is_called_a_loss(folder: Path) -> None:
+    asked = made_up_run.question(requests_per_month=20_000, must_save=False)
+    found = weigh(read_run(folder, asked), asked)
+    page = report(found).html()
+    saved = found.savings[0].saved_month
+    assert saved is not None
+    assert saved < 0
+    tile = f'Costs more a month</dt><dd class="value bad">{dollars(-saved)}</dd>'
+    assert tile in page
+    assert f"costs {dollars(-saved)} more a month" in found.verdict.sentence
+    assert "<dt>Saved a month" not in page
+
+
+def test_who_has_no_price_is_told_which_setting_gives_one(folder: Path) -> None:
+    arms = dict(ASKED.arms)
+    arms["fine-tuned"] = Arm()
+    arms["embedded base"] = Arm(costs=ArmCosts(serving=Serving(usd_per_hour=1)))
+    arms["majority class"] = Arm()
+    asked = made_up_run.question(arms=arms)
+    text = report(weigh(read_run(folder, asked), asked)).markdown().replace("\\", "")
+    assert "fine-tuned: no price was given. serving_usd_per_hour in [costs] gives" in text
+    own = "the [contenders.costs] of majority class"
+    assert f"majority class: no price was given. serving_usd_per_hour in {own} gives" in text
+    assert "retrieved examples: the price of not-in-the-table is unknown. costs.prices" in text
+
+
+@pytest.mark.parametrize("candidate", ["embedded base", "majority class", "large prompt"])
+def test_the_candidate_is_always_on_the_scale_and_no_line_runs_through_a_name(
+    folder: Path, candidate: str
+) -> None:
+    asked = made_up_run.question(candidate=candidate)
+    found = weigh(read_run(folder, asked), asked)
+    drawing = drawings.forest(found.pairs, asked).svg
+    assert '"var(--accent)"' in drawing
+    assert not re.findall(r'<path [^>]*fill="var\(--accent\)"', drawing)  # an arrow
+    assert len(re.findall(r'<circle [^>]*fill="var\(--accent\)"', drawing)) == 1
+    names = [float(y) for y in re.findall(r'<text class="ink" x="14" y="([\d.]+)"', drawing)]
+    uprights = re.findall(r'<line x1="([\d.]+)" x2="\1" y1="([\d.]+)" y2="([\d.]+)"', drawing)
+    assert len(names) == len(found.pairs)
+    assert len(uprights) == 2 * len(names)
+    for _, top, bottom in uprights:
+        assert not [y for y in names if y - 10 < float(bottom) and y + 4 > float(top)]
+
+
+def test_long_names_are_cut_to_the_room_there_is() -> None:
+    assert fitted("short", 100) == "short"
+    for name in ("m" * 90, "i" * 90, "語" * 90):
+        cut = fitted(name, 200)
+        assert cut.endswith("…")
+        assert 0 < len(cut) < 60
+    assert len(fitted("語" * 90, 200)) < len(fitted("i" * 90, 200))
+
+
+def test_a_row_of_many_cells_can_become_a_list_on_a_phone(folder: Path) -> None:
+    page = report(weigh(read_run(folder, ASKED), ASKED)).html()
+    for table in re.findall(r"<table.*?</table>", page, flags=re.DOTALL):
+        head = re.findall(r"<th [^>]*>([^<]*)</th>", table)
+        for row in re.findall(r"<tr><td.*?</tr>", table):
+            named = re.findall(r'<td[^>]* data-label="([^"]*)"', row)
+            assert named == (head if len(head) > 3 else [])
 
 
 @pytest.mark.parametrize("name", ["none", "one label", "no costs"])

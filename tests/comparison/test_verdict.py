@@ -25,6 +25,7 @@ from hone.comparison.verdict import (
     LEAST_ITEMS,
     Evidence,
     Rule,
+    Verdict,
     Word,
     decide,
     more_items,
@@ -37,8 +38,10 @@ QUESTION = Question(
     margin=0.02,
     requests_per_month=1000,
 )
-SAVES = Saving("as measured", 1.0, 40.0, 10.0, 30.0, 100.0, 200.0, 3.0)
-LOSES = replace(SAVES, replacement_month=45.0, saved_month=-5.0)
+SAVES = Saving("as measured", 30.0, 40.0, 10.0, 30.0, 100.0, 200.0, 3.0, "", 40.0, 10.0)
+LOSES = replace(
+    SAVES, per_1000=-5.0, replacement_month=45.0, saved_month=-5.0, replacement_1000=45.0
+)
 UNKNOWN = Saving("as measured", None, None, None, None, None, None, None, "no price was given")
 
 
@@ -76,6 +79,10 @@ def cascade(found: Reading, *, kept: float = 0.8) -> Fallback:
     return Fallback(Choice(0.9, "", 1500, 1200, 12, 0.019, 30), result, [])
 
 
+def said(verdict: Verdict) -> str:
+    return " ".join(sentence for reasons in verdict.reasons for sentence in reasons.said)
+
+
 def test_as_good_and_cheaper_replaces() -> None:
     found = decide(evidence(AS_GOOD), QUESTION)
     assert (found.word, found.rule) == ("REPLACE", "as-good")
@@ -105,26 +112,73 @@ def test_as_good_but_dearer_keeps_the_prompt() -> None:
 
 def test_as_good_but_dearer_replaces_where_no_saving_is_asked_for() -> None:
     asked = QUESTION.model_copy(update={"must_save": False})
-    assert decide(evidence(AS_GOOD, saving=LOSES), asked).word == "REPLACE"
+    found = decide(evidence(AS_GOOD, saving=LOSES), asked)
+    assert found.word == "REPLACE"
+    assert "but it costs $5.00 more a month" in found.sentence
+    assert "costs $5.00 more a month" in said(found)
+    assert "saves" not in f"{found.sentence} {said(found)}"
+    both = evidence(WORSE, saving=LOSES, fallback=cascade(AS_GOOD), fallback_saving=LOSES)
+    with_fallback = decide(both, asked)
+    assert with_fallback.word == "REPLACE WITH FALLBACK"
+    assert "that costs $5.00 more a month" in with_fallback.sentence
+    assert "saves" not in f"{with_fallback.sentence} {said(with_fallback)}"
 
 
 @pytest.mark.parametrize(
-    ("volume", "said"),
+    ("found", "deciding", "titles"),
+    [
+        (evidence(AS_GOOD), "shown", []),
+        (evidence(AS_GOOD, saving=LOSES), "$5.00 more", ["What model answers"]),
+        (
+            evidence(WORSE, fallback=cascade(AS_GOOD)),
+            "are kept",
+            ["model alone, which is not enough", "What model alone costs"],
+        ),
+        (
+            evidence(AS_GOOD, WORSE, fallback=cascade(UNDECIDED)),
+            "refuted",
+            ["The other reading", "With a fallback, which does not change it",
+             "What model alone costs"],
+        ),
+        (
+            evidence(UNDECIDED, AS_GOOD),
+            "not shown",
+            ["The other reading", "What model alone costs"],
+        ),
+        (evidence(AS_GOOD, failed=(0.2, 0)), "20.0%", ["What was seen, and is not judged"]),
+        (evidence(reading(49, 40, 0)), "49 items", ["What was seen, and is not judged"]),
+    ],
+)  # fmt: skip
+def test_the_reason_that_decides_comes_first_and_the_others_are_named(
+    found: Evidence, deciding: str, titles: list[str]
+) -> None:
+    verdict = decide(found, QUESTION)
+    first, *others = verdict.reasons
+    assert first.title == "What decides"
+    assert deciding in " ".join(first.said)
+    assert [one.title for one in others] == titles
+    if verdict.word in {"REPLACE", "REPLACE WITH FALLBACK"}:
+        assert "refuted" not in " ".join(first.said)
+        assert "not shown" not in " ".join(first.said)
+
+
+@pytest.mark.parametrize(
+    ("volume", "pays"),
     [(math.inf, "though it pays at no volume"), (0.0, "and pays at any volume")],
 )
-def test_a_replacement_without_a_volume_says_where_it_pays(volume: float, said: str) -> None:
+def test_a_replacement_without_a_volume_says_where_it_pays(volume: float, pays: str) -> None:
     asked = QUESTION.model_copy(update={"must_save": False})
     saving = replace(SAVES, saved_month=None, break_even=volume)
     found = decide(evidence(AS_GOOD, saving=saving), asked)
     assert found.word == "REPLACE"
-    assert said in found.sentence
+    assert pays in found.sentence
 
 
 def test_unknown_costs_do_not_speak_against_and_are_named() -> None:
     found = decide(evidence(AS_GOOD, saving=UNKNOWN), QUESTION)
     assert found.word == "REPLACE"
     assert "unknown" in found.sentence
-    assert any("no price was given" in reason for reason in found.reasons)
+    assert "no price was given" in said(found)
 
 
 def test_without_a_volume_a_replacement_that_never_pays_keeps_the_prompt() -> None:
@@ -161,7 +215,7 @@ def test_a_fallback_that_is_unsure_small_dear_or_infeasible_does_not_replace(
 ) -> None:
     found = decide(evidence(WORSE, fallback=fallback, fallback_saving=saving), QUESTION)
     assert (found.word, found.rule) == ("KEEP THE PROMPT", "worse")
-    assert "fallback" in " ".join(found.reasons)
+    assert "fallback" in said(found)
 
 
 def test_shown_to_be_worse_keeps_the_prompt() -> None:
@@ -223,10 +277,10 @@ def test_labels_of_a_model_are_agreed_with_and_never_accurate() -> None:
     asked = QUESTION.model_copy(update={"labels_from": "model"})
     for found in (AS_GOOD, UNDECIDED, WORSE, reading(3000, 150, 50)):
         verdict = decide(evidence(found, fallback=cascade(found)), asked)
-        said = " ".join([verdict.sentence, *verdict.reasons])
-        assert "agree" in said
-        assert "accura" not in said
-        assert "right" not in said
+        written = f"{verdict.sentence} {said(verdict)}"
+        assert "agree" in written
+        assert "accura" not in written
+        assert "right" not in written
 
 
 def test_the_documentation_has_every_rule_in_the_order_in_which_it_is_tried() -> None:

@@ -7,6 +7,7 @@ holds it against transformers.
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from hone.models.engines import FloatArray
 from hone.models.errors import InvalidInput
 from hone.models.examples import sha256_of_file
 from hone.models.prompting.arm import EncoderForm
+from hone.models.prompting.blas_threads import one_blas_thread
 from hone.models.prompting.tensors import read_tensors
 from hone.models.tokenizer import IntArray, TextTokenizer
 
@@ -86,8 +88,13 @@ class BertEncoder:
     def embed(self, texts: Sequence[str], progressed: Progressed | None = None) -> FloatArray:
         """Return float32 vectors of length 1, of shape (texts, hidden).
 
-        Texts of similar length share a batch; `progressed` is told how many each batch had.
+        Texts of similar length share a batch; `progressed` is told how many each batch had. A text
+        by itself is computed on one thread, which a busy machine hardly slows down.
         """
+        with one_blas_thread() if len(texts) == 1 else nullcontext():
+            return self._embedded(texts, progressed)
+
+    def _embedded(self, texts: Sequence[str], progressed: Progressed | None) -> FloatArray:
         tokenized = self.tokenizer.encode(texts)
         order = sorted(range(len(texts)), key=lambda place: len(tokenized[place].ids))
         found: dict[int, FloatArray] = {}

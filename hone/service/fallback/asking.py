@@ -137,9 +137,24 @@ class ModelFallback:
                 raise
 
     async def _called(self, text: str, one: _Round, call: Pass) -> PromptAnswer:
+        """Make one call; however it ends, the time that it took is noted with its outcome."""
+        started = time.perf_counter()
+        outcome: FallbackOutcome = "failed"
+        try:
+            answer = await self._made(text, one, call)
+            outcome = answer.outcome
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            seconds = time.perf_counter() - started
+            self._families.seconds.labels(*self._names, outcome).observe(seconds)
+        return answer
+
+    async def _made(self, text: str, one: _Round, call: Pass) -> PromptAnswer:
         """Make one call, and tell the breaker how it went."""
         breaker, answerer, loop = one.breaker, one.answerer, asyncio.get_running_loop()
-        began, started = loop.time(), time.perf_counter()
+        began = loop.time()
         try:
             async with asyncio.timeout_at(one.deadline):
                 # Rendering and reading may take long for one of many examples: off the loop.
@@ -158,7 +173,6 @@ class ModelFallback:
             breaker.failed(call)
             return self._spent("failed", error.usage)
         breaker.succeeded(call)
-        self._families.seconds.labels(*self._names).observe(time.perf_counter() - started)
         place = None if said.label is None else self._places[said.label]
         return self._spent(_OUTCOMES[said.kind], usage, place)
 

@@ -20,8 +20,8 @@ class FallbackFamilies:
         )
         self.seconds = Histogram(
             "hone_fallback_duration_seconds",
-            "A call to the prompt that was answered, waiting for a place left out.",
-            _MODEL,
+            "A call to the prompt, by how it ended; waiting for a place left out.",
+            (*_MODEL, "outcome"),
             buckets=SECONDS,
             registry=registry,
         )

@@ -33,6 +33,17 @@ def outcomes(service: Service) -> dict[str, float]:
     }
 
 
+def timed(service: Service) -> dict[str, tuple[float, float]]:
+    """Return how many calls ended in which way, and how many seconds those took in all."""
+    metrics = service.metrics()
+    stem = "hone_fallback_duration_seconds"
+    return {
+        dict(labels)["outcome"]: (value, metrics[f"{stem}_sum", labels])
+        for (name, labels), value in metrics.items()
+        if name == f"{stem}_count"
+    }
+
+
 def test_only_unsure_texts_are_asked_and_the_answer_says_who_answered(
     service: Service, big: Upstream, texts: Rows
 ) -> None:
@@ -82,7 +93,7 @@ def test_tokens_and_dollars_are_counted_and_savings_are_net_of_them(
     assert found["hone_fallback_tokens_total", "answer"] == said
     cost = prompt * 1e-5 + said * 5e-5
     assert found["hone_fallback_dollars_total", None] == pytest.approx(cost, abs=1e-9)
-    assert found["hone_fallback_duration_seconds_count", None] == len(unsure)
+    assert {kind: count for kind, (count, _) in timed(service).items()} == {"answered": len(unsure)}
     assert outcomes(service) == {"answered": len(unsure)}
 
 
@@ -207,6 +218,9 @@ def test_without_a_label_the_models_own_is_the_answer_and_the_outcome_says_why(
     assert entry["label"] == entry["scores"][0]["label"] != row["label"]
     assert answer.headers["x-hone-fallback"] == outcome
     assert outcomes(service) == {outcome: 1}
+    ((kind, (count, seconds)),) = timed(service).items()
+    assert (kind, count) == (outcome, 1)
+    assert seconds > 0
 
 
 def test_without_an_address_the_model_answers_alone_and_says_so(
@@ -235,6 +249,10 @@ def test_a_dead_upstream_is_left_alone_after_some_failures_and_found_again(
                 assert (entry["answered_by"], entry["fallback"]) == ("model", "paused")
             assert time.monotonic() - started < 2 + 1  # none of them waited for its own timeout
             assert len(server.served) == 3
+            assert set(timed(service)) == {"timed_out"}  # what was not called took no time
+            count, seconds = timed(service)["timed_out"]
+            assert count == 3
+            assert seconds > 3 * 0.9
             wait_until(
                 lambda: service.classify(unsure[0]["text"])["data"][0]["fallback"] == "answered"
             )
@@ -266,6 +284,7 @@ def test_a_client_that_leaves_ends_the_call(service: Service, big: Upstream, tex
         )
         wait_until(lambda: len(big.served) == 1)
     wait_until(lambda: outcomes(service) == {"cancelled": 1})
+    assert timed(service)["cancelled"][0] == 1
     cancelled = ("hone_requests_total", "cancelled")
     wait_until(
         lambda: any(
