@@ -394,7 +394,7 @@ def test_tools_in_a_preference_are_refused_by_line(tmp_path: Path, place: str) -
     failure = check(tmp_path, PREFERENCE, line).tool_problem("training_file")
     assert failure is not None
     assert "Line 2 has tools in a preference" in failure.message
-    with pytest.raises(ValueError, match="has|calls"):
+    with pytest.raises(ValueError, match=r"has|calls"):
         parse_example(line)
 
 
