@@ -107,7 +107,7 @@ def test_chats_become_a_model_that_chats(client: OpenAI) -> None:
     assert answer.choices[0].message.role == "assistant"
 
 
-PAINT = {
+PAINT: Any = {
     "type": "function",
     "function": {"name": "paint", "parameters": {"properties": {"shade": {"type": "string"}}}},
 }
@@ -142,7 +142,7 @@ def test_chats_with_tools_become_a_model_that_can_call_them(client: OpenAI) -> N
     answer = client.chat.completions.create(
         model=job.fine_tuned_model or "",
         messages=[{"role": "user", "content": "paint 5 in s1"}],
-        tools=[PAINT],  # type: ignore[list-item]
+        tools=[PAINT],
         tool_choice="required",
         parallel_tool_calls=False,
         max_tokens=100,
