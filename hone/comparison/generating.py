@@ -17,9 +17,10 @@ import orjson
 from hone.comparison.cache import AnswerCache, key_of
 from hone.comparison.experiment import GeneratingContender
 from hone.comparison.outcomes import Item, Outcome
+from hone.models.decoding.adapters import BARE
 from hone.models.decoding.engine import DecoderEngine
 from hone.models.decoding.generations import Generation, GenerationRequest
-from hone.models.decoding.loading import Decoder, choose_decoder_variant, load_decoder
+from hone.models.decoding.loading import Decoder, causal_parts, load_decoder
 from hone.models.decoding.sampling import SamplingParameters
 from hone.models.decoding.voices import Voice
 from hone.models.engines import FloatArray
@@ -41,8 +42,8 @@ _MOST_RAW = 20_000
 class Slot:
     """The one slot of a decoder, which remembers what it has read."""
 
-    def __init__(self, engine: DecoderEngine) -> None:
-        self._engine = engine
+    def __init__(self, engine: DecoderEngine, adapter: int = BARE) -> None:
+        self._engine, self._adapter = engine, adapter
         self._held: list[int] = []
 
     def read(self, ids: Sequence[int]) -> FloatArray:
@@ -51,7 +52,7 @@ class Slot:
         del self._held[known:]
         for start in range(known, len(ids), _PIECE):
             piece = ids[start : start + _PIECE]
-            logits = self._engine.prefill(0, piece, start, every=False)
+            logits = self._engine.prefill(0, piece, start, every=False, adapter=self._adapter)
             self._held += piece
         last: FloatArray = logits[-1]
         return last
@@ -60,7 +61,7 @@ class Slot:
         """Read one more token; return the logits (vocabulary,)."""
         ids, filled = np.array([token], dtype=np.int64), np.array([len(self._held)], dtype=np.int64)
         self._held.append(token)
-        last: FloatArray = self._engine.step(0, ids, filled)[0]
+        last: FloatArray = self._engine.step(0, ids, filled, [self._adapter])[0]
         return last
 
 
@@ -84,7 +85,7 @@ class GeneratingAnswerer:
     _slots: list[Slot] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._slots[:] = self._slots or [Slot(self.decoder.engine)]
+        self._slots[:] = self._slots or [Slot(self.decoder.engine, self.decoder.adapter)]
 
     def answer(self, item: Item, repeat: int) -> Outcome:
         """Return what it says of an item; a prompt that does not fit is a failed call."""
@@ -193,13 +194,18 @@ def load_generating(
 ) -> GeneratingAnswerer:
     """Open and verify a bundle, and load it on this machine's CPU, with one thread.
 
-    InvalidInput for a bundle that classifies, or one that does not chat and should.
+    An adapter is asked on its base, which is taken from the same store as a service does.
+    InvalidInput for a bundle that classifies, or one that does not chat and should; NotFound for
+    an adapter whose base is not in the store.
     """
-    bundle = Registry(Path(contender.store)).open(parse_reference(contender.model))
+    registry = Registry(Path(contender.store))
+    bundle = registry.open(parse_reference(contender.model))
     if bundle.manifest.generation is None:
         raise InvalidInput(f'{contender.model} classifies: use kind = "bundle"')
-    variant = choose_decoder_variant(bundle.manifest, contender.variant)
-    decoder = load_decoder(bundle, variant, slots=1, most_tokens=_MOST_TOKENS, intra_threads=1)
+    parts = causal_parts(bundle, registry, contender.variant)
+    decoder = load_decoder(parts, registry, slots=1, most_tokens=_MOST_TOKENS, intra_threads=1)
     if contender.api == "chat" and decoder.template is None:
         raise InvalidInput(f'{contender.model} does not chat: api = "completions"')
-    return GeneratingAnswerer(contender, bundle.manifest, variant, decoder, prompt, reader, labels)
+    return GeneratingAnswerer(
+        contender, bundle.manifest, parts.variant, decoder, prompt, reader, labels
+    )

@@ -108,8 +108,9 @@ def find_base(name: str, task: Task = "text-classification") -> Base:
     entry = CATALOGUE.get(LEGACY_ALIASES.get(name, name))
     if entry is not None and entry.task == task:
         return _packaged(entry)
-    if name and _is_folder(name):
-        return _local(Path(name).expanduser(), task)
+    folder = folder_of_base(name)
+    if folder is not None:
+        return _local(folder, task)
     if task == "image-classification":
         raise NotFound(
             f"there is no base {name!r} for pictures: give a folder with config.json, "
@@ -129,10 +130,11 @@ def task_of_base(name: str) -> Task:
     """
     if name in SCRATCH_BASES:
         return SCRATCH_BASES[name]
-    if not _is_folder(name):
+    folder = folder_of_base(name)
+    if folder is None:
         return "text-classification"
     try:
-        config = orjson.loads((Path(name).expanduser() / "config.json").read_bytes())
+        config = orjson.loads((folder / "config.json").read_bytes())
         classes = [str(one) for one in config["architectures"]]
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
         return "text-classification"
@@ -140,11 +142,13 @@ def task_of_base(name: str) -> Task:
     return next((task for _, task in ends), "text-classification")
 
 
-def _is_folder(name: str) -> bool:
+def folder_of_base(name: str) -> Path | None:
+    """Return the folder that a base is named by; None where it is named otherwise."""
     try:
-        return Path(name).expanduser().is_dir()
+        folder = Path(name).expanduser()
+        return folder if name and folder.is_dir() else None
     except (OSError, RuntimeError):  # too long for a path, not to be entered, `~nobody`
-        return False
+        return None
 
 
 def _packaged(entry: CatalogueEntry) -> Base:

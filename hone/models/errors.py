@@ -4,6 +4,7 @@
     ├── InvalidInput            the caller's data or words are wrong
     │   ├── InvalidName         a model, version or alias name that is not allowed
     │   ├── InvalidExamples     an example file that cannot be used
+    │   │   └── ToolsUnknown    … by this base, whose chat template knows no tools
     │   └── InvalidRecipe       a recipe with unknown keys or bad values
     ├── NotFound                a model, version, alias, base or file that is not there
     ├── Conflict                the store's state forbids it
@@ -42,6 +43,12 @@ class InvalidExamples(InvalidInput):
     """An example file that cannot be used."""
 
     code = "invalid_examples"
+
+
+class ToolsUnknown(InvalidExamples):
+    """An example file with tools, for a base whose chat template knows none."""
+
+    code = "tools_not_supported"
 
 
 class InvalidRecipe(InvalidInput):

@@ -6,26 +6,18 @@ import functools
 import logging
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from hone.models.bundle import Bundle
-from hone.models.decoding.adapters import AdapterWeights, read_adapter
-from hone.models.decoding.engine import DecoderEngine, OnnxDecoder
+from hone.models.decoding.adapters import AdapterWeights
+from hone.models.decoding.engine import DecoderEngine
 from hone.models.decoding.generations import Generation, GenerationRequest, Update
-from hone.models.decoding.loading import choose_decoder_variant
+from hone.models.decoding.loading import causal_parts, open_engine
 from hone.models.decoding.sampling import SamplingParameters
 from hone.models.decoding.scheduler import SchedulerClosed
 from hone.models.decoding.templates import ChatTemplate
-from hone.models.decoding.tool_calls import marks
 from hone.models.errors import BundleCorrupt
 from hone.models.layout import usable_cores
-from hone.models.manifest import (
-    TOKENIZER_FILE,
-    GenerationRecord,
-    Manifest,
-    Variant,
-    file_sha256,
-)
+from hone.models.manifest import TOKENIZER_FILE, Variant
 from hone.models.prompt_form import PromptForm
 from hone.models.registry import Registry
 from hone.service.decoders import Decoder, Language
@@ -183,32 +175,20 @@ def load_generating(
     An adapter's base is taken from the same store, or from memory if it is there already.
     BundleCorrupt or InvalidInput when the bundle cannot be served, NotFound without its base.
     """
-    manifest, record = bundle.manifest, _record(bundle.manifest)
-    variant = choose_decoder_variant(manifest, host.settings.variant)
-    template = None
-    if record.chat_template is not None:
-        source = _read(bundle.file(record.chat_template))
-        template = ChatTemplate(source, record.template_tokens, tool_form=record.tool_form)
-    on_base = manifest.adapter
-    adapter = read_adapter(bundle.variant_file(variant)) if on_base else None
-    shared_as = on_base.base_files[variant] if on_base else None
-    if record.takes_adapters:
-        shared_as = file_sha256(manifest, variant)
     registry = Registry(host.settings.store)
-    # Looked for also where it is in memory already: what is served must be so after a restart.
-    home = registry.base_of(on_base, variant) if on_base else None
+    parts = causal_parts(bundle, registry, host.settings.variant)
 
     def load() -> Decoder:
-        return _load_decoder(registry.open(home) if home else bundle, variant, host)
+        return _load_decoder(parts.open_weights(registry), parts.variant, host)
 
-    decoder = host.decoders.borrow(shared_as, load)
+    decoder = host.decoders.borrow(parts.shared_as, load)
     try:
         language = decoder.language(
-            bundle.file(TOKENIZER_FILE), record.eos_ids, marks(record.tool_form)
+            bundle.file(TOKENIZER_FILE), parts.record.eos_ids, parts.shown_tokens
         )
         return GeneratingModel(
             facts, decoder, language, host,
-            variant=variant, template=template, adapter=adapter,
+            variant=parts.variant, template=parts.template, adapter=parts.adapter,
             savings=savings_counter(bundle, host.prices), stamps=stamps,
         )  # fmt: skip
     except Exception:
@@ -216,30 +196,18 @@ def load_generating(
         raise
 
 
-def _load_decoder(bundle: Bundle, variant: Variant, host: Host) -> Decoder:
+def _load_decoder(weights: Bundle, variant: Variant, host: Host) -> Decoder:
     """Load a bundle's own weights and warm them."""
     settings = host.settings
-    engine = OnnxDecoder(
-        bundle.variant_file(variant),
+    engine = open_engine(
+        weights,
+        variant,
         slots=settings.decoder_slots,
-        longest=min(_record(bundle.manifest).context_tokens, settings.max_context_tokens),
+        most_tokens=settings.max_context_tokens,
         intra_threads=usable_cores() if settings.threads == "auto" else settings.threads,
     )
     _warm(engine)
-    return decoder_over(engine, host, f"{bundle.manifest.model}@{bundle.manifest.version}")
-
-
-def _record(manifest: Manifest) -> GenerationRecord:
-    if manifest.generation is None:
-        raise BundleCorrupt("the manifest does not say how to generate")
-    return manifest.generation
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise BundleCorrupt(f"{path.name} is not UTF-8") from None
+    return decoder_over(engine, host, f"{weights.manifest.model}@{weights.manifest.version}")
 
 
 def _warm(engine: DecoderEngine) -> None:

@@ -34,6 +34,9 @@ _DEFAULT: Task = "text-classification"
 
 Kind = TypeVar("Kind", bound=Recipe)
 
+_LIST = re.compile(r"\[([^\[\]{}\"',\n]+(?:,[^\[\]{}\"',\n]+)*)\]")
+"""A list of words without quotes."""
+
 _GROUP_KEY = re.compile(r"[a-z_]+\.[a-z0-9_]+")
 
 
@@ -101,11 +104,15 @@ def _override(content: dict[str, Any], text: str, kind: type[Recipe]) -> str | N
 
 
 def _toml_value(text: str) -> Any:  # noqa: ANN401 - any TOML value
-    """Read a value as TOML would; what is no TOML value is a string, so quotes may be left out."""
+    """Read a value as TOML would; what is no TOML value is a string, so quotes may be left out.
+
+    They may be left out in a list, too: a shell takes those away that nobody escapes.
+    """
     try:
         found = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):
-        return text
+        words = _LIST.fullmatch(text.strip())
+        return [_toml_value(word.strip()) for word in words[1].split(",")] if words else text
     return found["value"] if len(found) == 1 else text
 
 

@@ -1,5 +1,6 @@
 """A causal bundle as a contender: what it says, what that took, and that it is asked once."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from hone.comparison.experiment import Prompted
 from hone.comparison.experiment_file import InvalidExperiment
 from hone.comparison.judging import judge
 from hone.comparison.prompt_making import PromptMaker, fixed_form
-from hone.models.errors import InvalidInput
+from hone.models.errors import InvalidInput, NotFound
 from hone.models.registry import Registry
 from tests.comparison.experiments import experiment_text, plan_of, run, write_data
 from tests.service.generation.conftest import publish_stories
+from tests.service.generation.test_adapters import publish_adapter, publish_base
 from tests.service.running import Service, serving
 from tests.tiny_bundle import publish_tiny
 
@@ -24,6 +26,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("generating")
     publish_stories(Registry(folder / "store"), folder)
     publish_tiny(Registry(folder / "store"))
+    base = publish_base(Registry(folder / "store"))
+    publish_adapter(Registry(folder / "store"), "adapted", base, 0, folder / "trained")
     return folder / "store"
 
 
@@ -46,14 +50,17 @@ def teller(store: Path, **changes: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("api", ["completions", "chat"])
+@pytest.mark.parametrize(
+    ("model", "api"),
+    [("stories", "completions"), ("stories", "chat"), ("adapted", "completions")],
+)
 def test_it_says_what_the_service_says_and_tokens_are_counted(
-    tmp_path: Path, store: Path, service: Service, api: str
+    tmp_path: Path, store: Path, service: Service, model: str, api: str
 ) -> None:
     data = write_data(tmp_path / "data", test=8)
     text = experiment_text(
         data,
-        teller(store, api=api, costs={"serving_usd_per_hour": 0.5}),
+        teller(store, model=model, api=api, costs={"serving_usd_per_hour": 0.5}),
         experiment={"labels": None},
     )
     finished = run(text, tmp_path / "out")
@@ -65,7 +72,7 @@ def test_it_says_what_the_service_says_and_tokens_are_counted(
     assert len(own) == 8
     for place, outcome in enumerate(own):
         prompt = form(place, items[outcome.item])
-        body: dict[str, Any] = {"model": "stories", "max_tokens": 24, "temperature": 0}
+        body: dict[str, Any] = {"model": model, "max_tokens": 24, "temperature": 0}
         if api == "completions":
             body |= {"prompt": prompt.text, "stop": ["\n"]}
         else:
@@ -89,6 +96,26 @@ def maker_of(text: str) -> PromptMaker:
     contender = plan.experiment.contenders[0]
     assert isinstance(contender, Prompted)
     return fixed_form(contender, plan.material, {}, seed=0).prompt
+
+
+def test_an_adapter_does_not_say_what_its_base_says(tmp_path: Path, store: Path) -> None:
+    data = write_data(tmp_path / "data", test=4)
+    said = {}
+    for model in ("adapted", "base-of-stories"):
+        text = experiment_text(data, teller(store, model=model, api="completions"))
+        finished = run(text, tmp_path / model)
+        said[model] = [o.raw for o in finished.outcomes if o.contender == "teller"]
+    assert said["adapted"] != said["base-of-stories"]
+
+
+def test_an_adapter_whose_base_is_not_in_the_store_is_refused_by_name(
+    tmp_path: Path, store: Path
+) -> None:
+    alone = tmp_path / "alone"
+    shutil.copytree(store / "adapted", alone / "adapted")
+    data = write_data(tmp_path / "data", test=4)
+    with pytest.raises(NotFound, match="base 'base-of-stories' is not in the store"):
+        run(experiment_text(data, teller(alone, model="adapted")), tmp_path / "out")
 
 
 def test_an_answer_on_disk_is_not_decoded_again(

@@ -8,8 +8,10 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from hone.models.command import app
-from hone.models.decoding.loading import load_decoder
-from hone.models.errors import Conflict, InvalidInput, NotFound
+from hone.models.decoding import loading
+from hone.models.decoding.adapters import AdapterWeights
+from hone.models.decoding.loading import causal_parts
+from hone.models.errors import Conflict, NotFound
 from hone.models.manifest import MANIFEST_FILE, AdapterRecord, Manifest, ManifestBody, file_sha256
 from hone.models.names import ModelReference
 from hone.models.registry import Registry
@@ -86,11 +88,21 @@ def test_an_adapter_without_its_base_is_found_out(registry: Registry) -> None:
     assert "base-0" in done.output
 
 
-def test_an_adapter_is_not_loaded_without_its_base(registry: Registry) -> None:
-    publish_adapter(registry, publish_base(registry))
-    bundle = registry.open(ModelReference("support"))
-    with pytest.raises(InvalidInput, match="support is an adapter on base-0"):
-        load_decoder(bundle, "fp32", slots=1, most_tokens=8, intra_threads=1)
+def test_what_weights_are_shared_as_is_the_same_for_a_base_and_its_adapters(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = publish_base(registry)
+    publish_adapter(registry, base)
+    weights = AdapterWeights(4, {})
+    monkeypatch.setattr(loading, "read_adapter", lambda _: weights)
+    of_base = causal_parts(registry.open(ModelReference("base-0")), registry)
+    of_adapter = causal_parts(registry.open(ModelReference("support")), registry)
+    assert of_base.shared_as == of_adapter.shared_as == file_sha256(base, "fp32")
+    assert (of_base.home, of_adapter.home) == (None, ModelReference("base-0", version=1))
+    assert (of_base.adapter, of_adapter.adapter) == (None, weights)
+    assert of_adapter.open_weights(registry).manifest.model == "base-0"
+    with pytest.raises(NotFound, match="base 'base-0' is not in the store"):
+        causal_parts(registry.open(ModelReference("support")), Registry(registry.store / "other"))
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,26 @@ def test_an_override_may_be_of_any_type_and_strings_need_no_quotes(
     assert type(found) in {type(value), float}
 
 
+@pytest.mark.parametrize(
+    "written",
+    ['["fp32", "int8"]', "[fp32, int8]", "[fp32,int8]", " [ fp32 ,int8 ] ", "['fp32','int8']"],
+)
+def test_quotes_may_be_left_out_in_a_list(load: Loader, written: str) -> None:
+    assert list(load(LEAST, f"saving.variants={written}").saving.variants) == ["fp32", "int8"]
+    assert list(load(LEAST, "saving.variants=[fp32]").saving.variants) == ["fp32"]
+
+
+@pytest.mark.parametrize("written", ["[fp32", "[fp32,]", "[,]", "[[fp32]]", "[fp31]", "[1]"])
+def test_what_is_no_list_of_variants_is_still_refused(load: Loader, written: str) -> None:
+    with pytest.raises(InvalidRecipe, match=r"saving\.variants"):
+        load(LEAST, f"saving.variants={written}")
+
+
+def test_a_name_in_brackets_stays_a_text(load: Loader) -> None:
+    recipe = load(LEAST, "dataset.path=[a]")
+    assert str(recipe.dataset.path) == "[a]"
+
+
 def test_an_override_goes_before_the_file_and_a_later_one_before_an_earlier(load: Loader) -> None:
     content = LEAST + "[training]\nepochs = 2\nseed = 5\n"
     recipe = load(content, "training.epochs=3", "training.epochs=4")

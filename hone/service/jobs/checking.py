@@ -56,7 +56,8 @@ def check(path: Path, bounds: ArchiveBounds = DEFAULT_BOUNDS) -> FileReport:
 
 def _report(content: dict[str, Any]) -> FileReport:
     content["problems"] = _problems(content["problems"])
-    content["tools"] = _problems(content["tools"])
+    content["wrong_tools"] = _problems(content["wrong_tools"])
+    content["tool_lines"] = tuple(content["tool_lines"])
     content["labels"] = Counter[str](content["labels"])
     return FileReport(**content)
 

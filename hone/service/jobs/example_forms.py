@@ -11,10 +11,11 @@ An earlier name of the hosted preferences is accepted: `preferred_completion`,
 `non_preferred_completion`.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from hone.models.decoding.chat_messages import TOOL_NAME
+from hone.models.decoding.tool_examples import Turns, parse_tools, uses_tools
 from hone.models.errors import InvalidInput
 from hone.models.imaging.embedded import holds_picture, picture_example
 
@@ -32,6 +33,7 @@ _WANTED = (
     "'preferred_output' and 'non_preferred_output', or 'image' and 'label'"
 )
 
+_PREFERRED = ("preferred", "non_preferred")
 _NO_PREFERENCE = "prefers an answer to itself"
 
 
@@ -64,44 +66,27 @@ def problem_of(line: Mapping[str, Any]) -> str | None:
     return _WANTED
 
 
-def tools_of(line: Mapping[str, Any]) -> str | None:
-    """Return what of tools a good line has that jobs do not learn from; None where it has none.
+def tool_problem_of(line: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with the tools, calls and tools' answers of a good line, or None.
 
-    Calls of tools are refused, and what `hone prepare` refuses; tools that are named alone are not.
+    It is only a problem for those who train on them: a classifier's labels are the last answers.
     """
-    messages = line.get("messages")
-    if form_of(line) == "preference" and isinstance(line.get("input"), dict):
-        messages = line["input"]["messages"]
-        if line["input"].get("tools") or line["input"].get("functions"):
-            return "has tools in a preference, which is not trained on"
-    problem = _named_tools_problem(line) if form_of(line) == "chat" else None
-    if problem is not None:
-        return problem
-    for number, message in enumerate(messages or (), 1):
-        if message.get("tool_calls") or message.get("function_call"):
-            return f"has a tool call in message {number}, which jobs do not train on yet"
-        if message["role"] in {"tool", "function"}:
-            return f"has a tool's message {number}, which jobs do not train on yet"
+    if form_of(line) == "preference" and _prefers_with_tools(line):
+        return "has tools in a preference, which is not trained on"
+    if form_of(line) != "chat":
+        return None
+    try:
+        turns = Turns(parse_tools(line))
+        for message in line["messages"]:
+            turns.read(message)
+    except ValueError as error:
+        return str(error)
     return None
 
 
-def _named_tools_problem(line: Mapping[str, Any]) -> str | None:
-    """Return what is wrong with the tools that a chat may call."""
-    if line.get("functions"):
-        return "has 'functions': write them as 'tools'"
-    names: list[str] = []
-    for tool in line.get("tools") or ():
-        if not isinstance(tool, dict) or tool.get("type") != "function":
-            return "has a tool that is not of the type 'function'"
-        function = tool.get("function")
-        name = function.get("name") if isinstance(function, dict) else None
-        if not isinstance(function, dict) or not TOOL_NAME.fullmatch(str(name or "")):
-            return "has a tool without a name of 1 to 64 letters, digits, _ and -"
-        described = isinstance(function.get("description"), str | None)
-        if not described or not isinstance(function.get("parameters"), dict | None):
-            return "has a tool whose description is no text, or its parameters no schema"
-        names.append(str(name))
-    return "has two tools of one name" if len(set(names)) < len(names) else None
+def needs_tools(line: Mapping[str, Any]) -> bool:
+    """Whether a good line is for bases alone whose chat template knows tools."""
+    return form_of(line) == "chat" and uses_tools(line)
 
 
 def taught_by(line: Mapping[str, Any]) -> str | None:
@@ -110,7 +95,8 @@ def taught_by(line: Mapping[str, Any]) -> str | None:
         case "prompt/completion":
             return str(line["completion"])
         case "chat":
-            return text_of(_last_answer(line["messages"]).get("content"))
+            answer = _last_answer(line["messages"])
+            return None if _calls(answer) else text_of(answer.get("content"))
         case "picture" | "chat with picture":
             return picture_example(line).label
     return None
@@ -168,8 +154,7 @@ def _one_message(message: Mapping[str, Any]) -> Iterator[str]:
     role = message.get("role")
     if not isinstance(role, str) or role not in _ROLES:
         yield "without one of the roles " + ", ".join(sorted(_ROLES))
-    calls = message.get("tool_calls") or message.get("function_call")
-    if text_of(message.get("content")) is None and not (role == "assistant" and calls):
+    if text_of(message.get("content")) is None and not (role == "assistant" and _calls(message)):
         yield "whose 'content' is not text"
     if message.get("weight") is None:
         return
@@ -207,7 +192,7 @@ def _preference_problems(line: Mapping[str, Any]) -> Iterator[str]:
     yield from _message_problems(given.get("messages"))
     yield from _tool_problems(given)
     said: list[str | None] = []
-    for name in ("preferred", "non_preferred"):
+    for name in _PREFERRED:
         answer = line.get(f"{name}_output", line.get(f"{name}_completion"))
         if not isinstance(answer, list) or len(answer) != 1:
             yield f"has no '{name}_output' of exactly one message"
@@ -236,8 +221,22 @@ def _is_learned(message: Mapping[str, Any]) -> bool:
 
 
 def _says_something(message: Mapping[str, Any]) -> bool:
-    calls = message.get("tool_calls") or message.get("function_call")
-    return bool(calls or (text_of(message.get("content")) or "").strip())
+    return bool(_calls(message) or (text_of(message.get("content")) or "").strip())
+
+
+def _prefers_with_tools(line: Mapping[str, Any]) -> bool:
+    if "chosen" in line or "rejected" in line:
+        return False
+    given = line["input"]
+    answers = (line.get(f"{name}_output", line.get(f"{name}_completion")) for name in _PREFERRED)
+    messages = itertools.chain(given["messages"], *(answer or () for answer in answers))
+    return bool(given.get("tools") or given.get("functions")) or any(
+        _calls(message) or message["role"] in {"tool", "function"} for message in messages
+    )
+
+
+def _calls(message: Mapping[str, Any]) -> bool:
+    return bool(message.get("tool_calls") or message.get("function_call"))
 
 
 def _last_answer(messages: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

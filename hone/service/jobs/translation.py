@@ -55,6 +55,12 @@ _BY_CODE = {
     "missing_dependency": Failure(
         "training_not_installed", "This server lacks a part that training needs.", "model"
     ),
+    "tools_not_supported": Failure(
+        "tools_not_supported",
+        "The base's chat template does not know tools, or not in a form that can be served, and "
+        "the examples have some. Take a base whose template knows them, or examples without.",
+        "training_file",
+    ),
     "not_found": Failure("model_not_found", "The model to begin from is not there.", "model"),
 }
 DIVERGED = Failure(

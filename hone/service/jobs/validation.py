@@ -21,9 +21,10 @@ from hone.service.jobs.example_forms import (
     PICTURE_FORMS,
     ExampleForm,
     form_of,
+    needs_tools,
     problem_of,
     taught_by,
-    tools_of,
+    tool_problem_of,
 )
 from hone.service.jobs.picture_archives import look_through
 from hone.service.jobs.records import Failure
@@ -74,8 +75,9 @@ class FileReport:
 
     `problems` are the first ones of `problem_count`. `labels` counts the examples of each distinct
     completion, without spaces around it and whatever its case; it is empty for open-ended files,
-    and for an archive whose labels stand in a table. `tools` are the first of `tool_count` good
-    lines that call tools.
+    and for an archive whose labels stand in a table. `wrong_tools` are the first ones of
+    `wrong_tool_count` lines that are good but for their tools. `tool_lines` are the first of
+    `tool_line_count` lines that only a base can learn from whose chat template knows tools.
     """
 
     examples: int
@@ -83,8 +85,10 @@ class FileReport:
     problems: tuple[LineProblem, ...]
     problem_count: int
     labels: Counter[str]
-    tools: tuple[LineProblem, ...] = ()
-    tool_count: int = 0
+    wrong_tools: tuple[LineProblem, ...] = ()
+    wrong_tool_count: int = 0
+    tool_lines: tuple[int, ...] = ()
+    tool_line_count: int = 0
 
     @property
     def of_pictures(self) -> bool:
@@ -105,10 +109,10 @@ class FileReport:
 
     def tool_problem(self, field: FileField) -> Failure | None:
         """Return why no model can learn to write what the file teaches, or None."""
-        if not self.tool_count:
+        if not self.wrong_tool_count:
             return None
         kind = field.removesuffix("_file")
-        listed = self._listed(self.tools, self.tool_count)
+        listed = self._listed(self.wrong_tools, self.wrong_tool_count)
         message = f"The job failed due to an invalid {kind} file. {listed}"
         return Failure(f"invalid_{field}", message, field)
 
@@ -195,8 +199,10 @@ class _Findings:
         self.labels: Counter[str] = Counter()
         self.long_labels = 0
         self.open_ended = False
-        self.tools: list[LineProblem] = []
-        self.tool_count = 0
+        self.wrong_tools: list[LineProblem] = []
+        self.wrong_tool_count = 0
+        self.tool_lines: list[int] = []
+        self.tool_line_count = 0
 
     def add(self, number: int, line: bytes | None) -> None:
         parsed = parsed_line(line)
@@ -223,16 +229,24 @@ class _Findings:
             tuple(self.problems),
             self.problem_count,
             labels,
-            tuple(self.tools),
-            self.tool_count,
+            tuple(self.wrong_tools),
+            self.wrong_tool_count,
+            tuple(self.tool_lines),
+            self.tool_line_count,
         )
 
     def _note_tools(self, number: int, example: dict[str, Any]) -> None:
-        message = None if self.form in PICTURE_FORMS else tools_of(example)
+        if self.form in PICTURE_FORMS:
+            return
+        message = tool_problem_of(example)
         if message is not None:
-            self.tool_count += 1
-            if len(self.tools) < LISTED_PROBLEMS:
-                self.tools.append(LineProblem(number, message))
+            self.wrong_tool_count += 1
+            if len(self.wrong_tools) < LISTED_PROBLEMS:
+                self.wrong_tools.append(LineProblem(number, message))
+        elif needs_tools(example):
+            self.tool_line_count += 1
+            if len(self.tool_lines) < LISTED_PROBLEMS:
+                self.tool_lines.append(number)
 
     def _problem(self, example: dict[str, Any]) -> str | None:
         problem, form = problem_of(example), form_of(example)

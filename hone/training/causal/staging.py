@@ -5,19 +5,15 @@ leaves beside each other all that serving needs. `stage_adapter` does so for an 
 base lies in a bundle of its own.
 """
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hone.models.bundle import Bundle
 from hone.models.decoding.adapters import read_adapter
 from hone.models.decoding.engine import OnnxDecoder
-from hone.models.decoding.templates import ChatTemplate
-from hone.models.decoding.tool_calls import ToolForm
-from hone.models.decoding.tool_forms import find_tool_form
+from hone.models.decoding.model_folder import FolderTemplate, read_object, read_template
 from hone.models.errors import InvalidInput, ParityFailed
 from hone.models.manifest import TOKENIZER_FILE, GenerationParity, GenerationRecord, Variant
 from hone.training.causal.adapter_file import ADAPTER_FILE
@@ -27,7 +23,6 @@ from hone.training.causal.trained import TorchModel
 
 CHAT_TEMPLATE_FILE = "chat_template.txt"
 _GATE_SLOTS = 8
-_SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,32 +113,29 @@ def _gate_engine(file: Path, prompts: Sequence[Ids]) -> OnnxDecoder:
 class _About:
     context_tokens: int
     eos_ids: list[int]
-    template: str | None
-    special: dict[str, str]
-    tool_form: ToolForm | None
+    template: FolderTemplate
 
     def record(self, parity: dict[Variant, GenerationParity]) -> GenerationRecord:
         return GenerationRecord(
             context_tokens=self.context_tokens,
             eos_ids=self.eos_ids,
-            chat_template=None if self.template is None else CHAT_TEMPLATE_FILE,
-            template_tokens=self.special,
-            tool_form=self.tool_form,
+            chat_template=None if self.template.source is None else CHAT_TEMPLATE_FILE,
+            template_tokens=dict(self.template.special_tokens),
+            tool_form=self.template.tool_form,
             parity=parity,
         )
 
     def write(self, folder: Path, staged: Path) -> None:
         """Write the tokenizer and the template of the model in `folder`."""
         shutil.copyfile(folder / TOKENIZER_FILE, staged / TOKENIZER_FILE)
-        if self.template is not None:
-            (staged / CHAT_TEMPLATE_FILE).write_text(self.template, encoding="utf-8")
+        if self.template.source is not None:
+            (staged / CHAT_TEMPLATE_FILE).write_text(self.template.source, encoding="utf-8")
 
 
 def _about(folder: Path) -> _About:
     """Read what a folder says of its model; InvalidInput for what cannot be missing."""
-    config = _json(folder / "config.json")
-    tokenizer = _json(folder / "tokenizer_config.json", needed=False)
-    generation = _json(folder / "generation_config.json", needed=False)
+    config = read_object(folder / "config.json")
+    generation = read_object(folder / "generation_config.json", needed=False)
     if not (folder / TOKENIZER_FILE).is_file():
         raise InvalidInput(f"{folder} has no {TOKENIZER_FILE}")
     ends = generation.get("eos_token_id", config.get("eos_token_id"))
@@ -151,37 +143,4 @@ def _about(folder: Path) -> _About:
     context = config.get("max_position_embeddings")
     if not eos_ids or not isinstance(context, int):
         raise InvalidInput(f"{folder} does not say which token ends a text, or how long it may be")
-    special = {name: _text(tokenizer.get(name)) for name in _SPECIAL}
-    named = {name: text for name, text in special.items() if text is not None}
-    template = _template(folder, tokenizer)
-    # What cannot be compiled must not be published.
-    compiled = ChatTemplate(template, named) if template is not None else None
-    tool_form = find_tool_form(compiled) if compiled is not None else None
-    return _About(context, eos_ids, template, named, tool_form)
-
-
-def _template(folder: Path, tokenizer: dict[str, Any]) -> str | None:
-    file = folder / "chat_template.jinja"
-    if file.is_file():
-        return file.read_text(encoding="utf-8")
-    found = tokenizer.get("chat_template")
-    if isinstance(found, list):  # several by name, as some bases carry them
-        found = next((one["template"] for one in found if one.get("name") == "default"), None)
-    return found if isinstance(found, str) else None
-
-
-def _text(token: Any) -> str | None:  # noqa: ANN401 - any JSON
-    content = token.get("content") if isinstance(token, dict) else token
-    return content if isinstance(content, str) else None
-
-
-def _json(path: Path, *, needed: bool = True) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        if needed or path.exists():
-            raise InvalidInput(f"{path} cannot be read") from None
-        return {}
-    if not isinstance(found, dict):
-        raise InvalidInput(f"{path} is not a JSON object")
-    return found
+    return _About(context, eos_ids, read_template(folder))

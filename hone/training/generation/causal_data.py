@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hone.models.errors import InvalidExamples
+from hone.models.errors import InvalidExamples, ToolsUnknown
 from hone.models.examples import SPLITS, sha256_of_file
 from hone.models.manifest import SplitRecord
 from hone.training.generation.causal_bases import CausalBase
@@ -125,12 +125,12 @@ def encode_all(
 def refuse_unknown_tools(
     examples: Sequence[Example], encoder: ConversationEncoder, place: str
 ) -> None:
-    """Raise InvalidExamples, naming lines, for tools that the base's template does not know."""
+    """Raise ToolsUnknown, naming lines, for tools that the base's template does not know."""
     lines = [row.line for row in examples if isinstance(row, Conversation) and row.uses_tools]
     if lines and not encoder.knows_tools:
         shown = ", ".join(map(str, lines[:_LINES_SHOWN]))
         more = f" and {len(lines) - _LINES_SHOWN} more" if len(lines) > _LINES_SHOWN else ""
-        raise InvalidExamples(
+        raise ToolsUnknown(
             "the base's chat template does not know tools, or not in a form that can be served, "
             f"and {place} {shown}{more} has some: take a base whose template knows them, or leave "
             "these lines out"

@@ -12,22 +12,22 @@ chat may have tools and calls of them (`tool_examples`).
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from hone.models.decoding.chat_messages import Call, ChatMessage
-from hone.models.errors import InvalidExamples
-from hone.training.generation.tool_examples import (
+from hone.models.decoding.chat_messages import ChatMessage
+from hone.models.decoding.tool_examples import (
     Tools,
-    answered_call,
+    Turns,
     calls_json,
-    parse_calls,
     parse_tools,
 )
+from hone.models.errors import InvalidExamples
 
 _PROBLEMS_SHOWN = 100
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
@@ -180,9 +180,8 @@ def _chat_preference(row: Mapping[str, Any]) -> Preference:
     given = row["input"]
     if not isinstance(given, dict) or not isinstance(given.get("messages"), list):
         raise ValueError("has an 'input' without a list of messages")  # noqa: TRY004
-    if given.get("tools") or any(
-        isinstance(m, dict) and m.get("tool_calls") for m in given["messages"]
-    ):
+    named = given.get("tools") or given.get("functions")
+    if named or any(isinstance(m, dict) and m.get("tool_calls") for m in given["messages"]):
         raise ValueError("has tools in a preference, which is not trained on")
     messages = _messages(given["messages"], ())
     if not messages:
@@ -211,25 +210,16 @@ def _conversation(value: object, tools: Tools) -> tuple[Message, ...]:
 
 
 def _messages(values: Sequence[object], tools: Tools) -> tuple[Message, ...]:
-    found: list[Message] = []
-    made: dict[str, Call] = {}
-    for value in values:
-        found.append(_message(value, tools, made))
-        made |= {call.id: call for call in found[-1].calls}
-    return tuple(found)
+    turns = Turns(tools)
+    return tuple(_message(value, turns) for value in values)
 
 
-def _message(value: object, tools: Tools, made: Mapping[str, Call]) -> Message:
-    """Return one message; `made` are the calls before it, by their ids."""
-    if not isinstance(value, dict) or value.get("role") not in _ROLES:
+def _message(value: object, turns: Turns) -> Message:
+    """Return one message; `turns` knows the calls before it."""
+    role = value.get("role") if isinstance(value, dict) else None
+    if not isinstance(value, dict) or not isinstance(role, str) or role not in _ROLES:
         raise ValueError(f"has a message whose role is none of {', '.join(sorted(_ROLES))}")
-    if value.get("function_call"):
-        raise ValueError("has a 'function_call': write it as 'tool_calls'")
-    role: str = value["role"]
-    if value.get("tool_calls") and role != "assistant":
-        raise ValueError("has a tool call in a message that is not an assistant's")
-    calls = parse_calls(value.get("tool_calls"), tools)
-    answers = answered_call(value, made) if role == "tool" else None
+    calls, answers = turns.read(value)
     weight = value.get("weight")
     if weight is None:
         weight = 1
@@ -261,6 +251,13 @@ def _message_json(message: Message) -> dict[str, Any]:
     if message.role == "assistant" and message.weight != 1:
         content["weight"] = message.weight
     return content
+
+
+def tool_counts(examples: Iterable[Example]) -> dict[str, int]:
+    """Count the chats that have tools, and their calls: those trained on, and those only read."""
+    chats = [one for one in examples if isinstance(one, Conversation) and one.uses_tools]
+    calls = Counter(m.weight > 0 for chat in chats for m in chat.messages for _ in m.calls)
+    return {"examples": len(chats), "calls_trained": calls[True], "calls_read": calls[False]}
 
 
 def texts_of(example: Example) -> Iterator[str]:

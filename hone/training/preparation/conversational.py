@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from hone.training.generation.conversations import (
     parse_example,
     placed,
     texts_of,
+    tool_counts,
 )
 from hone.training.preparation.columns import find_columns
 from hone.training.preparation.kept_instruction import kept_instruction
@@ -103,6 +104,11 @@ class ConversationReport:
         """How many examples are in the splits."""
         return sum(map(len, self.examples.values()))
 
+    @property
+    def tools(self) -> dict[str, int]:
+        """How many chats have tools, and how many calls are trained on, or only read."""
+        return tool_counts(chain.from_iterable(self.examples.values()))
+
     def as_json(self) -> dict[str, object]:
         """Return what stands in `report.json`."""
         return {
@@ -112,6 +118,7 @@ class ConversationReport:
             "status": "written" if self.written else "waiting for a yes",
             "task": "text-generation",
             "form": self.form,
+            "tools": self.tools,
             "options": dict(self.options),
             "sources": list(self.sources),
             "counts": {"read": self.read, "dropped": dict(self.dropped), "kept": self.kept},

@@ -36,10 +36,22 @@ def print_conversations(report: ConversationReport, console: Console) -> None:
     sizes = ", ".join(f"{name} {split.rows:,}" for name, split in report.splits.items())
     lines = [
         f"{report.read:,} rows read, {report.kept:,} kept{after} as {report.form}: {sizes}",
+        *_tool_lines(report),
         *([f"Written to {plain(str(report.folder))}"] if report.written else []),
     ]
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
+
+
+def _tool_lines(report: ConversationReport) -> list[str]:
+    counts = report.tools
+    if not counts["examples"]:
+        return []
+    line = (
+        f"{counts['examples']:,} chats have tools: {counts['calls_trained']:,} calls are trained "
+        f"on, {counts['calls_read']:,} of weight 0 are only read"
+    )
+    return [line]
 
 
 def _problem_table(problems: Sequence[Problem]) -> Table:

@@ -26,6 +26,7 @@ from hone.training.generation.generation_recipe import SCRATCH_PREFIX, Generatio
 from hone.training.generation.scratch import SHAPES
 from hone.training.images.recipe import SCRATCH, ImageRecipe
 from hone.training.recipe_files import find_recipe, load_recipe
+from tests.models.decoding.chat_templates import HERMES
 from tests.pictures import encoded, picture
 from tests.service.jobs.jobs import new_job
 
@@ -35,12 +36,20 @@ PICTURES = Origin(SCRATCH, SCRATCH, "image-classification")
 
 PAIRS = [{"prompt": f"p {n}", "completion": f"answer {n}"} for n in range(20)]
 PREFERENCES = [{"prompt": f"p {n}", "chosen": "a", "rejected": "b"} for n in range(20)]
-TOOLS = {
-    "messages": [
-        {"role": "user", "content": "a"},
-        {"role": "assistant", "content": "b", "tool_calls": [{"id": "1"}]},
-    ]
-}
+PAINT = {"type": "function", "function": {"name": "paint"}}
+
+
+def called(name: str = "paint", arguments: str = "{}") -> dict[str, Any]:
+    function = {"name": name, "arguments": arguments}
+    return {"role": "assistant", "tool_calls": [{"id": "c", "type": "function",
+                                                 "function": function}]}  # fmt: skip
+
+
+ASKED = {"role": "user", "content": "paint it"}
+TOLD = [{"role": "tool", "tool_call_id": "c", "content": "wet"},
+        {"role": "assistant", "content": "done"}]  # fmt: skip
+CALLING: dict[str, Any] = {"messages": [ASKED, called(), *TOLD], "tools": [PAINT]}
+UNLISTED = {**CALLING, "tools": []}
 
 
 def checked(folder: Path, lines: Sequence[Any] | bytes) -> FileReport:
@@ -78,7 +87,8 @@ REFUSED: list[tuple[Origin, Sequence[Any] | bytes, dict[str, Any], str, str]] = 
     (WRITER, PAIRS, {"method": "dpo"}, "invalid_training_file", "of the form prompt/completion"),
     (WRITER, PREFERENCES, {}, "invalid_training_file", "are for the method `dpo`"),
     (NEW_WRITER, PREFERENCES, {"method": "dpo"}, "method_not_supported", "knows nothing yet"),
-    (WRITER, [TOOLS] * 12, {}, "invalid_training_file", "Line 1 has a tool call"),
+    (WRITER, [CALLING, UNLISTED] * 6, {}, "invalid_training_file",
+     "6 lines cannot be used.\nLine 2 calls 'paint', which is not among its 'tools'"),
     (WRITER, PAIRS, {"given": {"classification_n_classes": 2}}, "invalid_hyperparameters",
      "is for bases that classify"),
     (WRITER, PAIRS, {"given": {"task": "classification"}}, "classification_not_supported",
@@ -108,13 +118,57 @@ def test_a_file_that_does_not_go_with_its_base_is_told_why(
 
 @pytest.mark.parametrize(
     ("origin", "lines", "method"),
-    [(WRITER, PAIRS, "supervised"), (NEW_WRITER, PAIRS, "supervised"), (WRITER, PREFERENCES, "dpo"),
+    [(WRITER, PAIRS, "supervised"), (WRITER, [CALLING] * 12, "supervised"),
+     (NEW_WRITER, [CALLING] * 12, "supervised"), (NEW_WRITER, PAIRS, "supervised"),
+     (WRITER, PREFERENCES, "dpo"),
      (PICTURES, archive(*pictures("cat", "dog")), "supervised")],
 )  # fmt: skip
 def test_a_file_that_goes_with_its_base_is_taken(
     database: Database, tmp_path: Path, origin: Origin, lines: Any, method: str
 ) -> None:
     assert refusal(make(database, method=method), origin, checked(tmp_path, lines), None) is None
+
+
+def folder_with(folder: Path, template: str | None) -> Origin:
+    folder.mkdir()
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    return Origin("house", str(folder), "text-generation")
+
+
+def test_tools_are_refused_by_line_where_the_bases_template_knows_none(
+    database: Database, tmp_path: Path
+) -> None:
+    knowing = folder_with(tmp_path / "knowing", HERMES)
+    deaf = folder_with(tmp_path / "deaf", "{% for m in messages %}{{ m.content }}{% endfor %}")
+    broken = folder_with(tmp_path / "broken", "{% for %}")
+    without = folder_with(tmp_path / "without", None)
+    words = {"messages": [ASKED, {"role": "assistant", "content": "no"}]}
+    job = make(database)
+    report = checked(tmp_path, [words, CALLING, {**words, "tools": [PAINT]}, *[words] * 9])
+    assert refusal(job, knowing, report, None) is None
+    for origin in (deaf, broken, without):
+        failure = refusal(job, origin, report, None)
+        assert failure is not None
+        assert (failure.code, failure.param) == ("tools_not_supported", "training_file")
+        assert "lines 2, 3 of the training file have some" in failure.message
+        assert refusal(job, origin, checked(tmp_path, [words] * 12), None) is None
+    plain = checked(tmp_path, [words] * 12)
+    found = refusal(job, deaf, plain, checked(tmp_path, [CALLING]))
+    assert found is not None
+    assert (found.code, found.param) == ("tools_not_supported", "validation_file")
+    assert "line 1 of the validation file has some" in found.message
+
+
+def test_all_lines_with_tools_are_counted_and_the_first_are_named(
+    database: Database, tmp_path: Path
+) -> None:
+    deaf = folder_with(tmp_path / "deaf", "{{ messages }}")
+    report = checked(tmp_path, [CALLING] * 250)
+    assert (report.tool_line_count, report.tool_lines) == (250, tuple(range(1, 101)))
+    failure = refusal(make(database), deaf, report, None)
+    assert failure is not None
+    assert "lines 1, 2, 3," in failure.message
+    assert ", 20 and 230 more of" in failure.message
 
 
 @pytest.fixture

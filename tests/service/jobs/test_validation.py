@@ -18,7 +18,7 @@ from hone.service.jobs.checking import SMALL_BYTES
 from hone.service.jobs.checking import check as check_elsewhere
 from hone.service.jobs.errors import StoreFailed
 from hone.service.jobs.validation import FileReport, check_file, check_start
-from hone.training.generation.conversations import parse_example
+from hone.training.generation.conversations import Conversation, parse_example
 
 
 def pair(number: int, completion: str = "") -> dict[str, Any]:
@@ -304,13 +304,36 @@ def tool(name: object, kind: str = "function") -> dict[str, Any]:
     return {"type": kind, "function": {"name": name}}
 
 
+def messages(*turns: Any) -> dict[str, Any]:
+    last = {"role": "assistant", "content": "b"}
+    return {"messages": [{"role": "user", "content": "a"}, *turns, last]}
+
+
+def calling(name: str = "f", arguments: Any = "{}", **more: Any) -> dict[str, Any]:
+    function = {"name": name, "arguments": arguments}
+    call = {"id": "c", "type": "function", "function": function} | more
+    told = {"role": "tool", "content": "x", "tool_call_id": call["id"]}
+    return {"tools": [tool("f")], **messages({"role": "assistant", "tool_calls": [call]}, told)}
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [({"functions": [{"name": "f"}]}, "has 'functions'"),
      ({"tools": [tool("f", "retrieval")]}, "not of the type 'function'"),
      ({"tools": ["f"]}, "not of the type 'function'"),
      ({"tools": [tool("a name")]}, "without a name"), ({"tools": [tool(3.5)]}, "without a name"),
-     ({"tools": [tool("f"), tool("f")]}, "two tools of one name")],
+     ({"tools": [tool("f"), tool("f")]}, "two tools of one name"),
+     (calling(name="g"), "calls 'g', which is not among its 'tools'"),
+     (calling(arguments="[]"), "arguments are no JSON object"),
+     (calling(arguments={}), "arguments are no JSON object"),
+     (calling(arguments='{"a":' * 65 + "1" + "}" * 65), "more than 64 deep"),
+     (calling(id=""), "without an id"), (calling(id=7), "without an id"),
+     (calling(type="custom"), "not of the type 'function'"),
+     (messages({"role": "user", "content": "a", "tool_calls": [1]}), "not an assistant's"),
+     (messages({"role": "assistant", "tool_calls": 3}), "'tool_calls' that are not a list"),
+     (messages({"role": "assistant", "function_call": {"name": "f"}}), "has a 'function_call'"),
+     (messages({"role": "tool", "content": "a", "tool_call_id": "c"}), "no call before it"),
+     (messages({"role": "tool", "content": "a", "tool_call_id": [1]}), "no call before it")],
 )  # fmt: skip
 def test_tools_that_the_preparation_refuses_are_refused_by_line(
     tmp_path: Path, more: dict[str, Any], said: str
@@ -330,9 +353,81 @@ def test_tools_that_are_only_named_are_no_problem(tmp_path: Path) -> None:
     assert parse_example(line)
 
 
-def test_tools_in_a_preference_are_refused_by_line(tmp_path: Path) -> None:
-    asked = {"messages": [{"role": "user", "content": "hello?"}], "tools": [tool("f")]}
-    line = {**PREFERENCE, "input": asked}
+def test_calls_and_what_tools_answered_are_no_problem(tmp_path: Path) -> None:
+    weighted = calling()
+    weighted["messages"][1]["weight"] = 0
+    lines = [calling(), weighted, {**calling(), "parallel_tool_calls": False}]
+    report = check(tmp_path, *lines, QUESTION)
+    assert (report.details, report.tool_problem("training_file")) == (None, None)
+    assert (report.tool_lines, report.tool_line_count) == ((1, 2, 3), 3)
+    for line in lines:
+        assert parse_example(line)
+
+
+def test_a_call_is_no_label(tmp_path: Path) -> None:
+    line = calling()
+    del line["messages"][2:]
+    line["messages"][1]["content"] = "yes"
+    assert not check(tmp_path, *[line] * 12).is_classification
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["tools", "functions", "call", "older call", "answer", "wanted", "unwanted"],
+)
+def test_tools_in_a_preference_are_refused_by_line(tmp_path: Path, place: str) -> None:
+    line: dict[str, Any] = json.loads(json.dumps(PREFERENCE))
+    calls = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    match place:
+        case "tools" | "functions":
+            line["input"][place] = [tool("f")]
+        case "call":
+            line["input"]["messages"].append({"role": "assistant", "tool_calls": calls})
+        case "older call":
+            line["input"]["messages"].append({"role": "assistant", "function_call": {"name": "f"}})
+        case "answer":
+            line["input"]["messages"].append({"role": "tool", "content": "x"})
+        case "wanted":
+            line["preferred_output"][0]["tool_calls"] = calls
+        case _:
+            line["non_preferred_output"][0]["tool_calls"] = calls
     failure = check(tmp_path, PREFERENCE, line).tool_problem("training_file")
     assert failure is not None
     assert "Line 2 has tools in a preference" in failure.message
+    with pytest.raises(ValueError, match=r"has|calls"):
+        parse_example(line)
+
+
+def test_a_plain_preference_has_no_tools_whatever_else_it_has(tmp_path: Path) -> None:
+    line = {"prompt": "a", "chosen": "b", "rejected": "c", "input": "d"}
+    assert check(tmp_path, line).tool_problem("training_file") is None
+
+
+TOOL_VALUES = st.recursive(
+    LEAVES | st.sampled_from(["f", "c", "function", "{}", "tool"]),
+    lambda v: (
+        st.lists(v, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["id", "type", "function", "name", "arguments", "parameters"]),
+            v,
+            max_size=4,
+        )
+    ),
+    max_leaves=10,
+)
+TURNS = st.fixed_dictionaries(
+    {"role": st.sampled_from(["user", "assistant", "tool"]), "content": st.just("a")},
+    optional={"tool_calls": TOOL_VALUES, "tool_call_id": TOOL_VALUES, "weight": LEAVES},
+)
+
+
+@settings(deadline=None)
+@given(turns=st.lists(TURNS, max_size=4), tools=TOOL_VALUES)
+def test_what_is_admitted_with_tools_can_be_trained_on(
+    tmp_path_factory: pytest.TempPathFactory, turns: list[Any], tools: Any
+) -> None:
+    line = {**messages(*turns), "tools": tools}
+    report = check(tmp_path_factory.getbasetemp(), line)
+    if report.problem_count or report.tool_problem("training_file"):
+        return
+    assert isinstance(parse_example(line), Conversation)

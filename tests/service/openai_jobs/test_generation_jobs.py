@@ -107,6 +107,64 @@ def test_chats_become_a_model_that_chats(client: OpenAI) -> None:
     assert answer.choices[0].message.role == "assistant"
 
 
+PAINT: Any = {
+    "type": "function",
+    "function": {"name": "paint", "parameters": {"properties": {"shade": {"type": "string"}}}},
+}
+
+
+def painting(number: int) -> dict[str, Any]:
+    function = {"name": "paint", "arguments": json.dumps({"shade": f"s{number % 4}"})}
+    call = {"id": "c", "type": "function", "function": function}
+    return {
+        "tools": [PAINT],
+        "parallel_tool_calls": False,
+        "messages": [
+            {"role": "user", "content": f"paint {number} in s{number % 4}"},
+            {"role": "assistant", "tool_calls": [call], "weight": number % 2},
+            {"role": "tool", "tool_call_id": "c", "content": "wet"},
+            {"role": "assistant", "content": "done"},
+        ],
+    }
+
+
+def test_chats_with_tools_become_a_model_that_can_call_them(client: OpenAI) -> None:
+    job = client.fine_tuning.jobs.create(
+        model=BASE,
+        training_file=uploaded(client, json_lines([painting(n) for n in range(30)])),
+        method=hyperparameters(n_epochs=1),
+    )
+    job = ended(client, job.id)
+    assert (job.status, job.error) == ("succeeded", None)
+    (told,) = [message for message in said(client, job.id) if "of the chats have tools" in message]
+    assert told.startswith("30 of the chats have tools.")
+    assert "15 tool calls among them; 15 calls of weight 0" in told
+    answer = client.chat.completions.create(
+        model=job.fine_tuned_model or "",
+        messages=[{"role": "user", "content": "paint 5 in s1"}],
+        tools=[PAINT],
+        tool_choice="required",
+        parallel_tool_calls=False,
+        max_tokens=100,
+    )
+    calls = answer.choices[0].message.tool_calls or []
+    assert [call.function.name for call in calls if call.type == "function"] == ["paint"]
+
+
+def test_a_line_that_calls_what_it_does_not_list_fails_the_job_by_its_number(
+    client: OpenAI,
+) -> None:
+    chats = [painting(n) for n in range(12)]
+    chats[6]["tools"] = []
+    job = client.fine_tuning.jobs.create(
+        model=BASE, training_file=uploaded(client, json_lines(chats))
+    )
+    failed = ended(client, job.id)
+    assert failed.error is not None
+    assert (failed.error.code, failed.error.param) == ("invalid_training_file", "training_file")
+    assert "Line 7 calls 'paint', which is not among its 'tools'" in failed.error.message
+
+
 def test_checkpoints_answer_while_the_job_runs_and_go_with_the_model(client: OpenAI) -> None:
     job = client.fine_tuning.jobs.create(
         model=BASE,

@@ -11,7 +11,7 @@ import pytest
 
 from hone.models.decoding.templates import ChatTemplate
 from hone.models.decoding.tool_forms import find_tool_form
-from hone.models.errors import InvalidExamples
+from hone.models.errors import ToolsUnknown
 from hone.models.names import ModelReference
 from hone.models.registry import Registry
 from hone.training.generation.causal_data import refuse_unknown_tools
@@ -130,6 +130,9 @@ def test_lines_are_read_back_as_they_were_written() -> None:
         ({**CHAT, "messages": [USER, {**LAST, "function_call": {}}]}, None),
         ({**CHAT, "messages": [USER, {**LAST, "function_call": {"name": "f"}}]}, "function_call"),
         ({**CHAT, "messages": [USER, ANSWER, LAST]}, "no call before it"),
+        ({**CHAT, "messages": [USER, called('{"a":' * 65 + "1" + "}" * 65)]}, "64 deep"),
+        ({**CHAT, "messages": [USER, {**LAST, "role": "function"}, LAST]}, "role is none of"),
+        ({**CHAT, "messages": [USER, {**LAST, "role": ["user"]}, LAST]}, "role is none of"),
         ({"input": CHAT, "preferred_output": [LAST], "non_preferred_output": [USER]}, "preference"),
     ],
 )
@@ -148,7 +151,7 @@ def test_a_template_that_knows_no_tools_refuses_them_with_their_lines(tmp_path: 
     template = "{% for m in messages %}{{ m.content }}{% endfor %}"
     encoder = ConversationEncoder(train_with_template(template), template="chat")
     rows = read_conversations(path)
-    with pytest.raises(InvalidExamples, match="the train file's line 3, 5 has some"):
+    with pytest.raises(ToolsUnknown, match="the train file's line 3, 5 has some"):
         refuse_unknown_tools(rows, encoder, "the train file's line")
     refuse_unknown_tools(rows, ConversationEncoder(byte_tokenizer(), template="chat"), "")
 

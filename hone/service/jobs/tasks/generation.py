@@ -3,6 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from hone.models.catalogue import folder_of_base
+from hone.models.decoding.model_folder import read_template
+from hone.models.errors import InvalidInput
 from hone.service.jobs.events import NewEvent
 from hone.service.jobs.hyperparameters import number, prompt_loss_weight
 from hone.service.jobs.origins import Origin
@@ -10,9 +13,10 @@ from hone.service.jobs.records import Failure, Job
 from hone.service.jobs.tasks.contract import PreparedReport, invalid_file, unprepared
 from hone.service.jobs.tasks.notes import epochs_note, kept_notes
 from hone.service.jobs.trainer import TrainingEvent
-from hone.service.jobs.validation import FileReport
+from hone.service.jobs.validation import FileField, FileReport
 
 _SCRATCH = "scratch:"
+_LINES_SHOWN = 20
 _OF_CLASSES = (
     "compute_classification_metrics",
     "classification_n_classes",
@@ -53,10 +57,10 @@ class TextGeneration:
                 "base that was trained."
             )
             return Failure("method_not_supported", message, "model")
-        tools = training.tool_problem("training_file")
-        if tools is None and validation is not None:
-            tools = validation.tool_problem("validation_file")
-        return tools
+        found = _refused_tools(origin, training, "training_file")
+        if found is None and validation is not None:
+            found = _refused_tools(origin, validation, "validation_file")
+        return found
 
     def recipe(self, origin: Origin) -> str:
         """Give a new model on small data dropout and other rates than a trained one."""
@@ -83,6 +87,7 @@ class TextGeneration:
             "to write text"
         )
         yield from kept_notes(report)
+        yield from _tool_notes(report)
         yield from epochs_note(job, "this base")
 
     def told(self, job: Job, event: TrainingEvent) -> Iterator[NewEvent]:
@@ -102,3 +107,42 @@ class TextGeneration:
                 why = "its export does not answer as it does" if unlike else "it cannot be written"
                 message = f"The checkpoint of step {event['step']} is not kept: {why}"
                 yield NewEvent(message, level="warn")
+
+
+def _refused_tools(origin: Origin, file: FileReport, field: FileField) -> Failure | None:
+    """Return why the tools in a file cannot be learned by this base, or None."""
+    problem = file.tool_problem(field)
+    if problem is not None or not file.tool_line_count or _may_know_tools(origin.base):
+        return problem
+    shown = ", ".join(map(str, file.tool_lines[:_LINES_SHOWN]))
+    more = file.tool_line_count - len(file.tool_lines[:_LINES_SHOWN])
+    many = file.tool_line_count > 1
+    message = (
+        f"The chat template of the base `{origin.name}` does not know tools, or not in a form that "
+        f"can be served, and line{'s' * many} {shown}{f' and {more} more' if more else ''} of the "
+        f"{field.replace('_', ' ')} {'have' if many else 'has'} some. Take a base whose template "
+        "knows them, such as `scratch:llama-3m`, or leave these lines out."
+    )
+    return Failure("tools_not_supported", message, field)
+
+
+def _may_know_tools(base: str) -> bool:
+    """Whether a base's chat template knows tools; a hub's is only known once it was fetched."""
+    folder = folder_of_base(base)
+    if folder is None:
+        return True
+    try:
+        return read_template(folder).tool_form is not None
+    except InvalidInput:
+        return False
+
+
+def _tool_notes(report: PreparedReport) -> Iterator[NewEvent]:
+    """Yield what of the chats with tools is trained on."""
+    tools = report.get("tools") or {"examples": 0}
+    if tools["examples"]:
+        yield NewEvent(
+            f"{tools['examples']} of the chats have tools. Trained on are the assistant's messages "
+            f"whose weight is not 0, {tools['calls_trained']} tool calls among them; "
+            f"{tools['calls_read']} calls of weight 0, and what tools answered, are only read"
+        )

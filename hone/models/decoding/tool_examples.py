@@ -4,9 +4,12 @@
 {"role": "assistant", "tool_calls": [{"id": "a", "type": "function",
 "function": {"name": "f", "arguments": "{\\"x\\": 1}"}}]},
 {"role": "tool", "tool_call_id": "a", "content": "…"}, …]}
+
+The service looks a job's lines through with what the training reads them by, so that a file which
+was admitted can be trained on.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -14,6 +17,9 @@ import orjson
 from hone.models.decoding.chat_messages import TOOL_NAME, Call, shown_tool
 
 Tools = tuple[Mapping[str, Any], ...]
+
+MOST_NESTED = 64
+"""How deep arguments and schemas may be nested: all that write them as JSON can go so far."""
 
 
 def parse_tools(row: Mapping[str, Any]) -> Tools:
@@ -47,6 +53,46 @@ def parse_calls(value: object, tools: Tools) -> tuple[Call, ...]:
     return tuple(_call(call, tools) for call in value)
 
 
+class Turns:
+    """Reads a chat's messages for their calls, one after the other: later ones answer earlier."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._made: dict[str, Call] = {}
+
+    def read(self, message: Mapping[str, Any]) -> tuple[tuple[Call, ...], Call | None]:
+        """Return what a message calls, and the call that it answers.
+
+        `message` has a role. ValueError says what is wrong.
+        """
+        role = message["role"]
+        if message.get("function_call"):
+            raise ValueError("has a 'function_call': write it as 'tool_calls'")
+        if role == "function":
+            raise ValueError("has a message of the role 'function': write it as a tool's")
+        if message.get("tool_calls") and role != "assistant":
+            raise ValueError("has a tool call in a message that is not an assistant's")
+        answers = self._answered(message) if role == "tool" else None
+        calls = parse_calls(message.get("tool_calls"), self._tools)
+        self._made |= {call.id: call for call in calls}
+        return calls, answers
+
+    def _answered(self, message: Mapping[str, Any]) -> Call:
+        found = message.get("tool_call_id")
+        if not isinstance(found, str) or found not in self._made:
+            raise ValueError(
+                "has a tool's message whose 'tool_call_id' is that of no call before it"
+            )
+        return self._made[found]
+
+
+def uses_tools(chat: Mapping[str, Any]) -> bool:
+    """Whether a chat's template must know tools; its messages are dictionaries with roles."""
+    return bool(chat.get("tools")) or any(
+        message.get("tool_calls") or message["role"] == "tool" for message in chat["messages"]
+    )
+
+
 def calls_json(calls: Sequence[Call]) -> list[dict[str, Any]]:
     """Return calls as a line has them: arguments are JSON within a string."""
     return [
@@ -60,14 +106,6 @@ def calls_json(calls: Sequence[Call]) -> list[dict[str, Any]]:
         }
         for call in calls
     ]
-
-
-def answered_call(value: Mapping[str, Any], made: Mapping[str, Call]) -> Call:
-    """Return the call that a tool's message answers; ValueError where there is none before it."""
-    found = value.get("tool_call_id")
-    if not isinstance(found, str) or found not in made:
-        raise ValueError("has a tool's message whose 'tool_call_id' is that of no call before it")
-    return made[found]
 
 
 def _function(value: object, what: str) -> Mapping[str, Any]:
@@ -85,6 +123,7 @@ def _tool(value: object) -> dict[str, Any]:
     description, parameters = function.get("description"), function.get("parameters")
     if not isinstance(description, str | None) or not isinstance(parameters, dict | None):
         raise ValueError("has a tool whose description is no text, or its parameters no schema")  # noqa: TRY004
+    _refuse_nested(parameters, "a tool whose parameters")
     return shown_tool(function["name"], description, parameters)
 
 
@@ -101,4 +140,20 @@ def _call(value: object, tools: Tools) -> Call:
         arguments = None
     if not isinstance(arguments, dict):
         raise ValueError("has a tool call whose arguments are no JSON object in a string")  # noqa: TRY004
+    _refuse_nested(arguments, "a tool call whose arguments")
     return Call(number, function["name"], arguments)
+
+
+def _refuse_nested(value: object, what: str) -> None:
+    inner: list[object] = [value]
+    for _ in range(MOST_NESTED):
+        inner = [one for outer in inner for one in _within(outer)]
+        if not inner:
+            return
+    raise ValueError(f"has {what} are nested more than {MOST_NESTED} deep")
+
+
+def _within(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
