@@ -116,6 +116,8 @@ def _item(line: bytes, number: int) -> Item:
         raise ValueError("is not JSON in UTF-8") from None
     if not isinstance(row, dict):
         raise ValueError("is not a JSON object")  # noqa: TRY004 - one kind of problem
+    if "image" in row and "text" not in row:
+        raise InvalidExamples(f"line {number} is a picture, and only texts can be compared yet")
     for name in ("text", "label"):
         if not isinstance(row.get(name), str) or not row[name].strip():
             raise ValueError(f"{name!r} is missing, empty or not a string")

@@ -12,6 +12,7 @@ from hone.comparison.experiment_file import (
     load_experiment,
     read_experiment,
 )
+from hone.comparison.items import read_items
 from hone.comparison.plan import make_plan
 from hone.models.errors import InvalidExamples, InvalidInput, NotFound
 from tests.comparison.experiments import (
@@ -266,3 +267,9 @@ def test_a_price_file_of_litellm_is_taken_as_it_is(tmp_path: Path) -> None:
     )
     with pytest.raises(InvalidInput, match="there is no price file"):
         make_plan(file)
+
+
+def test_pictures_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    write_lines(tmp_path / "test.jsonl", [{"image": "pictures/a.jpg", "label": "cat"}] * 3)
+    with pytest.raises(InvalidExamples, match=r"^line 1 is a picture, and only texts can"):
+        read_items(tmp_path / "test.jsonl")

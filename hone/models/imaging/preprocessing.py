@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from hone.models.errors import InvalidInput
+from hone.models.imaging.headers import UnusablePicture
 
 Pixels = npt.NDArray[np.uint8]
 FloatPixels = npt.NDArray[np.float32]
@@ -46,14 +46,14 @@ class Preprocessing(BaseModel):
 def crop_picture(picture: Image.Image, rule: Preprocessing) -> Pixels:
     """Return an RGB picture resized and cropped, uint8 of shape (height, width, 3).
 
-    InvalidInput for a picture so narrow that resizing it would fill the memory.
+    UnusablePicture for a picture so narrow that resizing it would fill the memory.
     """
     filter_ = Image.Resampling[rule.resample.upper()]
     if rule.shortest_edge is None:
         return np.asarray(picture.resize((rule.width, rule.height), filter_))
     width, height = _fitted(picture.size, rule.shortest_edge)
     if width * height > _MOST_STRETCHED:
-        raise InvalidInput(f"a picture of {picture.width} x {picture.height} pixels is too narrow")
+        raise UnusablePicture(f"it is too narrow: {picture.width} x {picture.height} pixels")
     return _centre(np.asarray(picture.resize((width, height), filter_)), rule)
 
 

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hone.models.errors import InvalidInput
 from hone.models.imaging.decoding import decode_picture
+from hone.models.imaging.headers import UnusablePicture
 from hone.models.imaging.preprocessing import Preprocessing, crop_picture, normalize
 from tests.pictures import CATS_DOGS, MOBILENET, encoded, picture, shared
 
@@ -37,7 +37,7 @@ def test_values_are_scaled_and_normalised_channel_by_channel() -> None:
 
 def test_a_picture_like_a_thread_does_not_fill_the_memory() -> None:
     thread = Image.new("RGB", (1, 24_000_000))
-    with pytest.raises(InvalidInput, match="too narrow"):
+    with pytest.raises(UnusablePicture, match="too narrow"):
         crop_picture(thread, RULE)
 
 

@@ -203,6 +203,18 @@ def test_tables_of_texts_are_left_to_the_preparation_of_texts(tmp_path: Path) ->
     assert not holds_pictures(table, options.reading(table))
 
 
+@pytest.mark.parametrize("name", ["path", "where"])
+def test_a_few_bad_rows_do_not_make_a_table_of_texts(tmp_path: Path, name: str) -> None:
+    source = folder_of_classes(tmp_path / "photos")
+    good = [f"{p.relative_to(tmp_path)},{p.parent.name}\n" for p in sorted(source.rglob("*.png"))]
+    bad = ["https://x.y/a.jpg,red\n", "../../../etc/passwd,red\n", "nope.jpg,green\n"]
+    table = tmp_path / "t.csv"
+    table.write_text(f"{name},label\n" + "".join(good + bad))
+    assert holds_pictures(table, PrepareOptions(file=table).reading(table))
+    report, _ = run(table)
+    assert (report.rows, report.kept) == (43, 40)
+
+
 def test_the_command_takes_a_folder(tmp_path: Path) -> None:
     source = folder_of_classes(tmp_path / "photos")
     arguments = ["prepare", str(source), "--yes", "--out", str(tmp_path / "out"), "--json"]

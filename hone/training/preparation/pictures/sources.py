@@ -17,6 +17,8 @@ from hone.training.preparation.rows import BadLine, RawRow, UnusableField, field
 
 _SAMPLE_ROWS = 200
 _PATH_NAMES = ("image", "picture", "photo", "path", "file", "filename", "image_path", "file_name")
+_LEAST_PATHS, _LEAST_NAMED = 0.9, 0.5
+"""The share of a column's values that end as pictures' names do, from which it is one of paths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +135,19 @@ def _open_embedded(path: Path, scratch: Path, options: ReadOptions) -> PictureSo
 
 
 def _path_column(rows: Sequence[Mapping[str, object]], wanted: Sequence[str]) -> str | None:
-    """Return the column whose values are paths of pictures; one that was asked for goes first."""
+    """Return the column whose values are paths of pictures; one that was asked for goes first.
+
+    A few that are none do not make a text of the others: they are told as unreadable. In a column
+    that is named for paths half of them is enough.
+    """
     names = list(dict.fromkeys(name for row in rows for name in row))
     order = [n for n in names if n in wanted]
     order += [n for n in names if n.casefold() in _PATH_NAMES] + names
     for name in order:
         values = [str(row[name]) for row in rows if row.get(name)]
-        if values and all(_is_path(value) for value in values):
+        paths = sum(map(_is_path, values))
+        least = _LEAST_NAMED if name.casefold() in _PATH_NAMES else _LEAST_PATHS
+        if paths and paths >= least * len(values):
             return name
     return None
 
