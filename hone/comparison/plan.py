@@ -69,22 +69,12 @@ class Estimate:
 
 
 def make_plan(file: ExperimentFile) -> Plan:
-    """Read what an experiment names; InvalidInput where prices lack that its budget needs."""
+    """Read the files that an experiment names for all its contenders."""
     experiment = file.experiment
     named = experiment.costs.prices
     prices = load_prices(None if named is None else Path(named))
     material = read_material(experiment.experiment)
-    plan = Plan(file, material, prices, SNAPSHOT if named is None else Path(named))
-    unknown = [price_name(one) for one in plan.asked if _unpriced(plan, one)]
-    limits = experiment.limits
-    if unknown and limits.dollars is not None and limits.unknown_prices == "refuse":
-        raise InvalidInput(
-            f"there is no price for {', '.join(dict.fromkeys(unknown))}, so that "
-            "limits.dollars cannot hold: give costs.prices or price_model, or say "
-            'billing = "hosting" of what costs nothing by the call, or limits.unknown_prices = '
-            '"allow"'
-        )
-    return plan
+    return Plan(file, material, prices, SNAPSHOT if named is None else Path(named))
 
 
 def price_name(contender: Contender) -> str:
@@ -94,9 +84,16 @@ def price_name(contender: Contender) -> str:
     return (contender.price_model if isinstance(contender, RecordedContender) else None) or ""
 
 
-def _unpriced(plan: Plan, contender: Asked) -> bool:
-    tariff = plan.tariff(contender)
-    return tariff.price is None and not tariff.free
+def check_price(plan: Plan, contender: Asked) -> None:
+    """Raise InvalidInput where the budget needs a price that is not known."""
+    tariff, limits = plan.tariff(contender), plan.experiment.limits
+    unknown = tariff.price is None and not tariff.free
+    if unknown and limits.dollars is not None and limits.unknown_prices == "refuse":
+        raise InvalidInput(
+            f"there is no price for {price_name(contender)}, so that limits.dollars cannot hold: "
+            'give costs.prices or price_model, or say billing = "hosting" of what costs nothing '
+            'by the call, or limits.unknown_prices = "allow"'
+        )
 
 
 def estimates(plan: Plan) -> Iterator[Estimate]:

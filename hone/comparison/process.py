@@ -1,7 +1,7 @@
 """One run of `hone compare`: plan, ask, show, and hand over to the judge."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -17,6 +17,7 @@ from hone.comparison.readiness import make_ready
 from hone.comparison.run import Finished, Interrupted, compare
 from hone.comparison.screen import show_estimates, show_outcomes
 from hone.models.durable import write_atomically
+from hone.models.errors import HoneError
 from hone.models.terminal import plain
 
 EXIT_INTERRUPTED = 75
@@ -53,7 +54,18 @@ def _warn(console: Console, warnings: Iterable[str]) -> None:
 
 
 def _rehearse(console: Console, plan: Plan, folder: Path) -> None:
-    """Say what asking would cost, and then look at all that can be looked at without asking."""
+    """Say what asking would cost, and look at all that can be looked at without asking."""
+    try:
+        warnings = make_ready(plan, needs_keys=False).warnings
+    except HoneError:
+        with suppress(HoneError):  # it is among the problems: a tokenizer that is not there, say
+            _show_costs(plan, folder)
+        raise
+    _show_costs(plan, folder)
+    _warn(console, warnings)
+
+
+def _show_costs(plan: Plan, folder: Path) -> None:
     spent = 0.0
     if (folder / ANSWERS_FILE).is_file():
         with open_cache(folder) as cache:
@@ -61,7 +73,6 @@ def _rehearse(console: Console, plan: Plan, folder: Path) -> None:
         spent = sums.usd + sums.unclear_usd
     limit = plan.experiment.limits.dollars
     show_estimates(Console(), list(estimates(plan)), limit=limit, spent=spent)
-    _warn(console, make_ready(plan, needs_keys=False).warnings)
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from hone.comparison.local_contenders import (
     read_recorded,
 )
 from hone.comparison.outcomes import Item
-from hone.comparison.plan import Plan
+from hone.comparison.plan import Plan, check_price
 from hone.comparison.prompt_making import PromptForm, bare_form, fixed_form
 from hone.comparison.settings import read_api_key
 from hone.comparison.stores import looked_up
@@ -93,7 +93,7 @@ def make_ready(plan: Plan, *, needs_keys: bool = True) -> Ready:
 
 def _problems(ready: Ready, contender: AnyContender) -> Iterator[str]:
     """Make one contender ready but for its key, and yield what stands in the way."""
-    for step in (_note_prompt, _load):
+    for step in (_check_price, _note_prompt, _load):
         problem = _said(partial(step, ready, contender))
         if problem is not None:
             yield problem
@@ -111,6 +111,11 @@ def _said(step: Callable[[], None]) -> str | None:
 def _read_key(ready: Ready, contender: AnyContender) -> None:
     if isinstance(contender, ServedContender | PromptContender) and contender.api_key_env:
         ready.keys[contender.name] = read_api_key(contender.api_key_env)
+
+
+def _check_price(ready: Ready, contender: AnyContender) -> None:
+    if isinstance(contender, ServedContender | PromptContender):
+        check_price(ready.plan, contender)
 
 
 def _note_prompt(ready: Ready, contender: AnyContender) -> None:

@@ -90,6 +90,12 @@ def test_a_dry_run_finds_what_the_run_would_be_refused_for(tmp_path: Path) -> No
     assert f"contender 'read': there is no file {tmp_path / 'answers.jsonl'}" in said
     assert "contender 'few': the environment variable HONE_TEST_NO_SUCH_KEY holds no key" in said
     assert "about $" in out  # the estimate is there all the same
+    uncounted = {**few, "name": "uncounted", "tokenizer": "tokenizer.json"}
+    (tmp_path / "e.toml").write_text(experiment_text(data, ours, few, uncounted))
+    _, _, err = hone("e.toml", "--dry-run", folder=tmp_path)
+    said = " ".join(err.split())
+    assert f"contender 'ours': there is no store {tmp_path / 'models'}" in said
+    assert "contender 'uncounted': there is no tokenizer file" in said
     write_lines(tmp_path / "answers.jsonl", [{"id": "line-1", "label": "refund"}])
     (tmp_path / "e.toml").write_text(experiment_text(data, read, few))
     status, _, err = hone("e.toml", "--dry-run", folder=tmp_path)

@@ -14,6 +14,7 @@ from hone.comparison.experiment_file import (
 )
 from hone.comparison.items import read_items
 from hone.comparison.plan import make_plan
+from hone.comparison.readiness import make_ready
 from hone.models.errors import InvalidExamples, InvalidInput, NotFound
 from tests.comparison.experiments import (
     experiment_text,
@@ -174,15 +175,15 @@ def test_a_budget_needs_every_price_unless_it_is_said_not_to(tmp_path: Path) -> 
     data = write_data(tmp_path)
     unknown = prompt(ADDRESS, model="unheard-of")
     text = experiment_text(data, unknown, limits={"dollars": 1.0})
-    with pytest.raises(InvalidInput, match="there is no price for unheard-of"):
-        plan_of(text)
+    with pytest.raises(InvalidExperiment, match="'few': there is no price for unheard-of"):
+        make_ready(plan_of(text))
     for allowed in (
         experiment_text(data, unknown),
         experiment_text(data, unknown, limits={"dollars": 1.0, "unknown_prices": "allow"}),
         experiment_text(data, {**unknown, "billing": "hosting"}, limits={"dollars": 1.0}),
         experiment_text(data, {**unknown, "price_model": "big"}, limits={"dollars": 1.0}),
     ):
-        assert len(plan_of(allowed).material.items) == 12
+        assert make_ready(plan_of(allowed)).forms.keys() == {"few"}
 
 
 def test_items_have_ids_and_groups_and_are_called_by_their_lines_without(tmp_path: Path) -> None:

@@ -59,6 +59,8 @@ def test_everything_that_can_be_refused_is_named_at_once(tmp_path: Path, store: 
         prompt(ADDRESS, "keyless", api_key_env="HONE_TEST_NO_SUCH_KEY"),
         prompt(ADDRESS, "uncounted", tokenizer=str(tmp_path / "tokenizer.json")),
         prompt(ADDRESS, "far", prompt="retrieved", base="minilmm"),
+        prompt(ADDRESS, "unpriced", model="bigg"),
+        limits={"dollars": 1.0},
     )
     with pytest.raises(InvalidExperiment) as caught:
         run(text, tmp_path / "out")
@@ -76,9 +78,10 @@ def test_everything_that_can_be_refused_is_named_at_once(tmp_path: Path, store: 
         "'keyless': the environment variable HONE_TEST_NO_SUCH_KEY holds no key",
         f"'uncounted': there is no tokenizer file {tmp_path / 'tokenizer.json'}",
         "'far': there is no base 'minilmm'",
+        "'unpriced': there is no price for bigg, so that limits.dollars cannot hold",
     ):
         assert f"contender {said}" in found, (said, found)
-    assert len(caught.value.problems) == 12
+    assert len(caught.value.problems) == 13
     assert not (tmp_path / "out").exists()
 
 
