@@ -12,7 +12,7 @@ from hone.comparison.experiment import Prompted
 from hone.comparison.experiment_file import InvalidExperiment
 from hone.comparison.judging import judge
 from hone.comparison.prompt_making import PromptMaker, fixed_form
-from hone.models.errors import InvalidInput, NotFound
+from hone.models.errors import InvalidInput
 from hone.models.registry import Registry
 from tests.comparison.experiments import experiment_text, plan_of, run, write_data
 from tests.service.generation.conftest import publish_stories
@@ -114,7 +114,7 @@ def test_an_adapter_whose_base_is_not_in_the_store_is_refused_by_name(
     alone = tmp_path / "alone"
     shutil.copytree(store / "adapted", alone / "adapted")
     data = write_data(tmp_path / "data", test=4)
-    with pytest.raises(NotFound, match="base 'base-of-stories' is not in the store"):
+    with pytest.raises(InvalidExperiment, match="base 'base-of-stories' is not in the store"):
         run(experiment_text(data, teller(alone, model="adapted")), tmp_path / "out")
 
 
