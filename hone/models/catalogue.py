@@ -16,6 +16,11 @@ from hone.models.errors import InvalidInput, MissingDependency, NotFound
 Task = Literal["text-classification", "image-classification", "text-generation"]
 
 
+_LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "COPYING")
+_LICENCE_HEAD, _LONGEST_LICENCE = 2048, 100
+"""Bytes that are read of such a file, and characters that are shown of its first line."""
+
+
 @dataclass(frozen=True, slots=True)
 class CatalogueEntry:
     """A base that ships as a Python package."""
@@ -171,11 +176,26 @@ def _local(folder: Path, task: Task) -> Base:
     if not isinstance(config, dict):
         raise InvalidInput(f"the folder {folder} is not a model: its config.json is no JSON object")
     if pictures:
-        return Base(folder.name, folder, "unknown", task, 0)
+        return Base(folder.name, folder, _licence_in(folder), task, 0)
     longest = longest_text(
         config.get("max_position_embeddings"), config.get("model_type"), config.get("pad_token_id")
     )
-    return Base(folder.name, folder, "unknown", "text-classification", longest or 512)
+    return Base(folder.name, folder, _licence_in(folder), "text-classification", longest or 512)
+
+
+def _licence_in(folder: Path) -> str:
+    """Return the first line of a folder's licence file and where it stands; unknown without one."""
+    for name in _LICENCE_FILES:
+        try:
+            with (folder / name).open("rb") as file:
+                head = file.read(_LICENCE_HEAD).decode("utf-8", errors="replace")
+        except OSError:
+            continue
+        first = next((" ".join(line.split()) for line in head.splitlines() if line.strip()), "")
+        if first:
+            shown = "".join(c if c.isprintable() else "?" for c in first[:_LONGEST_LICENCE])
+            return f"{shown} (first line of {name} in the base's folder)"
+    return "unknown"
 
 
 def longest_text(positions: object, model_type: object, pad_id: object) -> int | None:

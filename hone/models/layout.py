@@ -58,12 +58,17 @@ class SessionLayout:
     overhead_tokens: float = 8.0
 
     def __str__(self) -> str:
+        return self.described()
+
+    def described(self, *, pictures: bool = False) -> str:
+        """Return it in words; a picture costs one unit of a batch."""
+        unit, noun = ("pictures", "picture") if pictures else ("tokens", "text")
         threads = "thread" if self.intra_threads == 1 else "threads"
         workers = "worker" if self.workers == 1 else "workers"
-        lone = f", {self.lone_threads} threads for a lone text" if self.lone_threads else ""
+        lone = f", {self.lone_threads} threads for a lone {noun}" if self.lone_threads else ""
         return (
             f"{self.workers} {workers} x {self.intra_threads} {threads}, "
-            f"{self.batch_tokens} tokens in a batch{lone}"
+            f"{self.batch_tokens} {unit} in a batch{lone}"
         )
 
 

@@ -338,7 +338,8 @@ def _end(asking: "asyncio.Task[None]") -> None:
 
 def _about_text(place: str, error: HoneError) -> HoneError:
     if isinstance(error, InvalidInput):
-        return InvalidRequest(f"'{place}': {error}", param=place, code=error.code)
+        message = f"'{place}': {str(error).removesuffix('.')}."
+        return InvalidRequest(message, param=place, code=error.code)
     return InferenceFailed(f"The model failed on '{place}'.", param=place)
 
 

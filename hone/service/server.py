@@ -37,11 +37,12 @@ from hone.service.health import HealthChecks
 from hone.service.jobs.naming import is_job_name
 from hone.service.jobs.runner import Runner, Surroundings
 from hone.service.jobs.settings import load_runner_settings
+from hone.service.loading import ServedModel
 from hone.service.logs import configure_logging
 from hone.service.metrics import Metrics
 from hone.service.pool import ModelPool
 from hone.service.protocol import Connections, HoneConfig
-from hone.service.serving import Host
+from hone.service.serving import Host, LoadedModel
 from hone.service.settings import Settings
 from hone.service.state import State, open_state
 
@@ -201,7 +202,7 @@ class _Service:
         address, port = self._listener.getsockname()[:2]
         host = f"[{address}]" if ":" in address else address
         models = [
-            f"{model.id} ({model.variant}, {model.device}, {model.layout})"
+            f"{model.id} ({model.variant}, {model.device}, {_layout_of(model)})"
             for model in self._pool.current.values()
             if not is_job_name(model.facts.name)
         ]
@@ -263,3 +264,10 @@ def _allow_open_files(wanted: int) -> None:
     if soft < wanted:
         most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def _layout_of(model: ServedModel) -> str:
+    """Say how a model runs, in its own units: tokens, or pictures."""
+    if isinstance(model, LoadedModel):
+        return model.layout.described(pictures=model.takes_pictures)
+    return str(model.layout)

@@ -56,6 +56,7 @@ def _card(summary: RunSummary) -> Document:
     noun = "picture" if body.preprocessing is not None else "text"
     served = card_scores.served_evaluation(summary.evaluations, noun)
     rows = body.data["train"].rows if "train" in body.data else 0
+    chosen = "penalty" if summary.settled["epochs"] == 0 else "epoch"
     training = list(card_training.training(body, summary.settled, summary.progress))
     return Document(
         title=summary.name,
@@ -66,8 +67,8 @@ def _card(summary: RunSummary) -> Document:
         facts=_facts(summary, served),
         sections=[
             Section("What it is", _identity(body)),
-            Section("Intended use and limits", _use(body, served)),
-            Section("Scores", list(card_scores.scores(summary.evaluations, body))),
+            Section("Intended use and limits", _use(body, served, chosen)),
+            Section("Scores", list(card_scores.scores(summary.evaluations, body, chosen=chosen))),
             Section("Labels", card_scores.labels(served)),
             Section("Mistakes", [*card_scores.mistakes(served), *summary.more_mistakes]),
             Section("Confidence", card_scores.confidence(body.calibration, served)),
@@ -123,7 +124,7 @@ def _licence(name: str) -> str:
     return "not stated" if name == "unknown" else name
 
 
-def _use(body: ManifestBody, served: Served) -> list[Block]:
+def _use(body: ManifestBody, served: Served, chosen: str) -> list[Block]:
     n, noun = served.evaluation.scores["accuracy"].n, served.noun
     sentences = [
         (
@@ -140,7 +141,7 @@ def _use(body: ManifestBody, served: Served) -> list[Block]:
     if served.split != "test":
         sentences.append(
             f"There was no test split. The scores are of the validation {noun}s, which also chose "
-            "the epoch and the temperature, so they are likely to be too high."
+            f"the {chosen} and the temperature, so they are likely to be too high."
         )
     sentences += card_scores.weak_labels(served)
     return [Bullets(sentences)]

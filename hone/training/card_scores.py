@@ -68,8 +68,13 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def scores(evaluations: Mapping[str, Evaluation], body: ManifestBody) -> Iterator[Block]:
-    """Yield a table for each split, test first, with a column for each variant."""
+def scores(
+    evaluations: Mapping[str, Evaluation], body: ManifestBody, *, chosen: str = "epoch"
+) -> Iterator[Block]:
+    """Yield a table for each split, test first, with a column for each variant.
+
+    `chosen` is what validation rows chose besides the temperature.
+    """
     yield Text("Every score has its 95 % interval and the number n of items that it rests on.")
     for split in sorted({key.split(":", 1)[0] for key in evaluations}):
         found = {
@@ -84,7 +89,9 @@ def scores(evaluations: Mapping[str, Evaluation], body: ManifestBody) -> Iterato
             label = _positive_label(body, evaluation)
             yield Text(f"Precision, recall, F-beta, AUROC and AUPRC are of the label {label}.")
         if split == "validation":
-            yield Text("Validation rows chose the epoch and the temperature; test rows nothing.")
+            yield Text(
+                f"Validation rows chose the {chosen} and the temperature; test rows nothing."
+            )
 
 
 def _score_table(by_variant: Mapping[str, Mapping[str, Score]]) -> Table:

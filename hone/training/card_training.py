@@ -7,6 +7,7 @@ from typing import Any
 import hone
 from hone.models.document import Block, Cell, Fact, Heading, Picture, Table, Text, Verbatim
 from hone.models.examples import SPLITS
+from hone.models.imaging.tokens import PICTURE_TOKENS
 from hone.models.manifest import ManifestBody, ParityRecord, Variant
 from hone.models.savings import ESTIMATED, BaselinePrompt
 from hone.training.events import duration
@@ -33,6 +34,15 @@ _PARITY_ROWS: list[tuple[str, Callable[[ParityRecord], Cell]]] = [
         lambda r: f"{r.alone_and_in_batch_difference:.2g}",
     ),
 ]
+
+
+_PROBE_KEYS = (
+    ("model", "base"),
+    ("augmentation", "mirror"),
+    ("training", "label_smoothing"),
+    ("dataset", "class_weights"),
+)
+"""What of a recipe bears on a linear head, which is fitted whole."""
 
 
 def data(body: ManifestBody) -> list[Block]:
@@ -70,7 +80,7 @@ def training(body: ManifestBody, settled: Mapping[str, Any], progress: Progress)
             partial(curves_picture, progress),
         )
     yield Heading("Hyperparameters")
-    yield Table(("Name", "Value"), list(_hyperparameters(body, settled)), "ll")
+    yield Table(("Name", "Value"), list(_hyperparameters(body, settled, progress)), "ll")
 
 
 def _course(body: ManifestBody, settled: Mapping[str, Any], progress: Progress) -> str:
@@ -111,12 +121,20 @@ def _curves_caption(body: ManifestBody) -> str:
     )
 
 
-def _hyperparameters(body: ManifestBody, settled: Mapping[str, Any]) -> Iterator[list[Cell]]:
-    """Yield the settled values, then what else of the recipe bears on the training."""
+def _hyperparameters(
+    body: ManifestBody, settled: Mapping[str, Any], progress: Progress
+) -> Iterator[list[Cell]]:
+    """Yield the settled values, then what else of the recipe bears on the training.
+
+    A probe has no steps: what steers them is left out.
+    """
+    content = body.recipe.content
+    if settled["epochs"] == 0:
+        yield from _of_a_probe(content, settled, progress)
+        return
     for name, value in settled.items():
         if value is not None:
             yield [name, _plain(value)]
-    content = body.recipe.content
     lora = content.get("model", {}).get("method") == "lora"
     for group in ("model", "optimizer", "training"):
         for name, value in content.get(group, {}).items():
@@ -126,6 +144,20 @@ def _hyperparameters(body: ManifestBody, settled: Mapping[str, Any]) -> Iterator
     for name in ("long_texts", "class_weights"):
         if name in content.get("dataset", {}):
             yield [f"dataset.{name}", _plain(content["dataset"][name])]
+
+
+def _of_a_probe(
+    content: Mapping[str, Any], settled: Mapping[str, Any], progress: Progress
+) -> Iterator[list[Cell]]:
+    yield ["model.method", "probe"]
+    if progress.penalty is not None:
+        yield ["penalty of the squared weights", _plain(progress.penalty)]
+    for name in ("precision", "device", "picture_size"):
+        if settled.get(name) is not None:
+            yield [name, _plain(settled[name])]
+    for group, name in _PROBE_KEYS:
+        if content.get(group, {}).get(name) is not None:
+            yield [f"{group}.{name}", _plain(content[group][name])]
 
 
 def _plain(value: object) -> str:
@@ -153,7 +185,7 @@ def tokens_saved(baseline: BaselinePrompt | None) -> list[Fact]:
     """Return how many of a prompt's tokens a request saves; nothing where no prompt is known."""
     if baseline is None:
         return []
-    about = "≈ " if baseline.method == ESTIMATED else ""
+    about = "≈ " if baseline.method in {ESTIMATED, PICTURE_TOKENS} else ""
     tokens = f"{about}{baseline.static_tokens:,}"
     return [Fact("Prompt tokens saved", tokens, f"per request, {baseline.method}")]
 
@@ -163,12 +195,13 @@ def prompt(baseline: BaselinePrompt | None) -> Iterator[Block]:
     if baseline is None:
         yield Text("The recipe names none, so no savings are counted.")
         return
-    estimated = baseline.method == ESTIMATED
+    noun = "picture" if baseline.method == PICTURE_TOKENS else "text"
+    estimated = noun == "picture" or baseline.method == ESTIMATED
     about = "about " if estimated else ""
     how = "estimated from their characters" if estimated else "counted with a tokenizer"
     yield Text(
-        f"Without this model, a prompt such as the one below would go with every text. All of it "
-        f"but the text is {about}{baseline.static_tokens:,} tokens, and an answer "
+        f"Without this model, a prompt such as the one below would go with every {noun}. All of it "
+        f"but the {noun} is {about}{baseline.static_tokens:,} tokens, and an answer "
         f"{about}{baseline.output_tokens:.1f} on average, {how} ({baseline.method})."
     )
     if baseline.examples:
@@ -176,7 +209,7 @@ def prompt(baseline: BaselinePrompt | None) -> Iterator[Block]:
             f"It quotes training texts ({len(baseline.examples)}). Whoever gets this card can read "
             "them."
         )
-    yield Verbatim(baseline.render("{text}"))
+    yield Verbatim(baseline.render(f"{{{noun}}}"))
 
 
 def libraries(body: ManifestBody) -> Table:

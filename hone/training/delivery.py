@@ -64,8 +64,13 @@ class Delivery(Protocol):
     def fields(self) -> dict[str, Any]:
         """Return the fields of the manifest that only this task knows."""
 
-    def more_mistakes(self, served: Served, logits: FloatArray) -> tuple[Block, ...]:
-        """Return what the card shows of mistakes besides the confusions."""
+    def more_mistakes(
+        self, served: Served, logits: FloatArray, temperature: float
+    ) -> tuple[Block, ...]:
+        """Return what the card shows of mistakes besides the confusions.
+
+        Logits over `temperature` are what the service gives shares of.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +142,11 @@ class TextDelivery:
             "token_lengths": token_lengths(data.encoded["train"]),
         }
 
-    def more_mistakes(self, served: Served, logits: FloatArray) -> tuple[Block, ...]:
+    def more_mistakes(
+        self, served: Served, logits: FloatArray, temperature: float
+    ) -> tuple[Block, ...]:
         """Return nothing: texts are not quoted in a card."""
-        del served, logits
+        del served, logits, temperature
         return ()
 
 

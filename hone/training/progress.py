@@ -11,7 +11,7 @@ class Progress:
     `step` counts optimizer steps, `examples` and `tokens` what they have read, `seconds` the time
     spent training, `losses` pairs of step and training loss. `evaluations` has one entry an epoch
     with step, seconds, accuracy and loss; `kept_step` is the step of the one whose weights were
-    kept.
+    kept. `penalty` is that of a probe's squared weights, where one was fitted.
     """
 
     step: int = 0
@@ -25,6 +25,7 @@ class Progress:
     stopped_early: bool = False
     losses: list[tuple[int, float]] = field(default_factory=list)
     evaluations: list[dict[str, float]] = field(default_factory=list)
+    penalty: float | None = None
 
     def record(self, *, seconds: float, accuracy: float, loss: float, rows: int) -> bool:
         """Note an evaluation on so many rows; return whether its weights are worth keeping."""

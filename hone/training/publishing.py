@@ -102,7 +102,7 @@ def _describe(
         settled=asdict(run.settled),
         progress=progress,
         evaluations=exported.evaluations,
-        more_mistakes=delivery.more_mistakes(served, logits),
+        more_mistakes=delivery.more_mistakes(served, logits, body.calibration.temperature),
     )
     (staged / CARD_FILE).write_text(card_markdown(summary), encoding="utf-8")
     (run.folder / "card.html").write_text(card_html(summary), encoding="utf-8")

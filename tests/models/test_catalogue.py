@@ -101,3 +101,23 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path, missing: str) -> N
 def test_an_unknown_or_hostile_name_is_not_found(name: str) -> None:
     with pytest.raises(NotFound):
         find_base(name)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "unknown"),
+        (b"", "unknown"),
+        (b"\n\n   Apache  License\nVersion 2.0", "Apache License (first line of LICENSE"),
+        (b"\x1b[31mMIT" + b"x" * 900, "?[31mMITxxx"),
+    ],
+)
+def test_the_licence_of_a_folder_is_the_first_line_of_its_file(
+    tmp_path: Path, content: bytes | None, said: str
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    if content is not None:
+        (tmp_path / "LICENSE").write_bytes(content)
+    licence = find_base(str(tmp_path), "image-classification").licence
+    assert licence.startswith(said)
+    assert len(licence) < 200

@@ -159,3 +159,10 @@ def test_the_overhead_of_a_batch_is_measured_in_tokens(overhead_s: float) -> Non
 def test_an_engine_that_takes_many_texts_in_the_time_of_one_has_a_bounded_overhead() -> None:
     engine = TimedEngine(run_s=0.01, token_s=0, one_at_a_time=False)
     assert 100 < measure_overhead(engine, WORKLOAD) <= 4096
+
+
+def test_a_layout_is_told_in_the_units_of_its_model() -> None:
+    layout = SessionLayout(2, 1, 4, lone_threads=2)
+    assert str(layout).endswith("4 tokens in a batch, 2 threads for a lone text")
+    told = layout.described(pictures=True)
+    assert told.endswith("4 pictures in a batch, 2 threads for a lone picture")

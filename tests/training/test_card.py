@@ -322,3 +322,43 @@ def test_pictures_are_small_files(classes: int) -> None:
     )
     pictures = re.findall(r"base64,([A-Za-z0-9+/=]+)", card_markdown(made))
     assert [len(base64.b64decode(picture)) < 80_000 for picture in pictures] == [True, True]
+
+
+def probe_of_pictures(*, test_split: bool) -> RunSummary:
+    """Return a run that fitted a linear head on a base's features of pictures."""
+    summary = make_summary(
+        ["cat", "dog"],
+        test_split=test_split,
+        task="image-classification",
+        preprocessing={"height": 32, "width": 32},
+        limits=None,
+        token_lengths=None,
+        baseline=BaselinePrompt(
+            instruction="Cat or dog?",
+            static_tokens=22,
+            output_tokens=1.5,
+            method="estimated:gpt-4o-tiles",
+            separator="",
+        ),
+    )
+    settled = summary.settled | {"epochs": 0.0, "learning_rate": 0.0, "max_tokens": None}
+    progress = Progress(examples=400, seconds=3.0, penalty=0.01)
+    return replace(summary, settled=settled, progress=progress)
+
+
+def test_the_card_of_pictures_speaks_of_pictures() -> None:
+    card = without_pictures(card_markdown(probe_of_pictures(test_split=True)))
+    assert "would go with every picture. All of it but the picture is about 22 tokens" in card
+    assert "{picture}" in card
+    assert "{text}" not in card
+    assert "counted with a tokenizer" not in card
+
+
+def test_the_card_of_a_probe_names_its_penalty_and_nothing_of_steps() -> None:
+    markdown = card_markdown(probe_of_pictures(test_split=True))
+    cells = markdown_cells(markdown)
+    assert cells[cells.index("penalty of the squared weights") + 1] == "0.01"
+    assert cells[cells.index("model.method") + 1] == "probe"
+    assert not {"epochs", "batch_size", "learning_rate", "optimizer.weight_decay"} & set(cells)
+    assert "Validation rows chose the penalty and the temperature" in markdown
+    assert "also chose the penalty" in card_markdown(probe_of_pictures(test_split=False))

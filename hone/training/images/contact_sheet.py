@@ -16,8 +16,9 @@ from hone.models.predictor import softmax
 from hone.training.images.loading import PictureFiles
 
 MOST_SHOWN = 24
-_COLUMNS, _SIDE, _GAP, _CAPTION = 6, 120, 8, 34
-_LONGEST_CAPTION = 20
+_COLUMNS, _SIDE, _GAP, _CAPTION = 4, 168, 12, 48
+_FONT_PIXELS = 16
+_LONGEST_CAPTION = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ def confident_mistakes(
 
 
 def contact_sheet(mistakes: Sequence[Mistake], files: PictureFiles, *, dark: bool, dpi: int) -> Png:
-    """Draw the first mistakes in rows of six, with truth, answer and confidence below each."""
+    """Draw the first mistakes in rows of four, with truth, answer and confidence below each."""
     shown = mistakes[:MOST_SHOWN]
     columns = min(_COLUMNS, len(shown))
     rows = -(-len(shown) // columns)
@@ -61,7 +62,7 @@ def contact_sheet(mistakes: Sequence[Mistake], files: PictureFiles, *, dark: boo
     scale = dpi / 96
     surface, ink = (DARK_SURFACE, "#e8e8e8") if dark else (LIGHT_SURFACE, "#1a1a1a")
     sheet = Image.new("RGB", (round(width * scale), round(height * scale)), surface)
-    drawing, font = ImageDraw.Draw(sheet), ImageFont.load_default(11 * scale)
+    drawing, font = ImageDraw.Draw(sheet), ImageFont.load_default(_FONT_PIXELS * scale)
     side = round(_SIDE * scale)
     for place, mistake in enumerate(shown):
         left = round((_GAP + place % columns * (_SIDE + _GAP)) * scale)

@@ -107,10 +107,12 @@ class PictureDelivery:
             "baseline": picture_baseline(self.recipe, self.data),
         }
 
-    def more_mistakes(self, served: Served, logits: FloatArray) -> tuple[Block, ...]:
+    def more_mistakes(
+        self, served: Served, logits: FloatArray, temperature: float
+    ) -> tuple[Block, ...]:
         """Return the contact sheet of the most confident mistakes."""
         files, split = self.data.files[served.split], self.evaluated[served.split]
-        mistakes = confident_mistakes(logits, split.classes, self.labels, 1.0)
+        mistakes = confident_mistakes(logits, split.classes, self.labels, temperature)
         if not mistakes:
             return (Text(f"Not one {served.split} picture was answered wrongly."),)
         shown = min(MOST_SHOWN, len(mistakes))
@@ -119,8 +121,8 @@ class PictureDelivery:
             Picture(
                 f"{shown} pictures that were answered wrongly",
                 f"{shown} of {len(mistakes)} wrong answers on the {served.split} split, the most "
-                "confident first. Below each its label, the answer, and the answer's share before "
-                "calibration. Whoever gets this card can see them.",
+                "confident first. Below each its label, the answer, and the confidence that the "
+                "service gives for it. Whoever gets this card can see them.",
                 partial(contact_sheet, mistakes, files),
             ),
         )

@@ -60,7 +60,7 @@ def fit_probe(
     run.events.emit("features_computed", rows=len(train) * len(seen), features=held_out.shape[1])
     features, classes = torch.cat(seen), np.tile(train.classes, len(seen))
     weights = _weights(classes, run)
-    fits: list[tuple[float, _Fit]] = []
+    fits: list[tuple[float, float, _Fit]] = []
     for penalty in PENALTIES:
         check()
         fit = _fit(
@@ -77,8 +77,8 @@ def fit_probe(
             betas=dataset.betas,
         )
         run.events.emit("probed", penalty=penalty, loss=loss, scores=scores)
-        fits.append((loss, fit))
-    _, best = min(fits, key=lambda found: found[0])
+        fits.append((loss, penalty, fit))
+    _, progress.penalty, best = min(fits, key=lambda found: found[0])
     with torch.no_grad():
         model.head.weight.copy_(best.weight)
         model.head.bias.copy_(best.bias)

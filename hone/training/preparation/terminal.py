@@ -99,9 +99,15 @@ def _class_table(report: PrepareReport) -> Table:
 
 
 def _closing_lines(report: PrepareReport) -> Iterator[str]:
-    after = "" if report.written else " after a yes to all"
+    kind = "pictures" if report.task == "image-classification" else "texts"
+    plural = "columns" if len(report.columns) > 1 else "column"
+    columns = ", ".join(report.columns)
+    yield plain(f"Read as {kind}: {report.form}, from {plural} {columns}")
     dropped = report.rows - report.kept
-    yield f"{report.rows:,} rows read, {report.kept:,} kept, {dropped:,} dropped{after}"
+    counted = f"{report.kept:,} kept, {dropped:,} dropped"
+    if not report.written:
+        counted = f"with a yes to all {report.kept:,} would be kept, {dropped:,} dropped"
+    yield f"{report.rows:,} rows read, {counted}"
     if report.lengths is not None:
         percentiles = ", ".join(f"{n} {v:,}" for n, v in report.lengths.percentiles.items())
         yield f"Tokens: {percentiles}, longest {report.lengths.longest:,}"

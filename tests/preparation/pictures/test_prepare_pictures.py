@@ -203,18 +203,6 @@ def test_tables_of_texts_are_left_to_the_preparation_of_texts(tmp_path: Path) ->
     assert not holds_pictures(table, options.reading(table))
 
 
-@pytest.mark.parametrize("name", ["path", "where"])
-def test_a_few_bad_rows_do_not_make_a_table_of_texts(tmp_path: Path, name: str) -> None:
-    source = folder_of_classes(tmp_path / "photos")
-    good = [f"{p.relative_to(tmp_path)},{p.parent.name}\n" for p in sorted(source.rglob("*.png"))]
-    bad = ["https://x.y/a.jpg,red\n", "../../../etc/passwd,red\n", "nope.jpg,green\n"]
-    table = tmp_path / "t.csv"
-    table.write_text(f"{name},label\n" + "".join(good + bad))
-    assert holds_pictures(table, PrepareOptions(file=table).reading(table))
-    report, _ = run(table)
-    assert (report.rows, report.kept) == (43, 40)
-
-
 def test_the_command_takes_a_folder(tmp_path: Path) -> None:
     source = folder_of_classes(tmp_path / "photos")
     arguments = ["prepare", str(source), "--yes", "--out", str(tmp_path / "out"), "--json"]
@@ -223,3 +211,51 @@ def test_the_command_takes_a_folder(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["counts"]["kept"] == 40
+
+
+def table_of_paths(folder: Path, column: str, *odd: str) -> Path:
+    """Write a table that names forty good pictures, and whatever else is given."""
+    source = folder_of_classes(folder / "photos")
+    paths = [path.relative_to(folder).as_posix() for path in sorted(source.rglob("*.png"))]
+    lines = [f"{path},{Path(path).parent.name}" for path in paths]
+    lines += [f"{path},red" for path in odd]
+    table = folder / "table.csv"
+    table.write_text("\n".join([f"{column},label", *lines]) + "\n")
+    return table
+
+
+@pytest.mark.parametrize("column", ["path", "image", "file", "where"])
+def test_a_few_bad_rows_do_not_make_texts_of_a_table_of_pictures(
+    tmp_path: Path, column: str
+) -> None:
+    odd = ("https://x.y/a.jpg", "../../../etc/passwd", "nope.jpg", "/etc/hostname")
+    table = table_of_paths(tmp_path, column, *odd)
+    assert holds_pictures(table, PrepareOptions(file=table).reading(table))
+    report, _ = run(table)
+    assert (report.task, report.kept) == ("image-classification", 40)
+    told = {e["line"]: str(e["reason"]) for e in found(report, "unreadable").examples}
+    assert told.keys() == {42, 43, 44, 45}
+    assert "nothing is fetched" in told[42]
+    assert "no such file" in told[44]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "file,label\nsee a.png,x\nnothing at all,y\nwhat is it,x\n",
+        "text,image,label\nwhere is it,a.png,x\nhow so,,y\nand now,b,x\nwhen,c.png,y\n",
+        "body,label\na.png,x\nwhy is that,y\nb.png,x\n",
+    ],
+)
+def test_a_table_of_texts_stays_one_of_texts(tmp_path: Path, rows: str) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text(rows)
+    assert not holds_pictures(table, PrepareOptions(file=table).reading(table))
+
+
+def test_the_terminal_says_what_a_source_was_read_as(tmp_path: Path) -> None:
+    table = table_of_paths(tmp_path, "path", "nope.jpg")
+    command = [sys.executable, "-m", "hone", "prepare", str(table), "--out", str(tmp_path / "o")]
+    done = subprocess.run([*command, "--yes"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Read as pictures: csv with paths, from columns path, label" in done.stdout

@@ -136,6 +136,19 @@ def test_what_is_no_usable_picture_is_a_400_by_json_and_by_form(shown: Service, 
         assert by_form.status == 400
 
 
+def test_a_picture_too_narrow_to_be_resized_is_an_unusable_one(shown: Service) -> None:
+    narrow = encoded(Image.new("RGB", (1, 250_000), COLOURS["red"]), "PNG")
+    answer = shown.post({"model": "colours", "input": [as_json(shot("red")), as_json(narrow)]})
+    error = answer.error()
+    assert (answer.status, error["code"]) == (400, "unusable_picture"), error
+    assert error["message"].endswith("too narrow: 1 x 250000 pixels.")
+
+
+def test_a_tiny_picture_is_answered_as_the_documentation_says(shown: Service) -> None:
+    tiny = encoded(Image.new("RGB", (1, 1), COLOURS["red"]), "PNG")
+    assert shown.classify([as_json(tiny)], "colours")["data"][0]["label"] == "red"
+
+
 @pytest.mark.parametrize(
     ("image", "code"),
     [

@@ -112,7 +112,7 @@ def test_the_contact_sheet_shows_the_most_confident_mistakes_first(tmp_path: Pat
     for dark in (False, True):
         sheet = contact_sheet(mistakes, PictureFiles(paths), dark=dark, dpi=110)
         assert sheet.content.startswith(b"\x89PNG")
-        assert sheet.width == 4 * 128 + 8
+        assert sheet.width == 4 * 180 + 12
 
 
 def test_what_to_do_next_is_said_for_pictures(

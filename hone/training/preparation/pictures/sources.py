@@ -18,7 +18,7 @@ from hone.training.preparation.rows import BadLine, RawRow, UnusableField, field
 _SAMPLE_ROWS = 200
 _PATH_NAMES = ("image", "picture", "photo", "path", "file", "filename", "image_path", "file_name")
 _LEAST_PATHS, _LEAST_NAMED = 0.9, 0.5
-"""The share of a column's values that end as pictures' names do, from which it is one of paths."""
+"""In a column of paths more than this share of the rows ends as pictures' names do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +138,15 @@ def _path_column(rows: Sequence[Mapping[str, object]], wanted: Sequence[str]) ->
     """Return the column whose values are paths of pictures; one that was asked for goes first.
 
     A few that are none do not make a text of the others: they are told as unreadable. In a column
-    that is named for paths half of them is enough.
+    that is named for paths more than half of the rows is enough.
     """
     names = list(dict.fromkeys(name for row in rows for name in row))
     order = [n for n in names if n in wanted]
     order += [n for n in names if n.casefold() in _PATH_NAMES] + names
     for name in order:
-        values = [str(row[name]) for row in rows if row.get(name)]
-        paths = sum(map(_is_path, values))
+        paths = sum(_is_path(str(row[name])) for row in rows if row.get(name))
         least = _LEAST_NAMED if name.casefold() in _PATH_NAMES else _LEAST_PATHS
-        if paths and paths >= least * len(values):
+        if paths > least * len(rows):
             return name
     return None
 
