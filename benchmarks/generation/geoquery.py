@@ -49,7 +49,7 @@ RECIPE = """
 [model]
 task = "text-generation"
 base = "{base}"
-vocabulary = 1500
+vocabulary = {vocabulary}
 positions = 512
 dropout = {dropout}
 
@@ -233,6 +233,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("data", type=Path, nargs="?", default=SHARED)
     parser.add_argument("--work", type=Path, default=Path("build/geoquery"))
     parser.add_argument("--base", default="scratch:llama-3m")
+    parser.add_argument("--vocabulary", type=int, default=1500)
     parser.add_argument("--copies", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--every", type=int, default=4)
