@@ -215,7 +215,10 @@ def _method(judgement: Judgement) -> Iterator[Block]:
         lines.append(f"Prices of {record.price_date or 'an unknown date'}{source}.")
     times = " to ".join(time for time in (record.started, record.finished) if time)
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
-    lines.append(f"Asked {times or 'at an unknown time'}; with {versions or 'unknown versions'}.")
+    lines.append(
+        f"The run lasted from {times or 'an unknown time'}, with {versions or 'unknown versions'}; "
+        "answers that it found on disk are older."
+    )
     lines.append(f"Judged with hone {hone.__version__}.")
     yield Bullets(lines)
 
