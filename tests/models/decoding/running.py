@@ -39,6 +39,37 @@ def expected_ids(engine: FakeDecoder, prompt: Sequence[int], count: int) -> list
     return ids[len(prompt) :]
 
 
+class Gate:
+    """Stands before an engine's runs: open at first, and once held it lets them through singly."""
+
+    def __init__(self) -> None:
+        self._held = False
+        self._permits = threading.Semaphore(0)
+        self._arrivals = threading.Semaphore(0)
+
+    def __call__(self) -> None:
+        if self._held:
+            self._arrivals.release()
+            assert self._permits.acquire(timeout=60)
+
+    def hold(self) -> None:
+        """Stop the next run that comes; one that was on its way may still pass."""
+        self._held = True
+
+    def wait(self) -> None:
+        """Wait until a run stands here that was not waited for before."""
+        assert self._arrivals.acquire(timeout=60), "no run came"
+
+    def allow(self) -> None:
+        """Let one run through, the one that stands here or the next."""
+        self._permits.release()
+
+    def open(self) -> None:
+        """Let all through from now on."""
+        self._held = False
+        self._permits.release(10_000)
+
+
 class Listener:
     """Collects what a scheduler tells; `scheduler` is made by `over`."""
 

@@ -15,31 +15,15 @@ from hone.models.decoding.sampling import SamplingParameters
 from hone.models.decoding.scheduler import Scheduler, SchedulerClosed
 from hone.models.decoding.turns import PIECE_TOKENS, GenerationFailed
 from hone.models.errors import InvalidInput, Overloaded
-from tests.models.decoding.running import Listener, expected_ids, request, scheduler_over
+from tests.models.decoding.running import (
+    Gate,
+    Listener,
+    expected_ids,
+    request,
+    scheduler_over,
+)
 
 V = 95
-
-
-class Gate:
-    """Lets the engine's runs through one by one, once `held`."""
-
-    def __init__(self) -> None:
-        self.held = False
-        self._permits = threading.Semaphore(0)
-        self.arrived = threading.Semaphore(0)
-
-    def __call__(self) -> None:
-        self.arrived.release()
-        if self.held:
-            assert self._permits.acquire(timeout=60)
-
-    def allow(self, runs: int = 1) -> None:
-        for _ in range(runs):
-            self._permits.release()
-
-    def open(self) -> None:
-        self.held = False
-        self.allow(10_000)
 
 
 @pytest.fixture
@@ -117,26 +101,30 @@ def test_choices_of_one_request_read_its_prompt_once(listener: Listener) -> None
 def test_who_comes_while_others_decode_starts_after_the_step_in_progress(
     scheduler: Scheduler, engine: FakeDecoder, listener: Listener, gate: Gate
 ) -> None:
-    running = [scheduler.submit(request([i], 400))[0] for i in (1, 2, 3)]
-    for generation in running:
-        listener.wait_until_told(generation, 2)
-    gate.held = True
-    gate.arrived.acquire()  # a step is in progress
-    before = scheduler.steps
-    [late] = scheduler.submit(request([7, 7, 7], 1))
-    while late not in listener.ended:
+    gate.hold()
+    running = [scheduler.submit(request([i], 40))[0] for i in (1, 2, 3)]
+    gate.wait()
+    while engine.runs[-2:] != [("step", 3)] * 2:
         gate.allow()
-        time.sleep(0.001)
-    assert scheduler.steps - before <= 2
+        gate.wait()  # and so a step of all three is in progress
+    before = len(engine.runs)
+    [late] = scheduler.submit(request([7, 7, 7], 1))
+    gate.open()
+    listener.wait_for([late, *running])
+    assert engine.runs[before : before + 2] == [("step", 3), ("prefill", 3)]
     assert listener.ids(late) == expected_ids(engine, [7, 7, 7], 1)
 
 
 def test_a_long_prompt_is_read_in_pieces_between_the_steps_of_others(
-    scheduler: Scheduler, engine: FakeDecoder, listener: Listener
+    scheduler: Scheduler, engine: FakeDecoder, listener: Listener, gate: Gate
 ) -> None:
-    [running] = scheduler.submit(request([1], 450))
-    listener.wait_until_told(running, 3)
+    gate.hold()
+    scheduler.submit(request([1], 450))
+    gate.wait()
+    gate.allow()  # its prompt is read
+    gate.wait()
     [long] = scheduler.submit(request([2] * 300, 2))
+    gate.open()
     listener.wait_for([long])
     runs = engine.runs
     pieces = [place for place, (kind, _) in enumerate(runs) if kind == "prefill"][1:]
@@ -150,9 +138,9 @@ def test_a_short_prompt_passes_a_long_one_that_is_being_read(
 ) -> None:
     engine = FakeDecoder(V, slots=4, longest=8192, before_run=gate)
     scheduler = scheduler_over(engine, listener)
-    gate.held = True
+    gate.hold()
     [long] = scheduler.submit(request([1] * 8000, 1))
-    gate.arrived.acquire()
+    gate.wait()
     [short] = scheduler.submit(request([2], 1))
     gate.open()
     listener.wait_for([long, short])
@@ -163,27 +151,32 @@ def test_a_short_prompt_passes_a_long_one_that_is_being_read(
 def test_a_cancelled_sequence_frees_its_slot_at_the_next_turn(
     scheduler: Scheduler, listener: Listener, gate: Gate
 ) -> None:
+    gate.hold()
     held = [scheduler.submit(request([i], 400))[0] for i in range(4)]
-    for generation in held:
-        listener.wait_until_told(generation, 1)
+    while scheduler.running() < 4:
+        gate.wait()
+        gate.allow()
+    gate.wait()
     [waiting] = scheduler.submit(request([9], 3))
     assert scheduler.waiting() == 1
     scheduler.cancel(held[1])
+    gate.open()
     listener.wait_for([waiting])
     told = len(listener.ids(held[1]))
     assert held[1] not in listener.ended
     listener.wait_for([held[0], held[2], held[3]])
     assert len(listener.ids(held[1])) == told
-    gate.open()
 
 
 def test_a_cancelled_sequence_that_waits_is_never_begun(
     scheduler: Scheduler, engine: FakeDecoder, listener: Listener, gate: Gate
 ) -> None:
+    gate.hold()
     held = [scheduler.submit(request([i], 100))[0] for i in range(4)]
-    for generation in held:
-        listener.wait_until_told(generation, 1)
-    gate.held = True
+    while scheduler.running() < 4:
+        gate.wait()
+        gate.allow()
+    gate.wait()
     [waiting] = scheduler.submit(request([5] * 33, 3))
     scheduler.cancel(waiting)
     assert scheduler.waiting() == 0
@@ -222,9 +215,9 @@ def test_a_poisoned_prompt_fails_alone(scheduler: Scheduler, listener: Listener)
 def test_too_much_waiting_is_refused_and_counts_tokens(listener: Listener, gate: Gate) -> None:
     engine = FakeDecoder(V, slots=1, longest=512, before_run=gate)
     scheduler = scheduler_over(engine, listener, most_waiting_tokens=100)
-    gate.held = True
+    gate.hold()
     [first] = scheduler.submit(request([1], 400))  # nothing waits: any request fits
-    gate.arrived.acquire()
+    gate.wait()
     [second] = scheduler.submit(request([1] * 50, 40))
     with pytest.raises(Overloaded) as refused:
         scheduler.submit(request([1], 40))
@@ -270,15 +263,15 @@ def test_closing_in_vain_tells_who_is_left(
     engine: FakeDecoder, listener: Listener, gate: Gate
 ) -> None:
     scheduler = scheduler_over(engine, listener)
+    gate.hold()
     [running] = scheduler.submit(request([1], 500))
-    listener.wait_until_told(running, 1)
-    gate.held = True
+    gate.wait()
     closer = threading.Thread(target=scheduler.close, kwargs={"timeout_s": 0.05})
     closer.start()
-    time.sleep(0.1)
-    gate.allow(2)
-    [last] = listener.wait_for([running])
     closer.join()
+    gate.allow()  # the prompt is read
+    gate.allow()  # and the same turn's step
+    [last] = listener.wait_for([running])
     assert isinstance(last.error, SchedulerClosed)
 
 
@@ -294,9 +287,9 @@ def test_an_idle_scheduler_takes_no_turns(scheduler: Scheduler, listener: Listen
 def test_a_scheduler_whose_engine_hangs_is_stalled(
     scheduler: Scheduler, listener: Listener, gate: Gate
 ) -> None:
-    gate.held = True
+    gate.hold()
     scheduler.submit(request([1], 5))
-    gate.arrived.acquire()
+    gate.wait()
     time.sleep(0.03)
     assert scheduler.stalled(0.02)
     gate.open()

@@ -16,12 +16,12 @@ from hone.models.decoding.scheduler import Scheduler, SchedulerClosed
 from hone.models.decoding.voices import Voice
 from hone.models.errors import BundleCorrupt, Overloaded
 from tests.models.decoding.running import (
+    Gate,
     Listener,
     character_tokenizer,
     request,
     scheduler_over,
 )
-from tests.models.decoding.test_scheduler import Gate
 
 V = 95
 
@@ -94,7 +94,7 @@ def test_one_leaves_when_it_has_finished_and_the_others_go_on(
     scheduler: Scheduler, engine: FakeDecoder, listener: Listener, gate: Gate
 ) -> None:
     going, staying = enter(scheduler), enter(scheduler)
-    gate.held = True
+    gate.hold()
     begun = [scheduler.submit(request([n], 20), v)[0] for n, v in enumerate((going, staying))]
     leaver = threading.Thread(target=scheduler.leave, args=[going], kwargs={"timeout_s": 60})
     leaver.start()
@@ -120,7 +120,7 @@ def test_who_does_not_finish_in_time_is_told_and_the_others_go_on(
 ) -> None:
     scheduler = scheduler_over(engine, listener, most_waiting_tokens=10_000)
     going, staying = enter(scheduler), enter(scheduler)
-    gate.held = True
+    gate.hold()
     long = [scheduler.submit(request([1], 500), going)[0] for _ in range(6)]
     [other] = scheduler.submit(request([2], 30), staying)
     leaver = threading.Thread(target=scheduler.leave, args=[going], kwargs={"timeout_s": 0.1})
@@ -143,7 +143,7 @@ def test_cancelled_sequences_do_not_keep_a_voice_from_leaving(
     scheduler: Scheduler, engine: FakeDecoder, listener: Listener, gate: Gate
 ) -> None:
     voice = enter(scheduler)
-    gate.held = True
+    gate.hold()
     begun = [scheduler.submit(request([1], 10), voice)[0] for _ in range(8)]
     for generation in begun:
         scheduler.cancel(generation)
@@ -158,11 +158,12 @@ def test_a_flood_for_one_model_is_refused_there_and_keeps_nobody_from_another(
     scheduler: Scheduler, engine: FakeDecoder, listener: Listener, gate: Gate
 ) -> None:
     loud, quiet = enter(scheduler), enter(scheduler)
-    gate.held = True
+    gate.hold()
     flood = [scheduler.submit(request([1], 20), loud)[0] for _ in range(4)]
     while scheduler.running(loud) < 4:  # all slots are taken
+        gate.wait()
         gate.allow()
-        time.sleep(0.001)
+    gate.wait()
     flood += [scheduler.submit(request([1], 20), loud)[0] for _ in range(4)]
     with pytest.raises(Overloaded):
         scheduler.submit(request([1], 20), loud)
@@ -203,13 +204,13 @@ def test_a_new_voice_may_ask_while_a_turn_is_noted(
 ) -> None:
     first, second = enter(scheduler), enter(scheduler)
     begun: list[Generation] = []
+    asking = threading.Thread(
+        target=lambda: begun.extend(scheduler.submit(request([7], 3), second)), daemon=True
+    )
     learn = Admission.learn
 
     def learn_while_another_comes(admission: Admission, tokens: int, seconds: float) -> None:
         monkeypatch.setattr(Admission, "learn", learn)
-        asking = threading.Thread(
-            target=lambda: begun.extend(scheduler.submit(request([7], 3), second))
-        )
         asking.start()
         asking.join(0.2)  # it comes in between if it can
         learn(admission, tokens, seconds)
@@ -217,6 +218,7 @@ def test_a_new_voice_may_ask_while_a_turn_is_noted(
     monkeypatch.setattr(Admission, "learn", learn_while_another_comes)
     asked = scheduler.submit(request([5], 3), first)
     assert [update.error for update in listener.wait_for(asked)] == [None]
+    asking.join(60)
     scheduler.leave(second, timeout_s=30)  # after what it began
     assert [listener.ended[generation].error for generation in begun] == [None]
     assert len(begun) == 1
@@ -228,9 +230,9 @@ def test_nobody_waits_for_a_scheduler_that_failed(engine: FakeDecoder, gate: Gat
 
     scheduler = Scheduler(engine, character_tokenizer(), deliver=deliver)
     voice = enter(scheduler)
-    gate.held = True
+    gate.hold()
     scheduler.submit(request([5], 3), voice)
-    gate.arrived.acquire()
+    gate.wait()
     errors: list[BaseException] = []
 
     def come() -> None:
