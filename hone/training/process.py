@@ -24,8 +24,8 @@ from hone.models.errors import HoneError
 from hone.models.manifest import Manifest
 from hone.training.events import Events, Listener, Screen, writers
 from hone.training.failures import failure_code, told_by_status
-from hone.training.finetune import Interrupted
 from hone.training.hyperparameters import choose_device
+from hone.training.loop import Interrupted
 from hone.training.recipe_groups import Recipe
 from hone.training.run import run_recipe
 from hone.training.run_context import join_processes

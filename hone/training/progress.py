@@ -4,6 +4,15 @@ import math
 from dataclasses import dataclass, field
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a model does on validation rows: mean loss, accuracy, and the scores to show."""
+
+    loss: float
+    accuracy: float
+    scores: dict[str, float]
+
+
 @dataclass
 class Progress:
     """The counters and the history of a run; a checkpoint holds them.

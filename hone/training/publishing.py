@@ -31,7 +31,8 @@ from hone.training.card_scores import served_evaluation
 from hone.training.continuing import WEIGHTS_FILE
 from hone.training.dataset import length_sorted_batches
 from hone.training.delivery import Delivery
-from hone.training.finetune import Interrupted, Run
+from hone.training.finetune import Run
+from hone.training.loop import Interrupted
 from hone.training.parity import Reference, bounds_for, check_parity, encode_all
 from hone.training.progress import Progress
 

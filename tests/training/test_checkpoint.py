@@ -15,7 +15,7 @@ import torch
 from hone.models.errors import BundleCorrupt
 from hone.training import checkpoint
 from hone.training.checkpoint import BEST_FILE, load_best, load_checkpoint, save_checkpoint
-from hone.training.finetune import Interrupted
+from hone.training.loop import Interrupted
 from hone.training.progress import Progress
 from hone.training.row_schedule import RowLosses
 from tests.training.runs import Loop, make_loop, named, same_weights, stop_before

@@ -20,8 +20,9 @@ from hone.models.registry import Registry
 from hone.models.tokenizer import TextTokenizer, TextTooLong
 from hone.training.classifier import TextClassifier
 from hone.training.events import Events
-from hone.training.finetune import Interrupted, Run
+from hone.training.finetune import Run
 from hone.training.loading import load_data
+from hone.training.loop import Interrupted
 from hone.training.progress import Progress
 from hone.training.run import run_recipe
 from hone.training.run_context import run_folder

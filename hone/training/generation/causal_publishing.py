@@ -32,7 +32,6 @@ from hone.training.causal.export import DecoderVariant
 from hone.training.causal.parity import CONTINUATION_TOKENS
 from hone.training.causal.staging import StagedDecoder, stage_adapter, stage_decoder
 from hone.training.continuing import WEIGHTS_FILE
-from hone.training.finetune import Interrupted
 from hone.training.generation.base_bundles import adapter_files, provide_base
 from hone.training.generation.causal_bases import CausalBase
 from hone.training.generation.causal_card import CausalSummary, write_card
@@ -40,6 +39,7 @@ from hone.training.generation.causal_data import CausalData
 from hone.training.generation.conversations import Conversation, Example
 from hone.training.generation.encoding import Prompt
 from hone.training.generation.generation_recipe import GenerationRecipe
+from hone.training.loop import Interrupted
 from hone.training.run_context import RunContext
 
 _LIBRARIES = (

@@ -12,17 +12,9 @@ from torch import Tensor, nn
 from hone.training.dataset import length_sorted_batches
 from hone.training.generation.causal_model import token_ids
 from hone.training.generation.encoding import TrainedText
+from hone.training.progress import Judged
 
 Weights = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """What a model does on texts: mean loss, and the shares that it gets right."""
-
-    loss: float
-    accuracy: float
-    scores: dict[str, float]
 
 
 class Objective(Protocol):

@@ -42,7 +42,7 @@ from hone.training.generation.checkpoint_publishing import CheckpointPublisher
 from hone.training.generation.conversations import Conversation
 from hone.training.generation.encoding import Prompt
 from hone.training.generation.generation_recipe import SCRATCH_PREFIX, GenerationRecipe
-from hone.training.generation.loop import CausalRun, make_accelerator, train_causal
+from hone.training.generation.loop import CausalRun, train_causal
 from hone.training.generation.losses import DirectPreference, Objective, Supervised, refer_to
 from hone.training.generation.memory import MemoryPeak, estimate_memory
 from hone.training.generation.sampling import SamplePrompts
@@ -52,6 +52,7 @@ from hone.training.generation.scratch import (
     shape_of,
 )
 from hone.training.generation.settling import CausalHyperparameters
+from hone.training.loop import make_accelerator
 from hone.training.run_context import RunContext, refuse_early, run_folder
 
 MODEL_FOLDER, BASE_FOLDER = "model", "base"

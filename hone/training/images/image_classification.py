@@ -10,7 +10,7 @@ from hone.models.errors import InvalidRecipe
 from hone.models.manifest import Manifest
 from hone.training.checkpoint import remove_remains
 from hone.training.classifier import trained_parameters
-from hone.training.finetune import Interrupted, Run, fine_tune
+from hone.training.finetune import Run, fine_tune
 from hone.training.hyperparameters import (
     PictureHyperparameters,
     choose_device,
@@ -35,6 +35,7 @@ from hone.training.images.loading import (
 )
 from hone.training.images.probe import fit_probe
 from hone.training.images.recipe import ImageRecipe
+from hone.training.loop import Interrupted
 from hone.training.progress import Progress
 from hone.training.publishing import publish
 from hone.training.run_context import RunContext, refuse_early, run_folder

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from hone.models.errors import InvalidInput
 from hone.models.names import ModelReference
 from hone.models.registry import Registry
-from hone.training.finetune import Interrupted
 from hone.training.generation.conversations import Completion, Example, Preference
 from hone.training.generation.sampling import read_samples
+from hone.training.loop import Interrupted
 from tests.bases import base_folder
 from tests.training.generation.running import recipe_for, train, without_publishing, write_splits
 from tests.training.generation.tiny import COLOURS, colour_rows, tiny_base

@@ -13,9 +13,9 @@ from hone.models.errors import InvalidExamples, InvalidRecipe
 from hone.models.imaging.predictor import load_picture_predictor
 from hone.models.registry import Registry
 from hone.training.continuing import WEIGHTS_FILE
-from hone.training.finetune import Interrupted
 from hone.training.images.contact_sheet import confident_mistakes, contact_sheet
 from hone.training.images.loading import PictureFiles
+from hone.training.loop import Interrupted
 from hone.training.process import _say_next
 from tests.pictures import encoded, picture
 from tests.training.images.conftest import COLOURS, PictureTask, TrainedPictures, train
