@@ -4,8 +4,9 @@ For each linear layer that can be adapted, the graph takes two inputs, `adapter.
 in) and `adapter.LAYER.B` (units, 16, out), and adds `(x A^T, masked) B`, summed over the units, to
 what the layer gives. A unit is 16 ranks; an adapter has as many units as its rank needs, the last
 one filled up with zeros. The units of all adapters lie one after another in one table for each
-input. A run is given the range that holds all whom it needs, as it lies in memory, and a mask which
-says whose each unit is. So sequences of different adapters, and of the bare base, share a step.
+input, in half precision beside a base of few bits. A run is given the range that holds all whom it
+needs, as it lies in memory, and a mask which says whose each unit is. So sequences of different
+adapters, and of the bare base, share a step.
 
 The units are products of their own, not one wide product, as a matrix product's order of summation
 goes by its shape: so what a row gets is the same to the last bit, whatever runs beside it.
@@ -16,6 +17,7 @@ import mmap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +42,8 @@ _MOST_WASTE = 2
 """How many times the needed units a run may be given before adapters are brought together."""
 
 BoolArray = npt.NDArray[np.bool_]
+FloatType = type[np.float32] | type[np.float16]
+Matrices = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +83,14 @@ def read_adapter(path: Path) -> AdapterWeights:
 class AdapterTables:
     """The matrices of the adapters in memory, each once. For one thread.
 
-    `widths` says how wide each matrix is that the graph takes, by the matrix's name.
+    `widths` says how wide each matrix is that the graph takes, by the matrix's name, and `dtype`
+    what the graph takes them as.
     """
 
-    def __init__(self, widths: Mapping[str, int]) -> None:
+    def __init__(self, widths: Mapping[str, int], dtype: FloatType = np.float32) -> None:
         self._widths = dict(widths)
-        self._tables = {name: _Table(UNIT * width) for name, width in widths.items()}
+        self.dtype: np.dtype[np.floating[Any]] = np.dtype(dtype)
+        self._tables = {name: _Table(UNIT * width, self.dtype) for name, width in widths.items()}
         self._sizes: dict[int, int] = {}
         """How many units each adapter has."""
         self._order: list[int] = []
@@ -115,6 +121,11 @@ class AdapterTables:
                 raise BundleCorrupt(
                     f"the adapter's {name} has the shape {matrix.shape}, and its base takes "
                     f"{(weights.rank, width)}"
+                )
+            if np.abs(matrix).max() > np.finfo(self.dtype).max:
+                raise BundleCorrupt(
+                    f"the adapter's {name} holds a number above {np.finfo(self.dtype).max}, and "
+                    "its base takes none"
                 )
             layer, _, part = name.rpartition(".")
             if f"{layer}.{'B' if part == 'A' else 'A'}" not in weights.matrices:
@@ -165,7 +176,7 @@ class AdapterTables:
             start, end = self._range(wanted)
         return start, end
 
-    def matrices(self, start: int, end: int) -> Iterator[tuple[str, FloatArray]]:
+    def matrices(self, start: int, end: int) -> Iterator[tuple[str, Matrices]]:
         """Yield each matrix's name and its units (end - start, 16, width), not copied."""
         for name, table in self._tables.items():
             yield name, table.rows[start:end].reshape(-1, UNIT, self._widths[name])
@@ -215,16 +226,16 @@ class AdapterTables:
 
 
 class _Table:
-    """Rows of float32 that may become more; the system gives their pages as they are written."""
+    """Rows of numbers that may become more; the system gives their pages as they are written."""
 
-    def __init__(self, width: int) -> None:
-        self.width = width
+    def __init__(self, width: int, dtype: "np.dtype[np.floating[Any]]") -> None:
+        self.width, self.dtype = width, dtype
         self._map = self._mapped(1)
         self.rows = self._view()
 
     @property
     def row_bytes(self) -> int:
-        return 4 * self.width
+        return self.dtype.itemsize * self.width
 
     def grow(self, rows: int, *, used: int) -> None:
         """Have room for `rows`, twice as much as before if not; `used` of them are kept."""
@@ -244,5 +255,5 @@ class _Table:
         size = max(1, rows * self.row_bytes)
         return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
-    def _view(self) -> FloatArray:
-        return np.frombuffer(self._map, dtype=np.float32).reshape(-1, self.width)
+    def _view(self) -> Matrices:
+        return np.frombuffer(self._map, dtype=self.dtype).reshape(-1, self.width)

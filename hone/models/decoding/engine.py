@@ -117,7 +117,7 @@ class OnnxDecoder:
             raise BundleCorrupt(f"{model.name} does not say how large its cache is")
         self._names = [f"{layer}.{part}" for layer in range(layers) for part in ("key", "value")]
         self._cache = np.zeros((2 * layers, slots, heads, longest, head_size), dtype=np.float32)
-        self._tables = _tables(shapes)
+        self._tables = _tables(self._session.get_inputs())
         self._vocabulary_size = int(self._session.get_outputs()[0].shape[-1])
         self._logits = np.empty((slots, 1, self._vocabulary_size), dtype=np.float32)
         self._bindings: dict[tuple[int, int], Any] = {}
@@ -234,8 +234,8 @@ class OnnxDecoder:
         bound = (tables.moves, *rows)
         if self._bound.get(key) != bound:
             for name, matrix in tables.matrices(*rows):
-                binding.bind_input(ADAPTER_PREFIX + name, "cpu", 0, np.float32, matrix.shape,
-                                   matrix.ctypes.data)  # fmt: skip
+                binding.bind_input(ADAPTER_PREFIX + name, "cpu", 0, tables.dtype.type,
+                                   matrix.shape, matrix.ctypes.data)  # fmt: skip
             self._bound[key] = bound
 
     def _binding(self, first: int, rows: int) -> Any:  # noqa: ANN401 - the library's own type
@@ -257,15 +257,16 @@ class OnnxDecoder:
         return binding
 
 
-def _tables(shapes: dict[str, list[Any]]) -> AdapterTables | None:
+def _tables(inputs: Sequence[Any]) -> AdapterTables | None:
     """Return empty tables for the adapters that a graph takes; None if it takes none."""
-    if ADAPTER_MASK not in shapes:
+    found = [value for value in inputs if value.name.startswith(ADAPTER_PREFIX)]
+    if not found:
         return None
-    prefix = len(ADAPTER_PREFIX)
-    named = {name[prefix:]: s[2] for name, s in shapes.items() if name.startswith(ADAPTER_PREFIX)}
-    if not all(isinstance(width, int) for width in named.values()):
+    widths = {value.name.removeprefix(ADAPTER_PREFIX): value.shape[2] for value in found}
+    types = {value.type for value in found}
+    if not all(isinstance(width, int) for width in widths.values()) or len(types) > 1:
         raise BundleCorrupt("the model does not say how wide its adapters are")
-    return AdapterTables(named)
+    return AdapterTables(widths, np.float16 if types == {"tensor(float16)"} else np.float32)
 
 
 def _open(model: Path, intra_threads: int | None) -> Any:  # noqa: ANN401 - it has no types

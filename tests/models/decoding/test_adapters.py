@@ -14,6 +14,7 @@ from hone.models.decoding.adapters import (
     UNIT,
     AdapterTables,
     AdapterWeights,
+    Matrices,
     read_adapter,
 )
 from hone.models.engines import FloatArray
@@ -28,7 +29,7 @@ def weights(rank: int, seed: int = 0, names: Mapping[str, int] = WIDTHS) -> Adap
     return AdapterWeights(rank, found)
 
 
-def held(tables: AdapterTables, adapter: int) -> dict[str, FloatArray]:
+def held(tables: AdapterTables, adapter: int) -> dict[str, Matrices]:
     """Return what a run over all units would use of one adapter: its ranks, one below another."""
     mask = tables.mask([adapter], 0, tables.units)[:, 0, 0]
     matrices = tables.matrices(0, tables.units)
@@ -106,6 +107,22 @@ def test_an_adapter_of_another_base_is_refused_with_the_name(
     with pytest.raises(BundleCorrupt, match=reason):
         tables.add(weights(4, 1, names))
     np.testing.assert_array_equal(held(tables, number)["one.A"][:2], kept.matrices["one.A"])
+
+
+def test_half_precision_takes_half_the_memory_and_no_number_that_it_does_not_know() -> None:
+    whole, half = AdapterTables(WIDTHS), AdapterTables(WIDTHS, np.float16)
+    given = weights(20)
+    number = half.add(given)
+    whole.add(given)
+    assert 2 * half.bytes == whole.bytes
+    for name, matrix in held(half, number).items():
+        assert matrix.dtype == np.float16
+        np.testing.assert_array_equal(matrix[:20], given.matrices[name].astype(np.float16))
+    large = AdapterWeights(1, {n: np.full((1, w), 7e4, np.float32) for n, w in WIDTHS.items()})
+    whole.add(large)
+    with pytest.raises(BundleCorrupt, match=r"one\.A holds a number above 65504"):
+        half.add(large)
+    assert half.units == 2
 
 
 def changed(name: str, change: Callable[[FloatArray], object]) -> dict[str, FloatArray]:

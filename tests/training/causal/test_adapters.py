@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from hone.models.decoding.adapters import BARE, AdapterWeights
+from hone.models.decoding.adapters import BARE, UNIT, AdapterWeights
 from hone.models.decoding.detokenizing import CausalTokenizer
 from hone.models.decoding.engine import OnnxDecoder, prefill_in_pieces
 from hone.models.decoding.prefixes import PrefixStore
@@ -112,6 +112,9 @@ def test_a_base_in_few_bits_gives_a_row_the_same_alone_and_beside_others(
     export_decoder(stories, "int8", tmp_path / "model.onnx", adapters=True)
     engine = engine_over(tmp_path / "model.onnx")
     numbers = [BARE, *(engine.load_adapter(weights) for weights in all_weights)]
+    units = sum(-(-weights.rank // UNIT) for weights in all_weights)
+    widths = sum(matrix.shape[1] for matrix in all_weights[0].matrices.values())
+    assert engine.adapter_bytes == units * UNIT * widths * 2, "in half precision"
     prompts = reference.prompts(stories, 6, seed=7)
     for slot, (prompt, adapter) in enumerate(zip(prompts, numbers, strict=True)):
         prefill_in_pieces(engine, slot, prompt, piece=64, adapter=adapter)
@@ -120,6 +123,21 @@ def test_a_base_in_few_bits_gives_a_row_the_same_alone_and_beside_others(
     for row in range(6):
         one = slice(row, row + 1)
         assert (engine.step(row, ids[one], lengths[one], numbers[one])[0] == together[row]).all()
+
+
+def test_beside_a_base_in_few_bits_an_adapter_changes_what_it_changes_beside_a_whole_one(
+    stories: Path, base_fp32: Path, all_weights: list[AdapterWeights], tmp_path: Path
+) -> None:
+    export_decoder(stories, "int8", tmp_path / "model.onnx", adapters=True)
+    [ids] = reference.prompts(stories, 1, seed=13)
+    changes = []
+    for path in (base_fp32, tmp_path / "model.onnx"):
+        engine = engine_over(path)
+        number = engine.load_adapter(all_weights[1])
+        bare = engine.prefill(0, ids, 0, every=True)
+        changes.append(engine.prefill(1, ids, 0, every=True, adapter=number) - bare)
+    whole, few = changes
+    assert np.linalg.norm(few - whole) < 0.1 * np.linalg.norm(whole)
 
 
 def test_one_whose_numbers_overflow_reaches_no_other_row(
