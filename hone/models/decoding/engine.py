@@ -275,10 +275,10 @@ def _open(model: Path, intra_threads: int | None) -> Any:  # noqa: ANN401 - it h
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3
-    # Threads of one run wait for each other actively, but not between runs: an idle service
-    # must not burn a core.
+    # Threads wait for each other actively, also from one step to the next, which takes less than a
+    # millisecond; no longer, as an idle service must not burn a core.
     options.add_session_config_entry("session.intra_op.allow_spinning", "1")
-    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry("session.intra_op.spin_duration_us", "1000")
     # Shapes differ from step to step; a memory plan for each shape is kept for ever.
     options.enable_mem_pattern = False
     try:
