@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from typing import NamedTuple
 
 from hone.comparison.prices import Price, cost_usd
 from hone.models.errors import HoneError
@@ -9,6 +10,19 @@ from hone.models.prompting.usage import Usage
 
 _TOKENS_OF_FORMAT = 64
 """More than a chat's format adds to all messages beyond the bytes of their JSON."""
+
+
+class Spending(NamedTuple):
+    """Dollars that calls have cost, or may have cost: of this run, and of its folder ever."""
+
+    run: float
+    folder: float
+
+    def __str__(self) -> str:
+        """Say both where they differ."""
+        if f"{self.run:.4f}" == f"{self.folder:.4f}":
+            return f"${self.run:.4f} so far"
+        return f"${self.run:.4f} in this run, ${self.folder:.4f} in all"
 
 
 class BudgetSpent(HoneError):
@@ -26,10 +40,15 @@ class Budget:
 
     def __init__(self, limit: float | None, *, spent: float = 0.0) -> None:
         self.limit = math.inf if limit is None else limit
-        self.spent = spent
+        self.spent, self._before = spent, spent
         self.reserved = 0.0
         self._under_way = 0
         self._changed = asyncio.Condition()
+
+    @property
+    def spending(self) -> Spending:
+        """What was spent by now; `spent` at the beginning was so by earlier runs."""
+        return Spending(self.spent - self._before, self.spent)
 
     async def reserve(self, amount: float) -> None:
         """Set `amount` dollars aside; BudgetSpent if there is no room and nothing is under way."""

@@ -63,15 +63,20 @@ def compare_command(
 
     A run that was stopped goes on where it was: no answer that arrived is paid for twice.
     """
-    from hone.comparison.experiment_file import load_experiment  # noqa: PLC0415
+    from hone.comparison.experiment_file import InvalidExperiment, look_at_file  # noqa: PLC0415
 
     if from_ is not None:
         _take_over(experiment, from_, out)
         return
-    file = load_experiment(experiment)
-    with _extra_named():
-        from hone.comparison.process import ask  # noqa: PLC0415 - it takes a second
-    folder = out or _RUNS / file.experiment.experiment.name
+    file = look_at_file(experiment)
+    try:
+        with _extra_named():
+            from hone.comparison.process import ask  # noqa: PLC0415 - it takes a second
+    except MissingDependency:
+        if file.problems:
+            raise InvalidExperiment(file.problems) from None
+        raise
+    folder = out or _RUNS / file.name
     if dry_run and gate:
         raise InvalidInput("--dry-run asks nobody, so that there is nothing for --gate")
     status = ask(file, folder, dry_run=dry_run, decision_changed=decision_changed, gate=gate)

@@ -98,7 +98,7 @@ class ExperimentGroup(Group):
         if (self.path is None) == (self.test is None):
             raise ValueError("give either 'path', a folder that hone prepare made, or 'test'")
         if self.path is not None and self.train is not None:
-            raise ValueError("give either 'path' or the files, not both")
+            raise ValueError("give either 'path' or the files ('train'), not both")
         return self
 
 
@@ -265,10 +265,13 @@ class Prompted(Contender):
 
     @model_validator(mode="after")
     def _examples_fit(self) -> Self:
+        found = []
         if self.prompt == "zero-shot" and self.k is not None:
-            raise ValueError("a zero-shot prompt has no examples: leave 'k' out")
+            found.append("a zero-shot prompt has no examples: leave 'k' out")
         if self.examples_as == "turns" and getattr(self, "api", "chat") != "chat":
-            raise ValueError("examples can be turns in a chat only")
+            found.append("'examples_as' can be turns in a chat only")
+        if found:
+            raise ValueError("; ".join(found))
         return self
 
     @property
@@ -356,27 +359,13 @@ CONTENDERS: dict[str, type[Contender]] = {
 
 
 class Experiment(Group):
-    """A whole experiment, with defaults filled in."""
+    """A whole experiment, with defaults filled in. Its names are checked in `experiment_draft`."""
 
     experiment: ExperimentGroup
     decision: DecisionGroup
     costs: CostsGroup = CostsGroup()
     limits: LimitsGroup = LimitsGroup()
     contenders: list[AnyContender] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _names_are_known_and_distinct(self) -> Self:
-        names = [contender.name for contender in self.contenders]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"contenders: the name {twice[0]!r} is given twice")
-        decision = self.decision
-        for role, name in (("candidate", decision.candidate), ("baseline", decision.baseline)):
-            if name not in names:
-                raise ValueError(f"decision.{role}: there is no contender {name!r}")
-        if decision.candidate == decision.baseline:
-            raise ValueError("decision.candidate: is the baseline itself")
-        return self
 
     def decision_sha256(self) -> str:
         """Return the SHA-256 of what the judge decides by: the decision's group."""

@@ -195,13 +195,11 @@ def load_generating(
     """Open and verify a bundle, and load it on this machine's CPU, with one thread.
 
     An adapter is asked on its base, which is taken from the same store as a service does.
-    InvalidInput for a bundle that classifies, or one that does not chat and should; NotFound for
-    an adapter whose base is not in the store.
+    The bundle is one that generates. InvalidInput for one that does not chat and should; NotFound
+    for an adapter whose base is not in the store.
     """
     registry = Registry(Path(contender.store))
     bundle = registry.open(parse_reference(contender.model))
-    if bundle.manifest.generation is None:
-        raise InvalidInput(f'{contender.model} classifies: use kind = "bundle"')
     parts = causal_parts(bundle, registry, contender.variant)
     decoder = load_decoder(parts, registry, slots=1, most_tokens=_MOST_TOKENS, intra_threads=1)
     if contender.api == "chat" and decoder.template is None:

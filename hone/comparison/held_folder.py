@@ -64,10 +64,10 @@ class RunFolder:
         """Whether the folder holds a whole run, besides what is unfinished."""
         return bool(_record(self.path / RUN_FILE).get("complete"))
 
-    def begin(
-        self, file: ExperimentFile, items: Sequence[Item], *, decision_changed: bool
+    def check_decision(
+        self, file: ExperimentFile, *, decision_changed: bool
     ) -> list[dict[str, str]]:
-        """Write down what is asked, and return how the decision's settings changed before.
+        """Return how the decision's settings changed before and now; nothing is written.
 
         Conflict if they are not those of the last run here, unless `decision_changed` says that
         this is meant: settings that are chosen once answers are known prove nothing.
@@ -83,6 +83,16 @@ class RunFolder:
                     "which the report will say"
                 )
             changes.append({"at": now_text(), "from": before, "to": now})
+        return changes
+
+    def begin(
+        self, file: ExperimentFile, items: Sequence[Item], *, decision_changed: bool
+    ) -> list[dict[str, str]]:
+        """Write down what is asked, and return how the decision's settings changed.
+
+        Conflict as `check_decision` raises it.
+        """
+        changes = self.check_decision(file, decision_changed=decision_changed)
         make_folder(self.unfinished.resolve())
         (self.unfinished / OUTCOMES_FILE).unlink(missing_ok=True)
         write_atomically(self.unfinished / EXPERIMENT_FILE, file.content)

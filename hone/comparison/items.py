@@ -1,20 +1,21 @@
 """The items of a comparison, its training examples and its labels, read from their files."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
 
 from hone.comparison.experiment import ExperimentGroup
 from hone.comparison.outcomes import Item
-from hone.models.errors import InvalidExamples, InvalidInput
+from hone.models.errors import InvalidExamples
 from hone.models.examples import Example, read_examples, sha256_of_file, words_key
 
 _MOST_SHOWN = 100
+Row = TypeVar("Row", Item, Example)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +35,25 @@ class Material:
     sha256: dict[str, str]
 
 
+class InvalidMaterial(InvalidExamples):
+    """Files or labels that cannot be used; `problems` holds all of them, not the first."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
 def read_material(group: ExperimentGroup) -> Material:
-    """Read an experiment's files; InvalidExamples or InvalidInput names what is wrong."""
+    """Read an experiment's files; InvalidMaterial with all that is wrong with them."""
     test, train = _files(group)
-    for path in (test, train):
-        if path is not None and not path.is_file():
-            raise InvalidExamples(_missing(path, group))
-    everything = read_items(test)
-    training = tuple(read_examples(train)) if train else ()
-    labels = _labels(group, everything, training)
+    if group.path is not None and not Path(group.path).is_dir():
+        raise InvalidMaterial([_missing(test, group)])
+    problems: list[str] = []
+    everything = _read(test, group, read_items, problems)
+    training = () if train is None else tuple(_read(train, group, read_examples, problems))
+    labels = _labels(group, everything, training, problems)
+    if problems:
+        raise InvalidMaterial(problems)
     items = _drawn(everything, group.most_items, group.seed)
     keys = Counter(words_key(item.text) for item in items)
     taught = {words_key(example.text) for example in training}
@@ -56,6 +67,20 @@ def read_material(group: ExperimentGroup) -> Material:
         repeated=sum(count - 1 for count in keys.values()),
         sha256=hashes,
     )
+
+
+def _read(
+    path: Path, group: ExperimentGroup, read: Callable[[Path], list[Row]], problems: list[str]
+) -> list[Row]:
+    """Return what is read from a file, or nothing once `problems` has why it cannot be."""
+    if not path.is_file():
+        problems.append(_missing(path, group))
+        return []
+    try:
+        return read(path)
+    except InvalidExamples as error:
+        problems.append(str(error))
+        return []
 
 
 def read_items(path: Path) -> list[Item]:
@@ -137,20 +162,30 @@ def _name(value: object, key: str) -> str:
 
 
 def _labels(
-    group: ExperimentGroup, items: Sequence[Item], training: Sequence[Example]
+    group: ExperimentGroup,
+    items: Sequence[Item],
+    training: Sequence[Example],
+    problems: list[str],
 ) -> tuple[str, ...]:
+    """Return the labels in their order, adding what is wrong with them to `problems`.
+
+    Where a file could not be read, nothing is said that may be due to that.
+    """
+    whole = not problems
     found = {item.label for item in items} | {example.label for example in training}
     labels = tuple(group.labels or sorted(found))
     if len(set(labels)) < len(labels):
-        raise InvalidInput("experiment.labels: a label is given twice")
+        problems.append("experiment.labels: a label is given twice")
+    if not (group.labels or whole):
+        return labels
     for where, names in (("the files have", found), ("descriptions are of", set(
         group.label_descriptions
     ))):  # fmt: skip
         unknown = sorted(names - set(labels))
         if unknown:
-            raise InvalidInput(f"{where} labels that are not listed: {', '.join(unknown[:10])}")
-    if len(labels) < 2:
-        raise InvalidInput("there is one label only: nothing can be compared")
+            problems.append(f"{where} labels that are not listed: {', '.join(unknown[:10])}")
+    if len(set(labels)) < 2:
+        problems.append("there is one label only: nothing can be compared")
     return labels
 
 

@@ -202,7 +202,10 @@ class RecordedAnswerer:
 def read_recorded(
     contender: RecordedContender, items: Sequence[Item], reader: LabelReader
 ) -> RecordedAnswerer:
-    """Read recorded answers; InvalidExamples names bad lines, or says that no item has one."""
+    """Read recorded answers; InvalidExamples names bad lines, or says that no item has one.
+
+    `items` are empty where they are not known.
+    """
     path = Path(contender.path)
     by_id: dict[tuple[str, int], Mapping[str, Any]] = {}
     by_text: dict[tuple[str, int], Mapping[str, Any]] = {}
@@ -227,7 +230,7 @@ def read_recorded(
         shown = "\n  ".join(problems[:100])
         raise InvalidExamples(f"{path} has {len(problems)} unusable lines:\n  {shown}")
     answerer = RecordedAnswerer(contender.name, by_id, by_text, reader)
-    if all((i.id, 0) not in by_id and (i.text, 0) not in by_text for i in items):
+    if items and all((i.id, 0) not in by_id and (i.text, 0) not in by_text for i in items):
         raise InvalidExamples(f"{path} has no answer for any of the items: see its ids and texts")
     return answerer
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from hone.comparison.asking import Tariff
 from hone.comparison.experiment import (
@@ -14,22 +15,41 @@ from hone.comparison.experiment import (
     ServedContender,
     billing_of,
 )
-from hone.comparison.experiment_file import ExperimentFile
-from hone.comparison.items import Material, read_material
+from hone.comparison.experiment_file import ExperimentFile, InvalidExperiment
+from hone.comparison.items import InvalidMaterial, Material, read_material
 from hone.comparison.prices import SNAPSHOT, Price, load_prices
 from hone.comparison.prompt_making import bare_prompt, fixed_form
 from hone.models.errors import InvalidInput
 from hone.models.prompting.tokens import TokenRule
 
+_NOTHING = Material((), 0, (), (), (), 0, {})
+_MATERIAL_KEYS = (
+    "path",
+    "test",
+    "train",
+    "made_by",
+    "labels",
+    "label_descriptions",
+    "most_items",
+    "seed",
+)
+"""What reading the items rests on, in the group `experiment`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """An experiment with everything that its files say. `price_file` is where prices are from."""
+    """An experiment with everything that its files say. `price_file` is where prices are from.
+
+    Where there are `problems`, those of the experiment's file among them, nothing may be asked by
+    it; what is `unread` is empty, and is there so that the rest can be looked at.
+    """
 
     file: ExperimentFile
     material: Material
     prices: Mapping[str, Price]
     price_file: Path
+    problems: tuple[str, ...] = ()
+    unread: frozenset[Literal["items", "prices"]] = frozenset()
 
     @property
     def experiment(self) -> Experiment:
@@ -69,12 +89,40 @@ class Estimate:
 
 
 def make_plan(file: ExperimentFile) -> Plan:
-    """Read the files that an experiment names for all its contenders."""
-    experiment = file.experiment
-    named = experiment.costs.prices
-    prices = load_prices(None if named is None else Path(named))
-    material = read_material(experiment.experiment)
-    return Plan(file, material, prices, SNAPSHOT if named is None else Path(named))
+    """Read the files that an experiment names for all its contenders.
+
+    InvalidExperiment with every problem of theirs, and of the experiment's own file.
+    """
+    plan = survey(file)
+    if plan.problems:
+        raise InvalidExperiment(plan.problems)
+    return plan
+
+
+def survey(file: ExperimentFile) -> Plan:
+    """Read the files that an experiment names for all its contenders, and note every problem."""
+    experiment, problems = file.experiment, list(file.problems)
+    unread: set[Literal["items", "prices"]] = set()
+    material, prices, price_file = _NOTHING, {}, SNAPSHOT
+    try:
+        if file.is_sound("costs", "prices"):
+            named = experiment.costs.prices
+            price_file = SNAPSHOT if named is None else Path(named)
+            prices = load_prices(None if named is None else price_file)
+        else:
+            unread.add("prices")
+    except InvalidInput as error:
+        problems.append(str(error))
+        unread.add("prices")
+    try:
+        if file.is_sound("experiment", *_MATERIAL_KEYS):
+            material = read_material(experiment.experiment)
+        else:
+            unread.add("items")
+    except InvalidMaterial as error:
+        problems += error.problems
+        unread.add("items")
+    return Plan(file, material, prices, price_file, tuple(problems), frozenset(unread))
 
 
 def price_name(contender: Contender) -> str:

@@ -11,7 +11,7 @@ from hone.comparison.experiment_file import ExperimentFile
 from hone.comparison.gate import exit_code, junit
 from hone.comparison.held_folder import JUNIT_FILE, RunFolder
 from hone.comparison.judging import judge
-from hone.comparison.plan import Plan, estimates, make_plan
+from hone.comparison.plan import Plan, estimates, survey
 from hone.comparison.progress import progress_on
 from hone.comparison.readiness import make_ready
 from hone.comparison.run import Finished, Interrupted, compare
@@ -29,13 +29,13 @@ def ask(
 ) -> int:
     """Carry an experiment out in a run folder, and return the command's exit status.
 
-    Raises as `make_plan`, `make_ready` and `compare` do.
+    Raises InvalidExperiment with all that `survey` and `make_ready` find, and as `compare` does.
     """
     console = Console(stderr=True)
     _warn(console, file.warnings)
-    plan = make_plan(file)
+    plan = survey(file)
     if dry_run:
-        _rehearse(console, plan, folder)
+        _rehearse(console, plan, folder, decision_changed=decision_changed)
         return 0
     ready = make_ready(plan)
     _warn(console, ready.warnings)
@@ -53,16 +53,20 @@ def _warn(console: Console, warnings: Iterable[str]) -> None:
         console.print(f"[yellow]warning:[/] {plain(warning)}", soft_wrap=True, highlight=False)
 
 
-def _rehearse(console: Console, plan: Plan, folder: Path) -> None:
+def _rehearse(console: Console, plan: Plan, folder: Path, *, decision_changed: bool) -> None:
     """Say what asking would cost, and look at all that can be looked at without asking."""
     try:
         warnings = make_ready(plan, needs_keys=False).warnings
     except HoneError:
-        with suppress(HoneError):  # it is among the problems: a tokenizer that is not there, say
-            _show_costs(plan, folder)
+        if not plan.problems:
+            with suppress(
+                HoneError
+            ):  # it is among the problems: a tokenizer that is not there, say
+                _show_costs(plan, folder)
         raise
     _show_costs(plan, folder)
     _warn(console, warnings)
+    RunFolder(folder).check_decision(plan.file, decision_changed=decision_changed)
 
 
 def _show_costs(plan: Plan, folder: Path) -> None:

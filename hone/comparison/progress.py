@@ -17,6 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from hone.comparison.budget import Spending
 from hone.comparison.runner import Listener
 from hone.models.terminal import plain
 
@@ -36,7 +37,7 @@ def progress_on(console: Console) -> Shown:
 
 
 class ProgressBars:
-    """A bar for each contender, with what the run has cost so far."""
+    """A bar for each contender, with what was spent so far."""
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
@@ -61,12 +62,12 @@ class ProgressBars:
         name = plain(contender)
         self._tasks[contender] = self._progress.add_task(name, total=steps, what=what, cost="")
 
-    def advanced(self, contender: str, steps: int, usd: float | None = None) -> None:
+    def advanced(self, contender: str, steps: int, spent: Spending | None = None) -> None:
         """Move a bar on."""
         task = self._tasks[contender]
         self._progress.update(task, advance=steps)
-        if usd is not None:
-            self._progress.update(task, cost=f"${usd:.4f} so far")
+        if spent is not None:
+            self._progress.update(task, cost=str(spent))
 
 
 @dataclass
@@ -79,7 +80,7 @@ class _Task:
     told_at: float
     done: int = 0
     told: int = 0
-    usd: float | None = None
+    spent: Spending | None = None
 
 
 class ProgressLines:
@@ -105,12 +106,12 @@ class ProgressLines:
             self._tasks[contender] = _Task(steps, what, now, now)
             self._say(f"{contender}: {steps:,} {what} to do")
 
-    def advanced(self, contender: str, steps: int, usd: float | None = None) -> None:
+    def advanced(self, contender: str, steps: int, spent: Spending | None = None) -> None:
         """Say how far a contender is, where it is time to."""
         with self._lock:
             task, now = self._tasks[contender], self._clock()
             task.done += steps
-            task.usd = task.usd if usd is None else usd
+            task.spent = spent or task.spent
             tenth = 10 * task.done // max(task.steps, 1)
             if tenth > task.told or now - task.told_at >= _LONGEST_SILENCE_S:
                 task.told, task.told_at = tenth, now
@@ -122,7 +123,7 @@ class ProgressLines:
 
 def _line(contender: str, task: _Task, now: float) -> str:
     said = f"{contender}: {task.done:,} of {task.steps:,} {task.what}"
-    if task.usd is not None:
-        said += f", ${task.usd:.4f} so far"
+    if task.spent is not None:
+        said += f", {task.spent}"
     left = (now - task.begun_at) * (task.steps - task.done) / max(task.done, 1)
     return f"{said}, about {left:,.0f} s left" if left >= 1 else said

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hone.comparison.experiment import Prompted, ServedContender
+from hone.comparison.experiment import EmbeddedContender, Prompted, ServedContender
 from hone.models.examples import Example
 from hone.models.prompting.prompts import Templates, placeholders
 
@@ -108,6 +108,15 @@ def check_served(contender: ServedContender) -> Findings:
     errors = list(_unknown("template", contender.template, ("text",)))
     if "text" not in placeholders(contender.template):
         errors.append(_missing_text("template", contender.template))
+    return Findings(tuple(errors))
+
+
+def check_embedded(contender: EmbeddedContender) -> Findings:
+    """Find what is wrong with the template of a label that is embedded."""
+    known = ("label", "description")
+    errors = _unknown("template", contender.template, known)
+    if not set(known) & set(placeholders(contender.template)):
+        errors.append("template: it has neither {label} nor {description}, so all labels are alike")
     return Findings(tuple(errors))
 
 

@@ -4,7 +4,7 @@ Every contender is loaded or looked at, and all that is wrong is named at once, 
 name. `hone compare --dry-run` looks at the same.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,8 @@ from hone.comparison.experiment import (
     RecordedContender,
     ServedContender,
 )
-from hone.comparison.experiment_file import InvalidExperiment, place_of
+from hone.comparison.experiment_draft import place_of
+from hone.comparison.experiment_file import TEMPLATE_KEYS, InvalidExperiment
 from hone.comparison.generating import load_generating
 from hone.comparison.items import Material
 from hone.comparison.local_contenders import (
@@ -68,35 +69,51 @@ class Ready:
 def make_ready(plan: Plan, *, needs_keys: bool = True) -> Ready:
     """Load what runs in this process, and check all else that can be without asking anybody.
 
-    Raises InvalidExperiment with every problem, and InvalidInput where all items stand in the
-    training data or in a prompt. Without `needs_keys`, a key that is not there is a warning.
+    Raises InvalidExperiment with every problem, the plan's among them. Without `needs_keys`, a key
+    that is not there is a warning.
     """
     lenient = plan.experiment.experiment.reading == "lenient"
     ready = Ready(plan, LabelReader(plan.material.labels, lenient=lenient))
-    problems: list[str] = []
+    problems = list(plan.problems)
     keyless: dict[str, str] = {}
     for contender in plan.experiment.contenders:
         place = place_of(contender.name)
         problems += [f"{place}: {said}" for said in _problems(ready, contender)]
         if (said := _said(partial(_read_key, ready, contender))) is not None:
             keyless[contender.name] = said
+    about_items: list[str] = []
+    if "items" not in plan.unread and (said := _said(lambda: about_items.extend(_on_items(ready)))):
+        problems.append(said)
     if problems or (keyless and needs_keys):
         missing = [f"{place_of(name)}: {said}" for name, said in keyless.items()]
-        raise InvalidExperiment(problems + missing)
+        raise InvalidExperiment(_in_order(plan, [*problems, *missing]))
     ready.warnings += [f"{name}: {said}; the run will need it" for name, said in keyless.items()]
     for name, answerer in ready.local.items():
         if isinstance(answerer, BundleAnswerer):
             ready.warnings += notes_on(name, answerer.manifest, plan.material)
-    ready.warnings += _on_items(ready)
+    ready.warnings += about_items
     return ready
+
+
+def _in_order(plan: Plan, problems: Sequence[str]) -> list[str]:
+    """Return problems with those of the whole first, and then by contender, each named once."""
+    places = [place_of(contender.name) for contender in plan.experiment.contenders]
+
+    def rank(problem: str) -> int:
+        own = (n for n, place in enumerate(places, 1) if problem.startswith(f"{place}: "))
+        return next(own, 0)
+
+    return sorted(dict.fromkeys(problems), key=rank)
 
 
 def _problems(ready: Ready, contender: AnyContender) -> Iterator[str]:
     """Make one contender ready but for its key, and yield what stands in the way."""
-    for step in (_check_price, _note_prompt, _load):
-        problem = _said(partial(step, ready, contender))
-        if problem is not None:
-            yield problem
+    file, place = ready.plan.file, place_of(contender.name)
+    for step, keys in _STEPS.items():
+        if file.is_sound(place, *keys):
+            problem = _said(partial(step, ready, contender))
+            if problem is not None:
+                yield problem
 
 
 def _said(step: Callable[[], None]) -> str | None:
@@ -109,19 +126,26 @@ def _said(step: Callable[[], None]) -> str | None:
 
 
 def _read_key(ready: Ready, contender: AnyContender) -> None:
+    if not ready.plan.file.is_sound(place_of(contender.name), "api_key_env"):
+        return
     if isinstance(contender, ServedContender | PromptContender) and contender.api_key_env:
         ready.keys[contender.name] = read_api_key(contender.api_key_env)
 
 
 def _check_price(ready: Ready, contender: AnyContender) -> None:
-    if isinstance(contender, ServedContender | PromptContender):
+    known = "prices" not in ready.plan.unread
+    if known and isinstance(contender, ServedContender | PromptContender):
         check_price(ready.plan, contender)
+
+
+def _check_tokenizer(ready: Ready, contender: AnyContender) -> None:
+    del ready
+    if isinstance(contender, ServedContender | PromptContender):
+        TokenRule.of(contender.tokenizer)
 
 
 def _note_prompt(ready: Ready, contender: AnyContender) -> None:
     """Note a prompt's form and what it gives away; what is retrieved is found in the run."""
-    if isinstance(contender, ServedContender | PromptContender):
-        TokenRule.of(contender.tokenizer)
     if not isinstance(contender, Prompted):
         return
     group, material = ready.plan.experiment.experiment, ready.plan.material
@@ -135,8 +159,8 @@ def _note_prompt(ready: Ready, contender: AnyContender) -> None:
 
 
 def _load(ready: Ready, contender: AnyContender) -> None:
-    """Load a contender of this process."""
-    material, name = ready.plan.material, contender.name
+    """Load a contender of this process; where the items are unread, what needs none of them."""
+    material, name, read = ready.plan.material, contender.name, "items" not in ready.plan.unread
     if isinstance(contender, BundleContender):
         _find_model(contender)
         ready.local[name] = load_bundle(contender)
@@ -148,13 +172,23 @@ def _load(ready: Ready, contender: AnyContender) -> None:
     elif isinstance(contender, EmbeddedContender):
         descriptions = ready.plan.experiment.experiment.label_descriptions
         encoder = BertEncoder.from_base(contender.base)
-        ready.local[name] = embed_labels(
-            contender, encoder, material.labels, descriptions, material.items
-        )
-    elif isinstance(contender, MajorityContender):
+        if read:
+            ready.local[name] = embed_labels(
+                contender, encoder, material.labels, descriptions, material.items
+            )
+    elif isinstance(contender, MajorityContender) and material.training:
         ready.local[name] = find_majority(name, material.training)
     elif isinstance(contender, RecordedContender):
         ready.local[name] = read_recorded(contender, material.items, ready.reader)
+
+
+_STEPS: dict[Callable[[Ready, AnyContender], None], tuple[str, ...]] = {
+    _check_price: ("model", "price_model", "billing", "api"),
+    _check_tokenizer: ("tokenizer",),
+    _note_prompt: (*TEMPLATE_KEYS, "base"),
+    _load: ("model", "store", "variant", "api", "base", "template", "path"),
+}
+"""What makes a contender ready, each with the keys that it rests on: of them all must be sound."""
 
 
 def _find_model(contender: BundleContender | GeneratingContender) -> None:

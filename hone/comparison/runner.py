@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Any, Protocol
 
 from hone.comparison.asking import Asker, Stop, Stopped
-from hone.comparison.budget import Budget
+from hone.comparison.budget import Budget, Spending
 from hone.comparison.cache import AnswerCache, open_cache
 from hone.comparison.experiment import Asked, PromptContender, Prompted, ServedContender
 from hone.comparison.generating import GeneratingAnswerer
@@ -33,8 +33,8 @@ class Listener(Protocol):
     def begun(self, contender: str, steps: int, what: str) -> None:
         """Note that a contender begins with so many steps; `what` says of which kind."""
 
-    def advanced(self, contender: str, steps: int, usd: float | None = None) -> None:
-        """Note that more steps are done, and what the run has cost by now, if that has changed."""
+    def advanced(self, contender: str, steps: int, spent: Spending | None = None) -> None:
+        """Note that more steps are done, and what was spent by now, if that has changed."""
 
 
 @dataclass
@@ -161,7 +161,7 @@ class Runner:
                 with suppress(Stopped):  # the others end their calls, too
                     for number, question in questions:
                         done.append((number, await asker.ask(*question)))
-                        self.listener.advanced(contender.name, 1, budget.spent)
+                        self.listener.advanced(contender.name, 1, budget.spending)
                 return done
 
             answered = await _together(work, workers)

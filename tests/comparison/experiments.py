@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hone.comparison.experiment_file import read_experiment
-from hone.comparison.plan import Plan, make_plan
+from hone.comparison.budget import Spending
+from hone.comparison.experiment_file import look_at, read_experiment
+from hone.comparison.plan import Plan, make_plan, survey
 from hone.comparison.readiness import make_ready
 from hone.comparison.run import Finished, compare
+from hone.comparison.runner import Listener
 
 TOPICS = {
     "card_lost": "i lost my {} card yesterday somewhere near the {}",
@@ -101,15 +103,15 @@ class Silent:
 
     def __init__(self) -> None:
         self.steps: list[tuple[str, int]] = []
-        self.usd = 0.0
+        self.spent: list[Spending] = []
 
     def begun(self, contender: str, steps: int, what: str) -> None:
         del what
         self.steps.append((contender, steps))
 
-    def advanced(self, contender: str, steps: int, usd: float | None = None) -> None:
+    def advanced(self, contender: str, steps: int, spent: Spending | None = None) -> None:
         del contender, steps
-        self.usd = self.usd if usd is None else usd
+        self.spent += [] if spent is None else [spent]
 
 
 def plan_of(text: str) -> Plan:
@@ -117,7 +119,14 @@ def plan_of(text: str) -> Plan:
     return make_plan(read_experiment(text.encode(), "experiment.toml"))
 
 
-def run(text: str, out: Path, *, decision_changed: bool = False) -> Finished:
+def survey_of(text: str) -> Plan:
+    """Return the plan of an experiment's text with all its problems."""
+    return survey(look_at(text.encode(), "experiment.toml"))
+
+
+def run(
+    text: str, out: Path, *, decision_changed: bool = False, listener: Listener | None = None
+) -> Finished:
     """Run an experiment in a folder."""
-    ready = make_ready(plan_of(text))
-    return compare(ready, out, Silent(), decision_changed=decision_changed)
+    ready = make_ready(survey_of(text))
+    return compare(ready, out, listener or Silent(), decision_changed=decision_changed)

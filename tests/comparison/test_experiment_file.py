@@ -213,7 +213,7 @@ def test_bad_lines_are_all_named(tmp_path: Path) -> None:
         '{"text": "b", "label": "x", "id": "n"}',
     ]
     (data / "test.jsonl").write_text("\n".join(bad))
-    with pytest.raises(InvalidExamples) as caught:
+    with pytest.raises(InvalidExperiment) as caught:
         plan_of(experiment_text(data, prompt(ADDRESS)))
     said = str(caught.value)
     assert "5 unusable lines" in said

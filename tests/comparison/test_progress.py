@@ -1,12 +1,16 @@
 """Lines of progress, for logs."""
 
 import io
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from hone.comparison.budget import Spending
 from hone.comparison.progress import ProgressBars, ProgressLines, progress_on
+from tests.comparison.experiments import Silent, experiment_text, prompt, run, write_data
+from tests.comparison.upstream import upstream
 
 
 def told(steps: int, advances: list[tuple[int, float]]) -> list[str]:
@@ -27,6 +31,29 @@ def test_a_line_at_each_tenth() -> None:
     assert found[0] == "few: 200 items to do"
     assert found[1] == "few: 20 of 200 items, about 90 s left"
     assert found[-1] == "few: 200 of 200 items"
+
+
+def test_a_line_tells_this_runs_dollars_and_the_folders_where_they_differ() -> None:
+    file = io.StringIO()
+    lines = ProgressLines(Console(file=file))
+    lines.begun("few", 2, "items")
+    lines.advanced("few", 1, Spending(0.12, 0.12))
+    lines.advanced("few", 1, Spending(0.12, 0.4))
+    _, first, second = file.getvalue().splitlines()
+    assert "1 of 2 items, $0.1200 so far" in first
+    assert second == "few: 2 of 2 items, $0.1200 in this run, $0.4000 in all"
+
+
+def test_answers_found_on_disk_cost_this_run_nothing(tmp_path: Path) -> None:
+    data, first, more = write_data(tmp_path / "data"), Silent(), Silent()
+    with upstream() as server:
+        run(experiment_text(data, prompt(server.address)), tmp_path / "out", listener=first)
+        added = experiment_text(data, prompt(server.address), prompt(server.address, "two", k=4))
+        run(added, tmp_path / "out", listener=more)
+    last = first.spent[-1]
+    assert last.run == last.folder > 0
+    assert more.spent[11] == (0.0, last.folder)  # the twelve of the first contender were known
+    assert 0 < more.spent[-1].run < last.folder < more.spent[-1].folder
 
 
 def test_a_line_after_half_a_minute_of_silence() -> None:

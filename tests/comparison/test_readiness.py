@@ -8,7 +8,7 @@ import pytest
 from hone.comparison.experiment_file import InvalidExperiment
 from hone.comparison.held_folder import UNFINISHED, hold
 from hone.comparison.readiness import make_ready
-from hone.models.errors import InvalidExamples, InvalidInput
+from hone.models.errors import InvalidInput
 from hone.models.registry import Registry
 from tests.comparison.experiments import (
     experiment_text,
@@ -256,7 +256,7 @@ def test_data_that_is_not_there_is_named_with_what_makes_it(
     text = experiment_text(
         Path("data"), prompt(ADDRESS), costs={"prices": str(prices)}, experiment=changes
     )
-    with pytest.raises(InvalidExamples, match=said) as caught:
+    with pytest.raises(InvalidExperiment, match=said) as caught:
         plan_of(text)
     assert f"there is no file {tmp_path / 'data' / 'test.jsonl'}" in str(caught.value)
 
@@ -266,5 +266,5 @@ def test_the_example_says_what_makes_its_data(
 ) -> None:
     example = Path(__file__).resolve().parents[2] / "examples" / "support" / "compare.toml"
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InvalidExamples, match="`make demo` makes it"):
+    with pytest.raises(InvalidExperiment, match="`make demo` makes it"):
         plan_of(example.read_text())
