@@ -61,7 +61,7 @@ def trade(
     ]
     left = [arm.name for arm in arms if arm not in placed]
     far = [arm.name for arm in placed if arm not in shown]
-    caption = f"Share {words(question).right}, of all, against {name}; with 95 % intervals."
+    caption = f"Share {words(question).right}, of all, against {name}; with 95% intervals."
     if left:
         caption += f" Zero or unknown, and so not drawn: {', '.join(left)}."
     if far:
@@ -109,7 +109,7 @@ def forest(pairs: Sequence[Versus], question: Question) -> Drawing:
         for value in scale.ticks()
     ]
     caption = (
-        f"Points of difference from {question.baseline}, with 95 % intervals. The dashed line is "
+        f"Points of difference from {question.baseline}, with 95% intervals. The dashed line is "
         f"the margin, {-100 * question.margin:g} points."
     )
     if any(not scale.low <= found.value <= scale.high for _, found in rows):
@@ -184,7 +184,7 @@ def reliability(found: Calibration, name: str) -> Drawing:
         radius = 2.5 + 5 * math.sqrt(one.right.n / found.n)
         marks.append(axes.dot(one.confidence, one.right.value, "accent", radius=radius))
     caption = (
-        f"{name}: answers by their confidence, and how many were right, with 95 % intervals. On "
+        f"{name}: answers by their confidence, and how many were right, with 95% intervals. On "
         "the dashed line confidence is what it says. Larger dots are more answers."
     )
     return Drawing("Calibration", caption, axes.svg(marks))
@@ -206,7 +206,9 @@ def risk_coverage(found: Calibration, name: str, fallback: Fallback | None) -> D
         if error.low is not None and error.high is not None:
             marks.append(axes.whisker(x, error.low, min(error.high, axes.y.high), "good"))
         marks += [axes.dot(x, error.value, "good"), axes.words(x, error.value, "chosen", above=14)]
-    caption = f"{name}: the error among its most confident answers; the left 2 % are left out."
+    caption = (
+        f"{name}: the error among its most confident answers; the first 2% of them are not drawn."
+    )
     return Drawing("Risk against coverage", caption, axes.svg(marks))
 
 

@@ -17,6 +17,7 @@ from hone.comparison.monthly import (
     break_even,
     month,
     payback,
+    pays_until,
 )
 from hone.comparison.outcomes import Outcome, asked_once
 from hone.comparison.prices import Price, cost_usd
@@ -99,7 +100,8 @@ class Saving:
     unknown. `per_1000` is what 1,000 requests save, as `a_request` has their cost: `baseline_1000`
     less `replacement_1000`. `break_even` is the least number of
     requests a month from which nothing is lost (`with_once`: one-off costs spread over the months
-    included); infinite if there is none. `payback_months` is infinite if it never comes.
+    included); infinite if there is none. `pays_until` is the largest such number, None if there is
+    no end. `payback_months` is infinite if it never comes, and None if nothing was paid once.
     """
 
     name: str
@@ -113,6 +115,8 @@ class Saving:
     unknown: str = ""
     baseline_1000: float | None = None
     replacement_1000: float | None = None
+    pays_until: float | None = None
+    pays_until_with_once: float | None = None
 
 
 def count_tokens(outcomes: Sequence[Outcome]) -> Tokens:
@@ -230,7 +234,7 @@ def savings(
     """Compare costs as they are, with the baseline at half its price, cached, and both.
 
     `kept` is the share of requests that the candidate's answer serves; the baseline answers the
-    rest as well, and the question's shadow share.
+    rest as well, and the question's shadow share of those.
     """
     arm = question.arms[question.baseline].costs
     cached = cached_request_usd(baseline, arm)
@@ -255,13 +259,19 @@ def replaced(
 ) -> list[Part] | None:
     """Return who answers how much after a replacement; None where a cost is unknown.
 
-    The candidate sees all requests, and the baseline those that are not kept and the shadow share.
+    The candidate sees all requests, and the baseline those that are not kept and the shadow share
+    of the others.
     """
     new = part(candidate, 1.0)
-    again = part(baseline, min(1.0 - kept, 1.0) + question.shadow_share)
+    again = part(baseline, _asked_again(question, kept))
     if new is None or again is None:
         return None
     return [new, again] if again.share else [new]
+
+
+def _asked_again(question: Question, kept: float) -> float:
+    """Return the share that the baseline answers as well; what falls back is not asked twice."""
+    return (1.0 - kept) + kept * question.shadow_share
 
 
 def _saving(
@@ -273,7 +283,7 @@ def _saving(
         return replace(nothing, unknown=_why(baseline, candidate, question))
     costs = question.arms[question.candidate].costs
     once = costs.training_usd + costs.labelling_usd
-    volume = question.requests_per_month
+    volume, monthly = question.requests_per_month, once / question.months
     now, then = (1000 * a_request(parts, volume) for parts in ([old], after))
     found = Saving(
         name,
@@ -282,10 +292,12 @@ def _saving(
         replacement_month=None,
         saved_month=None,
         break_even=break_even([old], after),
-        break_even_with_once=break_even([old], after, fixed=once / question.months),
+        break_even_with_once=break_even([old], after, fixed=monthly),
         payback_months=None,
         baseline_1000=now,
         replacement_1000=then,
+        pays_until=pays_until([old], after),
+        pays_until_with_once=pays_until([old], after, fixed=monthly),
     )
     if volume is None:
         return replace(found, unknown="the number of requests a month was not given")
@@ -295,7 +307,7 @@ def _saving(
         baseline_month=before,
         replacement_month=later,
         saved_month=before - later,
-        payback_months=payback(once, before - later),
+        payback_months=payback(once, before - later) if once else None,
     )
 
 
@@ -318,4 +330,4 @@ def net_tokens(
     if gross is None:
         return None
     own = candidate.tokens.a_request() or 0.0
-    return gross, gross - own - gross * (1 - kept + question.shadow_share)
+    return gross, gross - own - gross * _asked_again(question, kept)

@@ -45,7 +45,7 @@ class Calibration:
 
     Both scores are of the answered label against right or wrong, and have no interval: resampling
     an absolute value overstates it. `risk` has points of (share kept, error among kept) over all
-    items that were asked, most confident first; `area` is the area under it.
+    items that were asked, most confident first; `area` is the area under it, over the answers.
     """
 
     bins: list[Bin]
@@ -198,8 +198,8 @@ def _calibration(sheet: Sheet) -> Calibration | None:
     ]
     ece = sum(one.right.n * abs(one.right.value - one.confidence) for one in bins) / n
     risk = _risk(confidence, right, asked=int(sheet.asked.sum()))
-    area = float(np.mean([error for _, error in risk]))
-    return Calibration(bins, float(ece), float(((confidence - right) ** 2).mean()), n, risk, area)
+    area, brier = _area(confidence, right), float(((confidence - right) ** 2).mean())
+    return Calibration(bins, float(ece), brier, n, risk, area)
 
 
 def _risk(confidence: Floats, right: Floats, *, asked: int) -> list[tuple[float, float]]:
@@ -208,6 +208,17 @@ def _risk(confidence: Floats, right: Floats, *, asked: int) -> list[tuple[float,
     ordered, errors = confidence[order], np.cumsum(1 - right[order])
     ends = np.flatnonzero(np.append(np.diff(ordered) != 0, True))
     return [(float((k + 1) / asked), float(errors[k] / (k + 1))) for k in ends]
+
+
+def _area(confidence: Floats, right: Floats) -> float:
+    """Return the mean, over every k, of the error among the k most confident answers.
+
+    Of equal confidences any may come first: each has their mean error.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    _, run, sizes = np.unique(-confidence[order], return_inverse=True, return_counts=True)
+    means = np.bincount(run, weights=1 - right[order]) / sizes
+    return float((np.cumsum(means[run]) / np.arange(1, len(order) + 1)).mean())
 
 
 def versus(sheet: Sheet, baseline: Sheet, exam: Exam, question: Question) -> Versus:

@@ -77,6 +77,27 @@ def break_even(old: Sequence[Part], new: Sequence[Part], *, fixed: float = 0.0) 
     return math.inf
 
 
+def pays_until(old: Sequence[Part], new: Sequence[Part], *, fixed: float = 0.0) -> float | None:
+    """Return the largest number of requests a month at which the new way costs no more.
+
+    None where there is no such end: it goes on for ever, or never begins. An end is where requests
+    themselves cost more the new way, all machines in use, so that only what the old way's idle
+    machines cost speaks for it. It is looked for within the first two thousand added machines.
+    """
+    if a_request(old, None) >= a_request(new, None):
+        return None
+    slope, low, last = _slope(old) - _slope(new), 0.0, None
+    for high in _jumps([*old, *new]):
+        inside = (low + high) / 2 if high < math.inf else low + 1
+        owed = fixed + _machine_total(new, inside) - _machine_total(old, inside)
+        if slope >= 0 and slope * high >= owed:
+            last = high
+        elif slope < 0 and slope * low > owed:
+            last = min(high, owed / slope)
+        low = high
+    return last
+
+
 def _slope(parts: Sequence[Part]) -> float:
     return math.fsum(part.share * part.request_usd for part in parts)
 
@@ -97,7 +118,5 @@ def _jumps(parts: Sequence[Part]) -> Iterator[float]:
 
 
 def payback(once: float, saved_month: float) -> float:
-    """Return after how many months a one-off cost is made up for; infinite if never."""
-    if once <= 0:
-        return 0.0 if saved_month >= 0 else math.inf
+    """Return after how many months a one-off cost above zero is made up for; infinite if never."""
     return once / saved_month if saved_month > 0 else math.inf

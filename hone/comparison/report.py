@@ -156,7 +156,7 @@ def _warnings(judgement: Judgement) -> Iterator[str]:
         yield f"{counted(len(items), 'item')} {stand} in the {_where(reason)} too: left out."
     if judgement.with_set_aside is not None:
         found = spelt(difference(judgement.with_set_aside))
-        yield f"With the items left out, the difference would be {found} points."
+        yield f"With these counted as well, the difference would be {found} points."
     if not judgement.record.complete:
         yield "The run ended before every contender was asked every item."
     if judgement.absent:
@@ -192,7 +192,7 @@ def _method(judgement: Judgement) -> Iterator[Block]:
             "fewer than 20 of either kind; differences of shares have Tango's score interval; "
             "macro F1 a BCa bootstrap over items, widened for small samples; delays the order "
             "statistics around the "
-            f"quantile. All at 95 %, but for the one-sided {level} bounds of the verdict."
+            f"quantile. All at 95%, but for the one-sided {level} bounds of the verdict."
         ),
         (
             "The test of non-inferiority is the score test that belongs to Tango's interval. The "

@@ -9,7 +9,16 @@ from hone.comparison.figures import ClassFigures, Flip
 from hone.comparison.judgement import Judgement
 from hone.comparison.monthly import a_request
 from hone.comparison.statistics import paired_difference
-from hone.comparison.wording import difference, dollars, points, seconds, share, spelt, words
+from hone.comparison.wording import (
+    counted,
+    difference,
+    dollars,
+    points,
+    seconds,
+    share,
+    spelt,
+    words,
+)
 from hone.models.document import (
     Block,
     Bullets,
@@ -85,7 +94,7 @@ def _chosen(judgement: Judgement, choice: Choice, cascade: Cascade, bound: str) 
     yield (
         f"Chosen on {choice.n:,} items by Learn-then-Test: {choice.kept:,} were kept and "
         f"{choice.wrong:,.4g} of them wrong, so that the error is at most "
-        f"{100 * (choice.upper or 0):.2f} %."
+        f"{100 * (choice.upper or 0):.2f}%."
     )
     yield (
         f"On the other half {spelt(share(cascade.kept))} are kept, "
@@ -222,13 +231,12 @@ def flipped(judgement: Judgement) -> Iterator[Block]:
         ("broke", judgement.broken, judgement.question.baseline),
     )
     yield Text(
-        f"{judgement.question.candidate} mends {len(judgement.mended):,} items, on which the "
-        "baseline "
-        f"is not {said.right}, and breaks {len(judgement.broken):,}, on which it is."
+        f"{judgement.question.candidate} mends {counted(len(judgement.mended), 'item')}, on which "
+        f"the baseline is not {said.right}, and breaks {len(judgement.broken):,}, on which it is."
     )
     for verb, flips, right in both:
         if flips:
-            summary = f"What {judgement.question.candidate} {verb}: {len(flips):,} items"
+            summary = f"What {judgement.question.candidate} {verb}: {counted(len(flips), 'item')}"
             if len(flips) > _FLIPS_SHOWN:
                 summary += f", {_FLIPS_SHOWN} of them here, all in report.json"
             if judgement.question.labels_from == "people":

@@ -26,7 +26,7 @@ def contenders(judgement: Judgement) -> Iterator[Block]:
         f"{said.measure} and macro F1 are of the answers that were given. "
         f"“{said.right.capitalize()} of "
         "all” counts every call, one without an answer as not "
-        f"{said.right}. Beneath the figures are 95 % intervals."
+        f"{said.right}. Beneath the figures are 95% intervals."
     )
     yield Table(
         (
@@ -101,7 +101,9 @@ def _quality_row(arm: ArmFigures, numbers: dict[str, int], judgement: Judgement)
 
 
 def _delay_row(arm: ArmFigures, numbers: dict[str, int]) -> list[Cell]:
-    flips = "–" if arm.flip_rate is None else f"{percent(arm.flip_rate)} of {arm.repeats} each"
+    flips = "–"
+    if arm.flip_rate is not None:
+        flips = f"{percent(arm.flip_rate)}, asked {arm.repeats} times each"
     return [_numbered(arm, numbers), *(delay(found) for found in arm.latency.values()), flips]
 
 
@@ -146,7 +148,7 @@ def beside(judgement: Judgement) -> Iterator[Block]:
     if own is not None and own.counts.gained + own.counts.lost < 6:
         yield Text(
             "Candidate and baseline differ on fewer than six items: McNemar's test cannot tell "
-            "them apart at 5 %, whichever is better."
+            "them apart at 5%, whichever is better."
         )
 
 
@@ -176,7 +178,7 @@ def without_answer(judgement: Judgement) -> Iterator[Block]:
     """Yield how many calls ended in which way."""
     yield Text(
         "A call that failed after its retries, a refusal, and an answer that names no label or "
-        "more than one. None of them is counted as a wrong answer unseen."
+        "more than one are no answers: none of them is silently counted as a wrong one."
     )
     rows: list[list[Cell]] = [
         [

@@ -9,7 +9,7 @@ from hone.comparison.figures import ArmFigures
 from hone.comparison.judgement import Judgement
 from hone.comparison.monthly import Part
 from hone.comparison.report_contenders import thousand
-from hone.comparison.wording import counted, dollars, months, volume_cell
+from hone.comparison.wording import counted, dollars, months, percent, volume_cell
 from hone.models.document import Block, Bullets, Cell, Heading, Side, Table, Text
 
 _COUNTED = {
@@ -43,19 +43,23 @@ def money(judgement: Judgement) -> Iterator[Block]:
     yield from _counting_notes(judgement)
     yield Heading("What a replacement saves")
     yield Text(_assumptions(judgement))
-    yield _savings_table(judgement.savings)
+    yield _savings_table(judgement.savings, judgement)
     if judgement.fallback_savings:
         yield Heading("What a replacement with fallback saves")
-        yield _savings_table(judgement.fallback_savings)
+        if judgement.fallback_savings == judgement.savings:
+            yield Text("The same: the threshold keeps all answers, so that none falls back.")
+        else:
+            yield _savings_table(judgement.fallback_savings, judgement)
     ways = list(_ways(judgement))
     if len(ways) > 1:
         yield Side([drawings.monthly_costs(ways, _volumes(judgement))])
     if judgement.tokens is not None:
         gross, net = judgement.tokens
+        change = f"{net:,.0f} of them are saved" if net >= 0 else f"it takes {-net:,.0f} more"
+        shadow = " and of shadow calls" if judgement.question.shadow_share else ""
         yield Text(
             f"A request to {judgement.question.baseline} takes {gross:,.0f} tokens, in and out. "
-            f"Replaced, {net:,.0f} of them are saved, net of the candidate's own and of shadow "
-            "calls."
+            f"Replaced, {change}, net of the candidate's own{shadow}."
         )
 
 
@@ -137,10 +141,10 @@ def _counting_notes(judgement: Judgement) -> Iterator[Block]:
                 "had been asked by itself."
             )
         if arm.cost.price is not None and tokens.uncounted:
+            they = "It is" if tokens.uncounted == 1 else "They are"
             yield Text(
-                f"{counted(tokens.uncounted, 'call')} of {arm.name} reported no tokens. They are "
-                "in no sum, "
-                "so what it spent is at least what stands here."
+                f"{counted(tokens.uncounted, 'call')} of {arm.name} reported no tokens. {they} in "
+                "no sum, so what it spent is at least what stands here."
             )
         if len(tokens.counting) > 1:
             ways = ", ".join(f"{_COUNTED[w]}: {n:,} calls" for w, n in tokens.counting.items())
@@ -152,19 +156,26 @@ def _assumptions(judgement: Judgement) -> str:
     costs = question.arms[question.candidate].costs
     sentences = [
         (
-            f"Against {question.baseline}; less than zero is a loss, and it breaks even at so many "
-            "requests a month, machines included. “Baseline” and “Replaced” are what a month "
-            "costs. Training "
-            f"({dollars(costs.training_usd)}) and labelling ({dollars(costs.labelling_usd)}) are "
-            "paid once; “with one-off costs” spreads them over "
-            f"{question.months:g} months."
+            f"Against {question.baseline}; less than zero is a loss. It breaks even at the number "
+            "of requests a month from which nothing is lost, machines included. “Baseline” and "
+            "“Replaced” are what a month costs."
         )
     ]
+    if _paid_once(judgement):
+        sentences.append(
+            f"Training ({dollars(costs.training_usd)}) and labelling "
+            f"({dollars(costs.labelling_usd)}) are paid once; “breaks even, one-off costs "
+            f"included” spreads them over {question.months:g} months."
+        )
+    else:
+        sentences.append(
+            "Nothing was paid once, as far as was said: costs.training_usd and "
+            "costs.labelling_usd are for that."
+        )
     if question.shadow_share:
         sentences.append(
-            f"{question.shadow_share:.1%} of the requests still go to the baseline as well, and "
-            "are "
-            "paid for."
+            f"{percent(question.shadow_share)} of the requests still go to the baseline as well, "
+            "and are paid for."
         )
     static = question.arms[question.baseline].costs.static_prompt_tokens
     if static is None and judgement.baseline.cost.price is not None:
@@ -175,21 +186,26 @@ def _assumptions(judgement: Judgement) -> str:
     return " ".join(sentences)
 
 
-def _savings_table(savings: Sequence[Saving]) -> Table:
-    return Table(
-        (
-            "If",
-            "Saved a month",
-            "Breaks even at",
-            "1,000 requests save",
-            "Baseline",
-            "Replaced",
-            "with one-off costs",
-            "Paid back after",
-        ),
-        [_saving_row(saving) for saving in savings],
-        "lrrrrrrr",
+def _paid_once(judgement: Judgement) -> bool:
+    costs = judgement.question.arms[judgement.question.candidate].costs
+    return costs.training_usd + costs.labelling_usd > 0
+
+
+def _savings_table(savings: Sequence[Saving], judgement: Judgement) -> Table:
+    """Return a row for each assumption; without one-off costs, nothing of them."""
+    heads = (
+        "If",
+        "Saved a month",
+        "Breaks even at",
+        "1,000 requests save",
+        "Baseline",
+        "Replaced",
+        "Breaks even, one-off costs included",
+        "Paid back after",
     )
+    columns = len(heads) if _paid_once(judgement) else len(heads) - 2
+    rows = [_saving_row(saving)[:columns] for saving in savings]
+    return Table(heads[:columns], rows, "lrrrrrrr"[:columns])
 
 
 def _saving_row(saving: Saving) -> list[Cell]:
@@ -198,11 +214,11 @@ def _saving_row(saving: Saving) -> list[Cell]:
     return [
         saving.name,
         dollars(saving.saved_month),
-        volume_cell(saving.break_even),
+        volume_cell(saving.break_even, saving.pays_until),
         dollars(saving.per_1000),
         dollars(saving.baseline_month),
         dollars(saving.replacement_month),
-        volume_cell(saving.break_even_with_once),
+        volume_cell(saving.break_even_with_once, saving.pays_until_with_once),
         months(saving.payback_months),
     ]
 
@@ -216,7 +232,7 @@ def _ways(judgement: Judgement) -> Iterator[tuple[str, str, list[Part]]]:
     if new is not None:
         yield question.candidate, "accent", new
     cascade = judgement.fallback.cascade if judgement.fallback is not None else None
-    if cascade is not None:
+    if cascade is not None and cascade.kept.value < 1:
         both = replaced(*costs, question, kept=cascade.kept.value)
         if both is not None:
             yield "with fallback", "good", both

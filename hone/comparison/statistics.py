@@ -260,10 +260,13 @@ def noninferiority(counts: PairedCounts, *, margin: float, alpha: float) -> NonI
 def mcnemar(counts: PairedCounts) -> float:
     """Return the two-sided p-value of "both are right equally often".
 
-    McNemar's test in its exact form for single answers of independent items; with groups or
-    repeats the score test on the effective counts, which are no whole numbers.
+    McNemar's test in its exact form for single answers of independent items, or repeats that never
+    differ; with groups or other repeats the score test on the effective counts, which are no whole
+    numbers.
     """
-    if counts.design_effect == 1 and counts.degrees is None:
+    as_single = math.isclose(counts.design_effect, 1) and counts.degrees is None
+    whole = float(counts.gained).is_integer() and float(counts.lost).is_integer()
+    if as_single and whole:
         flips = round(counts.gained + counts.lost)
         return min(1.0, 2 * at_most(round(min(counts.gained, counts.lost)), flips, 0.5))
     z = score_statistic(*counts.effective((1 + LEVEL) / 2), 0.0)

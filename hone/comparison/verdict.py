@@ -170,9 +170,9 @@ def _not_judged(evidence: Evidence, question: Question) -> Verdict | None:
     few = f"{items:,} items" if items < LEAST_ITEMS else f"{(degrees or 0) + 1:,} groups of items"
     floor = f"Below {LEAST_ITEMS} items, or {LEAST_GROUPS} groups, nothing is judged."
     sentence = f"Only {few} were answered by both. {floor}"
-    more = max(more_items(evidence, question) or 0, LEAST_ITEMS - items)
+    more = max(more_items(evidence, question) or 0, LEAST_ITEMS - items, 0)
     reasons = _reasons([f"Both answered {few}. {floor}"], seen)
-    return Verdict("NOT ENOUGH DATA", "too-few-items", sentence, reasons, more)
+    return Verdict("NOT ENOUGH DATA", "too-few-items", sentence, reasons, more or None)
 
 
 def _replace(evidence: Evidence, question: Question) -> str:
@@ -192,7 +192,7 @@ def _gain(saving: Saving) -> str:
         return "and what it saves is unknown"
     if saving.saved_month is None:
         pays = "though it pays" if saving.break_even == math.inf else "and pays"
-        return f"{pays} {volume(saving.break_even)}"
+        return f"{pays} {volume(saving.break_even, saving.pays_until)}"
     if saving.saved_month < 0:
         return f"but it {saves(saving.saved_month)} a month, which must_save = false allows"
     return f"and {saves(saving.saved_month)} a month"
@@ -249,31 +249,49 @@ def _weaker(evidence: Evidence) -> Reading:
 def more_items(evidence: Evidence, question: Question) -> int | None:
     """Return how many more items would decide, if all stays as it was observed.
 
-    With the question's power, by the reading that needs more of them; None if ten million items
-    would not do, as where the difference is about the margin itself.
+    With the question's power. Both readings have to pass, so that it is by the one that needs more
+    of them; one that is to fail is enough. None if ten million items would not do, as where the
+    difference is about the margin itself.
     """
+    readings = (evidence.strict, _answered(evidence))
+    against = [one for one in readings if _is_against(one, question)]
+    if against:
+        known = [n for one in against if (n := _more(one, evidence, question)) is not None]
+        return max(min(known), 1) if known else None
     most = 0
-    for reading in (evidence.strict, _answered(evidence)):
-        if reading.noninferior.shown:
-            continue
-        counts = reading.counts
-        needed = sample_size(
-            discordance=max(counts.discordance, 1 / counts.n),
-            difference=counts.difference,
-            margin=question.margin,
-            alpha=question.alpha,
-            power=question.power,
-        )
-        if needed is None:
-            return None
-        asked = evidence.strict.counts.n / counts.n
-        most = max(most, math.ceil((needed * counts.design_effect - counts.n) * asked))
+    for reading in readings:
+        if not reading.noninferior.shown:
+            more = _more(reading, evidence, question)
+            if more is None:
+                return None
+            most = max(most, more)
     return max(most, 1)
+
+
+def _is_against(reading: Reading, question: Question) -> bool:
+    return reading.counts.difference <= -question.margin
+
+
+def _more(reading: Reading, evidence: Evidence, question: Question) -> int | None:
+    """Return how many more items would decide by one reading."""
+    counts = reading.counts
+    needed = sample_size(
+        discordance=max(counts.discordance, 1 / counts.n),
+        difference=counts.difference,
+        margin=question.margin,
+        alpha=question.alpha,
+        power=question.power,
+    )
+    if needed is None:
+        return None
+    asked = evidence.strict.counts.n / counts.n
+    return math.ceil((needed * counts.design_effect - counts.n) * asked)
 
 
 def _undecided(evidence: Evidence, question: Question, reasons: list[Reasons]) -> Verdict:
     more, reading = more_items(evidence, question), _weaker(evidence)
-    towards = "for" if reading.counts.difference > -question.margin else "against"
+    readings = (evidence.strict, _answered(evidence))
+    towards = "against" if any(_is_against(one, question) for one in readings) else "for"
     if more is None:
         sentence = (
             f"The difference between {question.candidate} and {question.baseline} is so close to "
@@ -337,7 +355,16 @@ def _money(saving: Saving, question: Question) -> list[str]:
             f"At {question.requests_per_month:,.0f} requests a month, {cost}: that "
             f"{saves(saving.saved_month)} a month."
         )
-    return [f"{said} It breaks even {volume(saving.break_even)}."]
+    return [f"{said} {_pays(saving)}"]
+
+
+def _pays(saving: Saving) -> str:
+    if saving.pays_until is None or saving.break_even == math.inf:
+        return f"It breaks even {volume(saving.break_even)}."
+    return (
+        f"It costs no more {volume(saving.break_even, saving.pays_until)}, and more beyond, where "
+        "the baseline's machines are in use."
+    )
 
 
 def _fallback_reasons(evidence: Evidence, question: Question) -> list[str]:

@@ -72,7 +72,7 @@ def percent(value: float) -> str:
 
 def share(found: Estimate) -> Ranged | str:
     """Return a share in percent with its interval."""
-    return _ranged(found, lambda value: f"{100 * value:.1f} %", lambda end: f"{100 * end:.1f}")
+    return _ranged(found, lambda value: f"{100 * value:.1f}%", lambda end: f"{100 * end:.1f}")
 
 
 def difference(found: Estimate) -> Ranged | str:
@@ -96,7 +96,7 @@ def _ranged(
 
 
 def spelt(cell: Ranged | str) -> str:
-    """Return a figure and its interval in one line: `93.1 % (92.0 to 94.1)`."""
+    """Return a figure and its interval in one line: `93.1% (92.0 to 94.1)`."""
     return cell if isinstance(cell, str) else f"{cell.value} ({cell.range})"
 
 
@@ -137,23 +137,29 @@ def size_in_points(value: float) -> str:
     return f"{100 * value:g} point{'' if value == 0.01 else 's'}"
 
 
-def volume(requests: float | None) -> str:
-    """Return a break-even volume in words."""
+def volume(requests: float | None, until: float | None = None) -> str:
+    """Return at which volumes a replacement pays, in words: from break-even on, or `until` some."""
     if requests is None:
         return "at an unknown volume"
     if requests == math.inf:
         return "at no volume"
+    if until is not None:
+        start = "up to" if requests <= 1 else f"from {math.ceil(requests):,} to"
+        return f"{start} {math.floor(until):,} requests a month"
     if requests <= 1:
         return "at any volume"
     return f"from {math.ceil(requests):,} requests a month on"
 
 
-def volume_cell(requests: float | None) -> str:
-    """Return a break-even volume as a number, where one exists."""
+def volume_cell(requests: float | None, until: float | None = None) -> str:
+    """Return the volumes at which a replacement pays as a number or two, where there are any."""
     if requests is None:
         return "unknown"
     if requests == math.inf:
         return "never"
+    if until is not None:
+        start = "up to" if requests <= 1 else f"{math.ceil(requests):,} to"
+        return f"{start} {math.floor(until):,}"
     return "any" if requests <= 1 else f"{math.ceil(requests):,}"
 
 

@@ -107,6 +107,18 @@ def test_a_dry_run_finds_what_the_run_would_be_refused_for(tmp_path: Path) -> No
     assert "every item stands in the training data (12 of 12)" in " ".join(err.split())
 
 
+def test_a_dry_run_refuses_a_decision_that_was_changed_after_the_answers(tmp_path: Path) -> None:
+    data, path = write_data(tmp_path / "data", test=12), tmp_path / "e.toml"
+    with upstream() as server:
+        path.write_text(experiment_text(data, prompt(server.address)))
+        assert hone("e.toml", folder=tmp_path)[0] == 0
+    path.write_text(experiment_text(data, prompt(server.address), decision={"margin": 0.2}))
+    status, _, err = hone("e.toml", "--dry-run", folder=tmp_path)
+    assert status == 1
+    assert "[decision] is not what it was" in " ".join(err.split())
+    assert hone("e.toml", "--dry-run", "--decision-changed", folder=tmp_path)[0] == 0
+
+
 def test_where_nobody_watches_progress_is_told_in_lines(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data", test=60)
     with upstream() as server:
@@ -136,13 +148,18 @@ def test_a_run_that_ends_early_says_that_the_one_before_is_still_there(tmp_path:
     assert (tmp_path / "comparisons" / "trial" / "report.html").is_file()
 
 
-def test_what_is_wrong_is_said_in_full_before_anything_is_imported(tmp_path: Path) -> None:
+def test_what_is_wrong_with_the_file_is_said_also_without_the_extra(tmp_path: Path) -> None:
     text = experiment_text(tmp_path, prompt("http://localhost/v1", temprature=1.0))
     (tmp_path / "e.toml").write_text(text)
+    wrong = "contender 'few': temprature: unknown key; did you mean 'temperature'?"
     block = "sys.modules.update(dict.fromkeys(('aiohttp', 'scipy', 'safetensors', 'torch')))"
     status, out, err = hone("e.toml", folder=tmp_path, before=block)
     assert (status, out) == (1, "")
-    assert "contender 'few': temprature: unknown key; did you mean 'temperature'?" in err
+    assert wrong in err
+    status, out, err = hone("e.toml", folder=tmp_path)
+    assert (status, out) == (1, "")
+    assert wrong in err
+    assert f"there is no file {tmp_path / 'test.jsonl'}" in " ".join(err.split())
 
 
 def test_without_the_extra_it_is_named(tmp_path: Path) -> None:

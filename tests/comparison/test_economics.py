@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hone.comparison.economics import cached_request_usd, cost_of, net_tokens, part, savings
-from hone.comparison.monthly import HOURS_A_MONTH, Part, a_request, break_even, month, payback
+from hone.comparison.monthly import (
+    HOURS_A_MONTH,
+    Part,
+    a_request,
+    break_even,
+    month,
+    payback,
+    pays_until,
+)
 from hone.comparison.outcomes import Outcome
 from hone.comparison.prices import Price
 from hone.comparison.question import Arm, ArmCosts, Question, Serving
@@ -175,6 +183,48 @@ def test_break_even_is_the_first_volume_at_which_nothing_is_lost(
         assert saved(before) < 1e-6 * (1 + month(new, before) + fixed)
 
 
+@settings(deadline=None)
+@given(
+    st.lists(parts, min_size=1, max_size=2),
+    st.lists(parts, min_size=1, max_size=2),
+    st.floats(0, 500),
+)
+def test_where_it_ends_to_pay_is_the_last_volume_at_which_nothing_is_lost(
+    old: list[Part], new: list[Part], fixed: float
+) -> None:
+    end = pays_until(old, new, fixed=fixed)
+
+    def saved(requests: float) -> float:
+        return month(old, requests) - month(new, requests) - fixed
+
+    reach = 1000 * min(p.machine_requests / p.share for p in [*old, *new])
+    if end is None:
+        # It never pays, or every further request pays when machines are in use.
+        assert break_even(old, new, fixed=fixed) == math.inf or (
+            a_request(old, None) >= a_request(new, None)
+        )
+        return
+    assert break_even(old, new, fixed=fixed) <= end * (1 + 1e-9)
+    just_below = end * (1 - 1e-9)
+    assert saved(just_below) >= -1e-6 * (1 + month(new, just_below) + fixed)
+    for step in range(1, 60):
+        beyond = end * (1 + 1e-9) + (reach - end) * step / 60
+        if beyond > end:
+            assert saved(beyond) < 1e-6 * (1 + month(new, beyond) + fixed)
+
+
+def test_what_an_idle_machine_saves_ends_where_requests_cost_more() -> None:
+    # $730 a month for a machine of one's own, against $0.001 a request: nothing beyond 730,000.
+    old, new = [Part(1, 0, 730, 1e7)], [Part(1, 0.001)]
+    assert break_even(old, new) == 0
+    assert pays_until(old, new) == 730_000
+    assert pays_until([Part(1, 0.002)], new) is None
+    assert pays_until(new, [Part(1, 0.002)]) is None  # it never pays
+    slow = [Part(1, 0, 365, 1e5)]  # half the price, and a hundredth of the requests
+    assert pays_until(old, slow) == 200_000
+    assert pays_until(old, slow, fixed=365) == 100_000
+
+
 @given(st.lists(parts, min_size=1, max_size=3), st.floats(1, 1e9))
 def test_a_request_times_their_number_is_the_month(ways: list[Part], requests: float) -> None:
     assert a_request(ways, requests) * requests == pytest.approx(month(ways, requests))
@@ -256,7 +306,6 @@ def test_one_off_costs_are_paid_back_or_never() -> None:
     assert payback(100, 25) == 4
     assert payback(100, 0) == math.inf
     assert payback(100, -3) == math.inf
-    assert payback(0, 1) == 0
 
 
 def test_without_a_volume_break_even_is_known_and_the_month_is_not() -> None:
@@ -272,8 +321,13 @@ def test_shadow_and_fallback_requests_are_paid_for() -> None:
     baseline = cost_of([outcome(measured(1000, 0))], asked.arms["prompt"].costs)
     candidate = cost_of([outcome(Usage())], asked.arms["model"].costs)
     found = savings(baseline, candidate, asked, kept=0.7)[0]
-    assert found.replacement_month == pytest.approx(0.4 * 1000 * 1000 * 1.5e-7)
-    assert net_tokens(baseline, candidate, asked, kept=0.7) == pytest.approx((1000, 600))
+    assert found.replacement_month == pytest.approx(0.37 * 1000 * 1000 * 1.5e-7)
+    # A request that falls back has gone to the baseline: nobody is asked twice to watch it.
+    every = asked.model_copy(update={"shadow_share": 1.0})
+    watched = savings(baseline, candidate, every, kept=0.7)[0].replacement_month
+    assert watched == pytest.approx(1000 * 1000 * 1.5e-7)
+
+    assert net_tokens(baseline, candidate, asked, kept=0.7) == pytest.approx((1000, 630))
 
 
 def test_an_unknown_baseline_leaves_every_saving_unknown_with_its_reason() -> None:

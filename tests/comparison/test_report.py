@@ -17,11 +17,13 @@ from hone.comparison.judgement import Judgement
 from hone.comparison.judging import judge, weigh
 from hone.comparison.monthly import HOURS_A_MONTH
 from hone.comparison.outcomes import Item, Outcome
+from hone.comparison.prices import Price
 from hone.comparison.question import Arm, ArmCosts, Question, Serving
 from hone.comparison.report import report
 from hone.comparison.run_folder import read_run
 from hone.comparison.wording import dollars
 from hone.models.document import inline
+from hone.models.prompting.usage import Usage
 
 HOSTILE = "<script>alert(1)</script>\"'&|`[x](javascript:y)\x00\u202e"
 ASKED = made_up_run.question()
@@ -118,7 +120,7 @@ def test_the_three_forms_say_the_same(judgement: Judgement, folder: Path) -> Non
     for said in (judgement.verdict.sentence, *reasons):
         assert said in page
         assert said in markdown
-    accuracy = f"{100 * written['arms'][1]['accuracy']['value']:.1f} %"
+    accuracy = f"{100 * written['arms'][1]['accuracy']['value']:.1f}%"
     assert accuracy in page
     assert accuracy in markdown
 
@@ -223,6 +225,93 @@ def test_a_loss_is_called_a_loss(folder: Path) -> None:
     assert tile in page
     assert f"costs {dollars(-saved)} more a month" in found.verdict.sentence
     assert "<dt>Saved a month" not in page
+
+
+def test_where_nothing_was_paid_once_nothing_is_paid_back(folder: Path) -> None:
+    arms = dict(ASKED.arms)
+    arms["fine-tuned"] = Arm(costs=ArmCosts(serving=Serving(usd_per_hour=0.04)))
+    asked = made_up_run.question(arms=arms)
+    found = weigh(read_run(folder, asked), asked)
+    text = report(found).markdown().replace("\\", "")
+    assert "Paid back after" not in text
+    assert "0.0 months" not in text
+    assert "one-off costs" not in text
+    assert "Nothing was paid once, as far as was said" in text
+    assert {saving.payback_months for saving in found.savings} == {None}
+    paid = report(weigh(read_run(folder, ASKED), ASKED)).markdown()
+    assert "Paid back after" in paid
+    assert "Nothing was paid once" not in paid
+
+
+def test_a_threshold_that_keeps_all_has_no_second_table_of_savings(folder: Path) -> None:
+    heading = "What a replacement with fallback saves"
+    for bound, kept_all in ((0.5, True), (0.03, False)):
+        asked = made_up_run.question(max_error=bound)
+        found = weigh(read_run(folder, asked), asked)
+        assert found.fallback is not None
+        assert found.fallback.cascade is not None
+        assert (found.fallback.cascade.kept.value == 1) == kept_all
+        text = report(found).markdown()
+        section = text[text.index(heading) : text.index("Costs against volume")]
+        assert ("keeps all answers" in section) == kept_all
+        assert ("| If |" in section) != kept_all
+
+
+def test_one_of_a_thing_is_not_several(tmp_path: Path) -> None:
+    items = [Item(id=str(k), text="t", label="x" if k else "y") for k in range(60)]
+    usage = Usage(prompt_tokens=10, completion_tokens=1, counting="measured")
+    outcomes = [
+        Outcome(
+            contender=name,
+            item=item.id,
+            kind="answered",
+            label=item.label if name == "a" else "x",
+            usage=usage if item.id != "7" else Usage(),
+            spent=usage if item.id != "7" else Usage(),
+        )
+        for name in ("a", "b")
+        for item in items
+    ]
+    price = Price(1e-5, 1e-5)
+    arms = {name: Arm(costs=ArmCosts(price_name="p", price=price)) for name in ("a", "b")}
+    asked = Question(baseline="a", candidate="b", arms=arms, margin=0.05)
+    write_run(tmp_path, items, outcomes, record={})
+    text = report(weigh(read_run(tmp_path, asked), asked)).markdown().replace("\\", "")
+    assert "1 call of b reported no tokens. It is in no sum" in text
+    assert "What b broke: 1 item (a is right)" in text
+    assert "b mends 0 items" in text
+
+
+def test_the_area_of_risk_and_coverage_does_not_hang_on_the_order_of_equals(
+    tmp_path: Path,
+) -> None:
+    """Forty sure and right, twenty of one confidence of which half err, in two orders."""
+    areas = set()
+    for wrong_first in (True, False):
+        outcomes, items = [], [Item(id=str(k), text="t", label="x") for k in range(60)]
+        for k, item in enumerate(items):
+            errs = 40 <= k < 50 if wrong_first else k >= 50
+            label = "y" if errs else "x"
+            for name in ("a", "b"):
+                outcomes.append(
+                    Outcome(
+                        contender=name,
+                        item=item.id,
+                        kind="answered",
+                        label=label,
+                        confidence=0.9 if k < 40 else 0.5,
+                    )
+                )
+        folder = tmp_path / str(wrong_first)
+        folder.mkdir()
+        write_run(folder, items, outcomes, record={})
+        asked = Question(baseline="a", candidate="b", arms={"a": Arm(), "b": Arm()}, margin=0.05)
+        found = weigh(read_run(folder, asked), asked).candidate.calibration
+        assert found is not None
+        areas.add(round(found.area, 12))
+    # Of the 40 sure ones none errs; of the k-th beyond, half of k in 40 + k on average.
+    expected = sum(k / 2 / (40 + k) for k in range(1, 21)) / 60
+    assert areas == {round(expected, 12)}
 
 
 def test_who_has_no_price_is_told_which_setting_gives_one(folder: Path) -> None:

@@ -255,3 +255,19 @@ def test_the_medians_interval_holds_with_at_least_its_probability(n: int) -> Non
     below = stats.binom.cdf(found.low - 1, n, 0.5)
     above = stats.binom.cdf(n - found.high, n, 0.5)
     assert below + above <= 0.05
+
+
+def test_repeats_that_never_differ_are_tested_as_single_answers() -> None:
+    candidate, baseline = np.ones(100), np.ones(100)
+    baseline[:6] = 0
+    once, five = (
+        statistics.pair(candidate, baseline),
+        statistics.pair(candidate, baseline, repeats=5),
+    )
+    assert statistics.mcnemar(once) == pytest.approx(2 * 0.5**6)
+    assert statistics.mcnemar(five) == statistics.mcnemar(once)
+    flipping = baseline.copy()
+    flipping[:12] = 0.5
+    assert statistics.mcnemar(statistics.pair(candidate, flipping, repeats=5)) != pytest.approx(
+        2 * 0.5**6
+    )

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hone.comparison.economics import Saving
 from hone.comparison.fallback import Cascade, Choice, Fallback, least_items
@@ -174,6 +176,18 @@ def test_a_replacement_without_a_volume_says_where_it_pays(volume: float, pays: 
     assert pays in found.sentence
 
 
+def test_what_pays_up_to_a_volume_only_is_not_said_to_pay_at_any() -> None:
+    ends = replace(SAVES, saved_month=None, break_even=0.0, pays_until=24_333.3)
+    found = decide(evidence(AS_GOOD, saving=ends), QUESTION)
+    assert found.word == "REPLACE"
+    assert "and pays up to 24,333 requests a month" in found.sentence
+    assert "It costs no more up to 24,333 requests a month, and more beyond" in said(found)
+    between = replace(ends, break_even=999.5)
+    assert "from 1,000 to 24,333 requests" in said(
+        decide(evidence(AS_GOOD, saving=between), QUESTION)
+    )
+
+
 def test_unknown_costs_do_not_speak_against_and_are_named() -> None:
     found = decide(evidence(AS_GOOD, saving=UNKNOWN), QUESTION)
     assert found.word == "REPLACE"
@@ -237,6 +251,95 @@ def test_more_items_may_decide_against() -> None:
     found = decide(evidence(reading(300, 8, 17)), QUESTION)
     assert found.word == "NOT ENOUGH DATA"
     assert "decide against model" in found.sentence
+
+
+def test_one_reading_that_is_to_fail_is_enough_to_decide_against() -> None:
+    towards, against = reading(300, 15, 16), reading(320, 15, 25)
+    assert not against.noninferior.refuted
+    for pair in ((towards, against), (against, towards)):
+        found = decide(evidence(*pair), QUESTION)
+        assert found.rule == "undecided"
+        assert "decide against model" in found.sentence
+        assert found.more_items is not None
+    alone = more_items(evidence(against), QUESTION)
+    assert more_items(evidence(against, towards), QUESTION) <= (alone or 0)  # type: ignore[operator]
+    needed = more_items(evidence(towards, against), QUESTION)
+    assert needed == alone
+
+
+def test_too_few_groups_of_enough_items_do_not_ask_for_no_items() -> None:
+    found = decide(evidence(reading(300, 12, 18, groups=10)), QUESTION)
+    assert found.rule == "too-few-items"
+    assert found.more_items is None  # more groups are what is missing
+
+
+counts_ = st.tuples(st.integers(45, 3000), st.floats(0, 0.2), st.floats(0, 0.2))
+savings_ = st.sampled_from(
+    [SAVES, LOSES, UNKNOWN]
+    + [replace(SAVES, saved_month=None, break_even=at) for at in (0.0, 9e3, math.inf)]
+)
+
+
+@settings(deadline=None)
+@given(
+    data=st.tuples(counts_, counts_, counts_),
+    money=st.tuples(savings_, savings_),
+    failed=st.tuples(st.sampled_from([0, 0.1, 0.11]), st.sampled_from([0, 0.1, 0.11])),
+    kept=st.sampled_from([None, 0.05, 0.1, 1.0]),
+    must_save=st.booleans(),
+)
+def test_no_verdict_is_another_than_the_documented_rules_give(
+    data: tuple[tuple[int, float, float], ...],
+    money: tuple[Saving, Saving],
+    failed: tuple[float, float],
+    kept: float | None,
+    must_save: bool,
+) -> None:
+    """The table of docs/verdict.md, written down a second time."""
+    answered, strict, together = (
+        reading(n, round(n * gained), round(n * lost)) for n, gained, lost in data
+    )
+    asked = QUESTION.model_copy(update={"must_save": must_save})
+    fallback = None if kept is None else cascade(together, kept=kept)
+    found = decide(
+        evidence(
+            answered,
+            strict,
+            saving=money[0],
+            failed=failed,
+            fallback=fallback,
+            fallback_saving=None if fallback is None else money[1],
+        ),
+        asked,
+    )
+
+    def dear(saving: Saving) -> bool:
+        if saving.saved_month is not None:
+            return saving.saved_month < 0
+        return saving.break_even == math.inf
+
+    both = [answered.noninferior, strict.noninferior]
+    lower = [test.lower > -0.02 for test in both]
+    if max(failed) > 0.1:
+        expected = "calls-failed"
+    elif answered.counts.n < 50:
+        expected = "too-few-items"
+    elif all(lower) and not (must_save and dear(money[0])):
+        expected = "as-good"
+    elif all(lower):
+        expected = "dearer"
+    elif (
+        kept is not None
+        and kept >= 0.1
+        and together.noninferior.lower > -0.02
+        and not (must_save and dear(money[1]))
+    ):
+        expected = "fallback"
+    elif any(test.upper < -0.02 for test in both):
+        expected = "worse"
+    else:
+        expected = "undecided"
+    assert found.rule == expected
 
 
 def test_a_difference_of_just_the_margin_is_never_decided() -> None:
