@@ -134,8 +134,8 @@ class Settings(BaseSettings):
     fallback_max_dollars_per_day: Annotated[
         Annotated[float, Field(ge=0, allow_inf_nan=False)] | None, BeforeValidator(_none_if_empty)
     ] = None
-    """What the calls of this process may cost a day (UTC); then the models answer alone. With it,
-    an arm whose price is not known is not asked."""
+    """What the calls may cost a day (UTC), per process and from its start: of several replicas each
+    may spend it. Then the models answer alone. An arm whose price is not known is not asked."""
 
     drain_delay_s: float = Field(5.0, ge=0)
     """After SIGTERM: how long to go on serving while `/readyz` already answers 503."""
