@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 
 # Every test, in parallel. One thread for each worker's arithmetic: the workers are the parallelism.
 test: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal --durations 15
 
 # Style, types, and the Dockerfile.
 check: $(VENV)/.installed-dev
