@@ -44,13 +44,25 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
 
 
+def png_file(
+    width: int,
+    height: int,
+    colour: int,
+    depth: int,
+    *chunks: bytes,
+    interlace: int = 0,
+    compression: int = 0,
+    filtering: int = 0,
+) -> bytes:
+    """Return a PNG with that header and these chunks, which need not fit it."""
+    header = struct.pack(
+        ">IIBBBBB", width, height, depth, colour, compression, filtering, interlace
+    )
+    signature = b"\x89PNG\r\n\x1a\n"
+    return signature + png_chunk(b"IHDR", header) + b"".join(chunks) + png_chunk(b"IEND", b"")
+
+
 def png_bomb(side: int) -> bytes:
     """Return a black PNG of side x side pixels, one bit each, in a few kilobytes."""
-    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
     rows = zlib.compress(bytes((side // 8 + 2) * side), 9)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + png_chunk(b"IHDR", header)
-        + png_chunk(b"IDAT", rows)
-        + png_chunk(b"IEND", b"")
-    )
+    return png_file(side, side, 0, 1, png_chunk(b"IDAT", rows))

@@ -9,6 +9,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from hone.models.imaging.headers import MEDIA_TYPES, Header, UnusablePicture, read_header
+from hone.models.imaging.jpeg_data import is_jpeg_cut_inside
+from hone.models.imaging.png_data import check_png_data
 
 MOST_PIXELS = 25_000_000
 """What one picture may have: 75 MB as RGB."""
@@ -42,9 +44,12 @@ def decode_picture(
 ) -> Image.Image:
     """Return the picture in RGB, upright by its EXIF orientation, transparency over white.
 
-    UnusablePicture for whatever `check_picture` refuses, and for a file that is broken inside.
+    UnusablePicture for whatever `check_picture` refuses, and for a file that is broken inside or
+    whose data is not as long as its header says.
     """
     header = check_picture(content, media_type=media_type, most_pixels=most_pixels)
+    if header.format == "PNG":
+        check_png_data(content)
     try:
         picture = Image.open(io.BytesIO(content), formats=(header.format,))
         lies = picture.width * picture.height > most_pixels  # a WebP's frame may be another size
@@ -54,6 +59,8 @@ def decode_picture(
         raise UnusablePicture(f"it is a {header.format} picture that is broken inside") from None
     if lies:
         raise UnusablePicture("its header and its content have different sizes")
+    if header.format == "JPEG" and is_jpeg_cut_inside(content, picture):
+        raise UnusablePicture("it is a JPEG picture that was cut off and closed again")
     return _to_rgb(_upright(picture))
 
 

@@ -19,8 +19,8 @@ SUFFIXES: dict[Format, str] = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _STANDALONE_MARKERS = frozenset({0x01, *range(0xD0, 0xD8)})
-_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 _ANIMATED_FLAG = 0x02
 
 
@@ -72,7 +72,7 @@ def read_header(content: bytes) -> Header:
 def _read_png(content: bytes) -> Header:
     size: tuple[int, int] | None = None
     animated, end = False, None
-    for kind, start, length in _png_chunks(content):
+    for kind, start, length in png_chunks(content):
         if kind == b"IHDR" and size is None:
             size = struct.unpack_from(">II", content, start)
         animated = animated or kind == b"acTL"
@@ -85,7 +85,7 @@ def _read_png(content: bytes) -> Header:
     return Header("PNG", *size, animated)
 
 
-def _png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+def png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Yield each chunk's type, where its data starts, and how long that is."""
     at = len(_PNG_SIGNATURE)
     while at + 8 <= len(content):
@@ -117,24 +117,35 @@ def _read_webp(content: bytes) -> Header:
 
 def _read_jpeg(content: bytes) -> Header:
     size: tuple[int, int] | None = None
+    end = 0
+    for marker, at in jpeg_segments(content):
+        if marker in FRAME_MARKERS and size is None:
+            height, width = struct.unpack_from(">HH", content, at + 3)
+            size = width, height
+        end = at
+    if size is None:
+        raise UnusablePicture("it is a JPEG picture without a size")
+    _refuse_more(content, end, "JPEG")
+    return Header("JPEG", *size)
+
+
+def jpeg_segments(content: bytes) -> Iterator[tuple[int, int]]:
+    """Yield each marker of a JPEG and where it ends, up to the end mark; UnusablePicture if none.
+
+    A segment's length and data stand where its marker ends. Entropy-coded data is passed over.
+    """
     at = 2
     while True:
         marker, at = _next_marker(content, at)
-        if marker == _END_OF_IMAGE:
-            break
         if marker in _STANDALONE_MARKERS:
             continue
+        yield marker, at
+        if marker == END_OF_IMAGE:
+            return
         (length,) = struct.unpack_from(">H", content, at)
-        if marker in _FRAME_MARKERS and size is None:
-            height, width = struct.unpack_from(">HH", content, at + 3)
-            size = width, height
         at += length
-        if marker == _START_OF_SCAN:
+        if marker == START_OF_SCAN:
             at = _end_of_scan(content, at)
-    if size is None:
-        raise UnusablePicture("it is a JPEG picture without a size")
-    _refuse_more(content, at, "JPEG")
-    return Header("JPEG", *size)
 
 
 def _next_marker(content: bytes, at: int) -> tuple[int, int]:
