@@ -10,6 +10,8 @@ others. An ASGI middleware cannot help, it runs once the request is there. So he
   its endpoint allows, such as for a file), and what is written of an answer must be read in that
   time, however steadily it trickles; one sweep a second ends what is late;
 - a connection above `max_connections` gets a 503 with Retry-After and is closed;
+- a client that is answered before its whole body is there, and sends on, can read that answer:
+  what still comes is dropped for a while, since closing at once would reset the connection;
 - head and body of an answer leave in one write, not in two;
 - protocol errors are answered in the one error body;
 - an endpoint can ask to be told when its client leaves, without a task that waits for it.
@@ -42,6 +44,11 @@ _FRAMING_BYTES = 64 * 2**10
 _LINGER_S = 0.25
 """A refused client may still be writing; closing at once would destroy the answer unread."""
 
+_MOST_DROPPED_BYTES = 64 * 2**20
+_MOST_SILENT_S = 2.0
+"""What is read and dropped of a body after its answer, and how long a pause in it may be. The whole
+of the request has no more time than any."""
+
 
 @dataclass
 class Connections:
@@ -73,9 +80,15 @@ class _JoinedWrites:
     client once.
     """
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        loop: asyncio.AbstractEventLoop,
+        stays_open: Callable[[], bool],
+    ) -> None:
         self._transport = transport
         self._loop = loop
+        self._stays_open = stays_open
         self._parts: list[bytes] = []
         self.written_bytes = 0
 
@@ -89,9 +102,12 @@ class _JoinedWrites:
         self._parts.append(data)
 
     def close(self) -> None:
-        """Write what there is, then close."""
+        """Write what there is, then close, or only end the writing where a body still comes."""
         self.flush()
-        self._transport.close()
+        if not self._stays_open():
+            self._transport.close()
+        elif self._transport.can_write_eof():
+            self._transport.write_eof()
 
     def is_closing(self) -> bool:
         """Tell whether nothing can be written any more."""
@@ -151,12 +167,16 @@ class HoneProtocol(HttpToolsProtocol):
         self._waiting_since: float | None = None
         self._unread = _Unread()
         self._request_limit_s = self._rules.request_timeout_s
+        self._dropping = False
+        self._dropped_bytes = 0
+        self._heard_at = 0.0
 
     # Connections
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or refuse it if there are too many."""
-        super().connection_made(_JoinedWrites(transport, self.loop))  # type: ignore[arg-type]
+        joined = _JoinedWrites(transport, self.loop, self._drops_the_rest)
+        super().connection_made(joined)  # type: ignore[arg-type]
         self._waiting_since = self.loop.time()
         if len(self._all.open) < self._rules.max_connections:
             self._all.open.add(self)
@@ -196,6 +216,9 @@ class HoneProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Feed the parser, never more of a head than is allowed."""
         if self._refused:
+            return
+        if self._dropping:
+            self._drop(data)
             return
         if self._waiting_since is None:
             self._waiting_since = self.loop.time()
@@ -253,13 +276,38 @@ class HoneProtocol(HttpToolsProtocol):
         """Let the answer go before anything else is done."""
         self.transport.flush()  # type: ignore[attr-defined]
         super().on_response_complete()
+        if self._dropping:
+            self._unset_keepalive_if_required()
+
+    # Dropping what comes behind an answer
+
+    def _drops_the_rest(self) -> bool:
+        """Tell whether the connection must stay, as it has an answer whose request still comes."""
+        answered = self.cycle is not None and self.cycle.response_complete and not self._in_head
+        if self._dropping or self._refused or self._gone or not answered:
+            return False
+        self._dropping, self._heard_at = True, self.loop.time()
+        return True
+
+    def _drop(self, data: bytes) -> None:
+        self._heard_at = self.loop.time()
+        self._dropped_bytes += len(data)
+        if self._dropped_bytes > _MOST_DROPPED_BYTES:
+            self.transport.close()
+
+    def _drop_no_longer(self, now: float) -> None:
+        late = self._waiting_since is None or now - self._waiting_since > self._request_limit_s
+        if late or now - self._heard_at > _MOST_SILENT_S:
+            self.transport.close()
 
     # Refusing
 
     def check_time(self, now: float) -> None:
         """End the connection if its request or the reading of its answer takes too long."""
         since = self._waiting_since
-        if since is not None and not self.flow.read_paused and not self._refused:
+        if self._dropping:
+            self._drop_no_longer(now)
+        elif since is not None and not self.flow.read_paused and not self._refused:
             late = now - since
             limit = self._rules.header_timeout_s if self._in_head else self._request_limit_s
             if late > limit:

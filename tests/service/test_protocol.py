@@ -1,8 +1,11 @@
 """HTTP on the wire: clients that are slow, rude, or gone."""
 
+import json
 import socket
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -219,6 +222,67 @@ def test_a_client_that_sends_on_after_a_413_can_read_it(strict: Service) -> None
         connection.sendall(HEAD + b"Content-Length: 5000000\r\n\r\n")
         connection.sendall(b"x" * 5_000_000)
         assert status(read_answer(connection)) == 413
+
+
+@pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=b"])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_client_that_keeps_no_connection_can_read_a_413_all_the_same(
+    strict: Service, kind: str, chunked: bool
+) -> None:
+    """Such as urllib, which sends all of its body first, and `Connection: close` with it."""
+    pieces = [b"x" * 2**20] * 34
+    body = iter(pieces) if chunked else b"".join(pieces)
+    url = f"http://127.0.0.1:{strict.port}/v1/classify"
+    request = urllib.request.Request(url, body, {"Content-Type": kind})
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=30)
+    with refused.value as answer:
+        assert answer.code == 413
+        assert json.loads(answer.read())["error"]["code"] == "body_too_large"
+    assert strict.get("/livez").status == 200
+
+
+def leaving(length: int) -> bytes:
+    """Return the head of a request that is too long, and whose connection is not kept."""
+    return HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % length
+
+
+def test_what_comes_behind_an_answer_is_dropped_for_a_while_only(strict: Service) -> None:
+    with strict.connect() as silent, strict.connect() as drips, strict.connect() as floods:
+        silent.sendall(leaving(10**9))
+        assert status(read_answer(silent)) == 413
+        assert silent.recv(10) == b""  # nothing more is written
+        drips.sendall(leaving(10**9))
+        floods.sendall(leaving(10**12))
+        ended, sent, started = set[str](), 0, time.monotonic()
+        while len(ended) < 2 and time.monotonic() - started < 30:
+            for name, connection, piece in (("d", drips, b"x"), ("f", floods, b"x" * 2**20)):
+                try:
+                    if name not in ended:
+                        connection.sendall(piece)
+                        sent += len(piece)
+                except (BrokenPipeError, ConnectionResetError):
+                    ended.add(name)
+            time.sleep(0.01)
+        assert ended == {"d", "f"}
+        assert sent < 200 * 2**20
+        wait_until(lambda: ended_by_peer(silent), timeout_s=10)
+
+
+def ended_by_peer(connection: socket.socket) -> bool:
+    try:
+        connection.sendall(b"x")
+    except (BrokenPipeError, ConnectionResetError):
+        return True
+    return False
+
+
+def test_a_request_behind_one_that_ends_the_connection_is_not_answered(strict: Service) -> None:
+    with strict.connect() as connection:
+        connection.sendall(leaving(200_000))
+        assert status(read_answer(connection)) == 413
+        connection.sendall(b"x" * 200_000 + REQUEST)
+        assert closes_within(connection, 10) == b""
 
 
 def test_an_answer_that_nobody_reads_is_given_up(tmp_path: Path) -> None:
