@@ -23,11 +23,16 @@ _FIELDS = frozenset({"model", "input", "top_k"})
 
 @dataclass(frozen=True, slots=True)
 class ClassifyQuestion:
-    """A request to classify; each text gets its `top_k` best labels."""
+    """A request to classify; each text gets its `top_k` best labels.
+
+    `listed` says that the inputs came as a list; `field` that they were files of a form.
+    """
 
     model: str
     given: Sequence[Input]
     top_k: int
+    listed: bool = True
+    field: str = "input"
 
     def texts(self, model: LoadedModel) -> Sequence[Input]:
         """Return the texts or pictures as they were sent."""
@@ -44,8 +49,10 @@ class ClassifyQuestion:
         return True
 
     def place(self, index: int) -> str:
-        """Return the text's place in the body."""
-        return f"input[{index}]"
+        """Return the place in the body of a text, or of what is a picture's data."""
+        place = f"{self.field}[{index}]" if self.listed else self.field
+        embedded = self.field == "input" and type(self.given[index]) is bytes
+        return f"{place}.image" if embedded else place
 
     def reply(self, model: LoadedModel, ticket: Ticket, bill: Bill, request_id: str) -> Reply:
         """Return one entry for each text."""
@@ -79,7 +86,9 @@ def read_classify(body: bytes, settings: Settings, scope: Scope) -> ClassifyQues
     top_k = content.get("top_k", DEFAULT_TOP_K)
     if type(top_k) is not int or top_k < 1:
         raise InvalidRequest("'top_k' must be a whole number from 1 up.", param="top_k")
-    return ClassifyQuestion(model, check_inputs(content.get("input"), "input", settings), top_k)
+    given = content.get("input")
+    inputs = check_inputs(given, "input", settings)
+    return ClassifyQuestion(model, inputs, top_k, listed=type(given) is list)
 
 
 def _read_form(body: bytes, kind: str, settings: Settings) -> ClassifyQuestion:
@@ -92,7 +101,7 @@ def _read_form(body: bytes, kind: str, settings: Settings) -> ClassifyQuestion:
     for name in fields:
         message = f"There is no field {name[:80]!r}; there are model, top_k and image."
         raise InvalidRequest(message, param=name[:80], code="unknown_field")
-    return ClassifyQuestion(model, form.pictures(settings.max_pictures), int(top_k))
+    return ClassifyQuestion(model, form.pictures(settings.max_pictures), int(top_k), field="image")
 
 
 def _entry(index: int, item: WorkItem, labels: tuple[str, ...], top_k: int) -> dict[str, Any]:

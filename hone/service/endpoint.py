@@ -18,6 +18,7 @@ from typing import NamedTuple, ParamSpec, Protocol, TypeVar
 from starlette.types import Receive, Scope, Send
 
 from hone.models.errors import HoneError, InvalidInput
+from hone.models.imaging.embedded import is_data_url
 from hone.service.answers import Bill, answered_by_headers, count_answer, make_bill, new_request_id
 from hone.service.errors import (
     InferenceFailed,
@@ -30,6 +31,7 @@ from hone.service.fallback.asking import ModelFallback
 from hone.service.limits import spend_tokens
 from hone.service.loading import ServedModel, as_classifier
 from hone.service.metrics import NO_MODEL, Metrics, Outcome
+from hone.service.reading import picture_as_text
 from hone.service.serving import LoadedModel
 from hone.service.settings import Settings
 from hone.service.tickets import Input, Ticket
@@ -216,6 +218,8 @@ class ClassifierEndpoint:
             if type(value) is not wanted:
                 kinds = ("text", "pictures") if model.takes_pictures else ("picture", "texts")
                 place = question.place(index)
+                if model.takes_pictures and is_data_url(value):
+                    raise picture_as_text(place)
                 message = f"'{place}' is a {kinds[0]}, and this model classifies {kinds[1]}."
                 raise InvalidRequest(message, param=place, code="wrong_kind_of_input")
         self._check_size(size, model)

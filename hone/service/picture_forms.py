@@ -32,7 +32,7 @@ class PictureForm:
             )
             raise InvalidRequest(message, param="image", code="too_many_items")
         return [
-            checked_picture(content, f"input[{index}]", kind)
+            checked_picture(content, f"image[{index}]", kind)
             for index, (content, kind) in enumerate(self.files)
         ]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from hone.models.imaging.embedded import is_data_url
 from hone.service.errors import InvalidRequest
 from hone.service.pictures import embedded_picture
 from hone.service.schemas import LONGEST_REFERENCE
@@ -58,26 +59,43 @@ def check_inputs(value: Any, name: str, settings: Settings) -> list[Input]:  # n
 
     A picture is `{"image": "data:image/jpeg;base64,..."}`.
     """
-    if type(value) is dict:
-        return [_picture(value, name)]
-    if type(value) is not list or not any(type(item) is dict for item in value):
-        return [*check_texts(value, name, settings)]
-    if len(value) > settings.max_pictures:
+    if type(value) is not list:
+        return [_input(value, name, settings)]
+    if not value:
+        raise InvalidRequest(f"'{name}' is an empty list.", param=name)
+    most, kind = settings.max_items, "texts"
+    if any(type(item) is dict for item in value):
+        most, kind = settings.max_pictures, "inputs with pictures"
+    if len(value) > most:
         raise InvalidRequest(
-            f"'{name}' has {len(value)} inputs; at most {settings.max_pictures} go into one "
-            "request with pictures.",
+            f"'{name}' has {len(value)} {kind}; at most {most} go into one request.",
             param=name,
             code="too_many_items",
         )
-    found: list[Input] = []
-    for index, item in enumerate(value):
-        place = f"{name}[{index}]"
-        if type(item) is dict:
-            found.append(_picture(item, place))
-        else:
-            check_text(item, place, settings.max_characters)
-            found.append(item)
-    return found
+    return [_input(item, f"{name}[{index}]", settings) for index, item in enumerate(value)]
+
+
+def _input(value: Any, place: str, settings: Settings) -> Input:  # noqa: ANN401 - any JSON
+    if type(value) is dict:
+        return _picture(value, place)
+    if type(value) is not str:
+        listed = "" if place.endswith("]") else ", or a list of these"
+        message = f"'{place}' must be a string, or an object with 'image'{listed}."
+        raise InvalidRequest(message, param=place)
+    if len(value) > settings.max_characters and is_data_url(value):
+        raise picture_as_text(place)
+    check_text(value, place, settings.max_characters)
+    return value
+
+
+def picture_as_text(place: str) -> InvalidRequest:
+    """Return the error of a picture that was sent as if it were a text."""
+    return InvalidRequest(
+        f"'{place}' is a picture as a string: send it as an object, "
+        '{"image": "data:image/jpeg;base64,…"}.',
+        param=place,
+        code="wrong_kind_of_input",
+    )
 
 
 def _picture(value: dict[str, Any], place: str) -> bytes:

@@ -16,16 +16,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from hone.models.imaging.decoding import check_picture
-from hone.models.imaging.headers import Header, UnusablePicture
+from hone.models.imaging.headers import Header, UnusablePicture, sniff
 
 _DATA_URL = re.compile(r"data:(?P<type>[a-z]+/[a-z0-9.+-]+);base64,", re.IGNORECASE)
 _LONGEST_HEAD = 100
+_SCHEME = re.compile(r"(https?|ftp|file|blob|s3|gs):", re.IGNORECASE)
+_BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4}){4,}[A-Za-z0-9+/]*={0,2}")
+_WHITE_SPACE = re.compile(r"\s")
+_KINDS: dict[type, str] = {
+    type(None): "null",
+    bool: "a truth value",
+    list: "a list",
+    dict: "an object",
+}
 _ALIASES = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-png": "image/png"}
 _ANY_TYPE = "application/octet-stream"
 
+PICTURE_FORM = "data:image/jpeg;base64,… (or png, webp)"
+"""How a picture is embedded, as messages say it."""
+
 
 class NotEmbedded(UnusablePicture):
-    """A value that is no data URL, such as an address."""
+    """A value that is no data URL: an address, a path, base64 alone, no string at all."""
 
     code = "picture_not_embedded"
 
@@ -43,15 +55,40 @@ def decode_data_url(value: Any) -> tuple[bytes, str]:  # noqa: ANN401 - any JSON
     """
     head = _DATA_URL.match(value[:_LONGEST_HEAD]) if type(value) is str else None
     if head is None:
-        raise NotEmbedded(
-            "must be a picture as data:image/jpeg;base64,… (or png, webp); addresses are not "
-            "fetched"
-        )
+        raise NotEmbedded(f"is {_what_it_is(value)}: a picture is sent as {PICTURE_FORM}")
+    body = value[head.end() :]
     try:
-        content = base64.b64decode(value[head.end() :].encode("ascii"), validate=True)
+        content = base64.b64decode(body.encode("ascii"), validate=True)
     except (binascii.Error, UnicodeEncodeError):
-        raise BrokenBase64("is not valid base64") from None
+        why = ": it has white space in it" if _WHITE_SPACE.search(body) else ""
+        raise BrokenBase64(f"is not valid base64{why}") from None
     return content, head["type"]
+
+
+def _what_it_is(value: object) -> str:
+    """Say what somebody sent in place of a data URL."""
+    if not isinstance(value, str):
+        return _KINDS.get(type(value), "a number")
+    return _kind_of_string(value, value[:_LONGEST_HEAD].strip()) if value.strip() else "empty"
+
+
+def _kind_of_string(value: str, head: str) -> str:
+    if head[:5].lower() == "data:":
+        whole = ";base64," in head.lower()
+        return f"a data URL with{' more than a type before its' if whole else 'out'} base64"
+    if "://" in head or _SCHEME.match(head):
+        return "an address, and addresses are not fetched"
+    if _is_bare_base64(value):
+        return "base64 without the beginning of a data URL"
+    return "no data URL, and paths are not read"
+
+
+def _is_bare_base64(value: str) -> bool:
+    """Tell whether a string is a picture in base64, or long and of nothing but its characters."""
+    start = value[:_LONGEST_HEAD]
+    if not _BASE64.fullmatch(start):
+        return False
+    return len(start) == _LONGEST_HEAD or sniff(base64.b64decode(start[:16])) is not None
 
 
 def is_data_url(value: object) -> bool:

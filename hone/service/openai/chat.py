@@ -95,9 +95,9 @@ class ChatQuestion:
         return True
 
     def place(self, index: int) -> str:
-        """Return the place of the only text."""
+        """Return the place of the only text, or of the only picture."""
         del index
-        return "messages"
+        return str(self.pictures[0].unreadable.param) if self.pictures else "messages"
 
     def reply(self, model: LoadedModel, ticket: Ticket, bill: Bill, request_id: str) -> Reply:
         """Return `n` choices."""

@@ -19,6 +19,8 @@ MOST_MESSAGES = 2048
 CAUSAL_READER = "a causal model of this service"
 
 _ROLES = INSTRUCTING_ROLES | {"user", "assistant"}
+_DETAILS = (None, "auto", "low", "high")
+_DETAIL_WANTED = "has a picture whose 'detail' is none of auto, low and high"
 _UNREADABLE: tuple[str, ...] = ("tool_calls", "function_call", "tool_call_id", "audio", "refusal")
 
 
@@ -27,6 +29,7 @@ class SentPicture:
     """A picture of a message; `problem` says what keeps it from being used.
 
     Only a model that reads pictures is bothered by that: for another, any picture is too much.
+    `unreadable` says that, and its `param` where the picture stands.
     """
 
     content: bytes
@@ -80,10 +83,11 @@ def _check_asked(messages: Iterable[ChatMessage], place: str) -> None:
 def _sent_picture(part: dict[str, Any], fields: Fields) -> SentPicture:
     unreadable = fields.wrong("content", "may hold text only", "unsupported_content")
     value = part.get("image_url")
-    url = value.get("url") if type(value) is dict else value
-    place = str(unreadable.param)
+    shown = value if type(value) is dict else {"url": value}
     try:
-        return SentPicture(embedded_picture(url, place), unreadable)
+        if shown.get("detail") not in _DETAILS:
+            raise fields.wrong("content", _DETAIL_WANTED)
+        return SentPicture(embedded_picture(shown.get("url"), fields.named("content")), unreadable)
     except InvalidRequest as error:
         return SentPicture(b"", unreadable, error)
 

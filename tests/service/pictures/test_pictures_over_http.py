@@ -5,6 +5,7 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from hone.models.imaging.tokens import picture_tokens
 from hone.models.names import parse_reference
 from hone.models.registry import Registry
 from hone.service.schemas import ClassifyResponse
-from tests.pictures import encoded, picture, png_bomb
+from tests.pictures import encoded, picture, png_bomb, png_chunk, png_file
 from tests.service.running import Answer, Service
 from tests.tiny_picture_bundle import LABELS
 
@@ -97,6 +98,11 @@ def test_usage_and_savings_count_the_tokens_of_a_multimodal_prompt(shown: Servic
     }
 
 
+def grey_png(data: bytes) -> bytes:
+    """Return a grey PNG of 64 x 64 pixels that unpacks to `data`."""
+    return png_file(64, 64, 0, 8, png_chunk(b"IDAT", zlib.compress(data)))
+
+
 def broken_files() -> dict[str, tuple[bytes, str, str]]:
     """Return files that cannot be used, what they are called, and a word of the refusal."""
     good = shot("red", "JPEG")
@@ -107,6 +113,7 @@ def broken_files() -> dict[str, tuple[bytes, str, str]]:
     moving = {"save_all": True, "append_images": frames[1:], "duration": 40}
     inside = bytearray(shot("red"))
     inside[60:90] = bytes(30)
+    rows = png_chunk(b"IDAT", zlib.compress(bytes(9 * 8)))
     return {
         "empty": (b"", "image/png", "no JPEG, PNG or WebP"),
         "text": (b"hello", "image/png", "no JPEG, PNG or WebP"),
@@ -119,20 +126,27 @@ def broken_files() -> dict[str, tuple[bytes, str, str]]:
         "mislabelled": (good, "image/png", "is called image/png and is JPEG"),
         "bomb": (png_bomb(13_000), "image/png", "13000 x 13000"),
         "broken inside": (bytes(inside), "image/png", "broken inside"),
+        "too few rows": (grey_png(bytes(65 * 10)), "image/png", "less data than its header says"),
+        "200 MB": (grey_png(bytes(200_000_000)), "image/png", "more data than its header says"),
+        "no palette": (png_file(8, 8, 3, 8, rows), "image/png", "without its palette"),
+        "cut and closed": (good[:-200] + b"\xff\xd9", "image/jpeg", "cut off and closed again"),
     }
 
 
-@pytest.mark.parametrize("name", sorted(broken_files()))
+BROKEN = broken_files()
+
+
+@pytest.mark.parametrize("name", sorted(BROKEN))
 def test_what_is_no_usable_picture_is_a_400_by_json_and_by_form(shown: Service, name: str) -> None:
-    content, kind, said = broken_files()[name]
+    content, kind, said = BROKEN[name]
     listed = [as_json(shot("red")), as_json(content, kind)]
     answer = shown.post({"model": "colours", "input": listed})
     error = answer.error()
     assert (answer.status, error["code"]) == (400, "unusable_picture")
     assert said in error["message"]
-    assert error["param"] in {"input[1].image", "input[1]"}
+    assert error["param"] == "input[1].image"
     by_form = post_form(shown, shot("red"), content, kind=kind, model="colours")
-    if by_form.error()["code"] == "unusable_picture":
+    if len(content) < 100_000:
         assert by_form.status == 400
 
 
@@ -149,29 +163,103 @@ def test_a_tiny_picture_is_answered_as_the_documentation_says(shown: Service) ->
     assert shown.classify([as_json(tiny)], "colours")["data"][0]["label"] == "red"
 
 
+BARE = base64.b64encode(encoded(picture((9, 9, 9)))).decode()
+NOT_EMBEDDED = "picture_not_embedded"
+
+
 @pytest.mark.parametrize(
-    ("image", "code"),
+    ("image", "code", "said"),
     [
-        ("https://example.com/cat.jpg", "picture_not_embedded"),
-        ("http://127.0.0.1:1/cat.jpg", "picture_not_embedded"),
-        ("file:///etc/passwd", "picture_not_embedded"),
-        ("/etc/passwd", "picture_not_embedded"),
-        ("data:image/png,abc", "picture_not_embedded"),
-        ("data:image/png;base64,@@@@", "invalid_base64"),
-        ("data:image/png;base64,abcde", "invalid_base64"),
-        ("data:image/png;base64,ŧŧŧŧ", "invalid_base64"),
-        ("", "picture_not_embedded"),
-        (None, "picture_not_embedded"),
-        (17, "picture_not_embedded"),
-        ({"url": "x"}, "picture_not_embedded"),
+        ("https://example.com/cat.jpg", NOT_EMBEDDED, "is an address, and addresses are not fetch"),
+        ("http://127.0.0.1:1/cat.jpg", NOT_EMBEDDED, "is an address"),
+        ("file:///etc/passwd", NOT_EMBEDDED, "is an address"),
+        ("/etc/passwd", NOT_EMBEDDED, "is no data URL, and paths are not read"),
+        ("cat.jpg", NOT_EMBEDDED, "is no data URL, and paths are not read"),
+        (BARE, NOT_EMBEDDED, "is base64 without the beginning of a data URL"),
+        (BARE[:40], NOT_EMBEDDED, "is base64 without the beginning of a data URL"),
+        ("data:image/png,abc", NOT_EMBEDDED, "is a data URL without base64"),
+        ("data:image/jpeg;charset=x;base64," + BARE, NOT_EMBEDDED, "with more than a type before"),
+        ("data:image/png;base64,@@@@", "invalid_base64", "is not valid base64."),
+        ("data:image/png;base64,abcde", "invalid_base64", "is not valid base64."),
+        ("data:image/png;base64,ŧŧŧŧ", "invalid_base64", "is not valid base64."),
+        ("data:image/png;base64,AAAA\nAAAA", "invalid_base64", "white space in it."),
+        ("", NOT_EMBEDDED, "is empty"),
+        (" \n", NOT_EMBEDDED, "is empty"),
+        (None, NOT_EMBEDDED, "is null"),
+        (17, NOT_EMBEDDED, "is a number"),
+        (True, NOT_EMBEDDED, "is a truth value"),
+        ([BARE], NOT_EMBEDDED, "is a list"),
+        ({"url": "data:image/jpeg;base64," + BARE}, NOT_EMBEDDED, "is an object"),
     ],
 )
-def test_addresses_and_other_values_are_refused_by_their_place(
-    shown: Service, image: Any, code: str
+def test_each_value_that_is_no_data_url_is_called_what_it_is(
+    shown: Service, image: Any, code: str, said: str
 ) -> None:
-    answer = shown.post({"model": "colours", "input": [{"image": image}]})
-    error = answer.error()
-    assert (answer.status, error["code"], error["param"]) == (400, code, "input[0].image")
+    for given, place in ([{"image": image}], "input[0].image"), ({"image": image}, "input.image"):
+        answer = shown.post({"model": "colours", "input": given})
+        error = answer.error()
+        assert (answer.status, error["code"], error["param"]) == (400, code, place)
+        assert error["message"].startswith(f"'{place}' is ")
+        assert said in error["message"]
+        assert error["message"].endswith(("(or png, webp).", "base64.", "in it."))
+        assert ("fetched" in error["message"]) == ("://" in str(image))
+    if isinstance(image, (str, type(None))):
+        with pytest.raises(openai.BadRequestError) as refused:
+            ask(shown, {"type": "image_url", "image_url": {"url": image}})
+        assert (refused.value.code, refused.value.param) == (code, "messages[1].content")
+        assert said in refused.value.message
+
+
+def test_a_picture_sent_as_a_string_gets_a_hint(shown: Service) -> None:
+    url = data_url(shot("red"))
+    long = data_url(bytes(90_000))
+    for given, place in ((url, "input"), ([url], "input[0]"), (long, "input")):
+        answer = shown.post({"model": "colours", "input": given})
+        error = answer.error()
+        assert (answer.status, error["code"]) == (400, "wrong_kind_of_input"), error
+        assert error["param"] == place
+        assert '{"image": "data:image/jpeg;base64,…"}' in error["message"]
+    assert shown.classify("data:image/png;base64,AAAA", "support")["data"][0]["label"]
+
+
+def test_other_values_are_told_what_an_input_may_be(shown: Service) -> None:
+    for given, place, said in (
+        ([], "input", "is an empty list"),
+        (None, "input", "must be a string, or an object with 'image', or a list of these"),
+        (5, "input", "must be a string, or an object with 'image', or a list of these"),
+        ([5], "input[0]", "must be a string, or an object with 'image'"),
+    ):
+        error = shown.post({"model": "colours", "input": given}).error()
+        assert (error["param"], error["message"]) == (place, f"'{place}' {said}.")
+
+
+def test_places_are_the_same_whatever_is_wrong_with_a_picture(shown: Service) -> None:
+    few_rows = grey_png(b"")  # found when it is decoded, and the other before that
+    for broken in (b"junk", few_rows):
+        for given, place in (
+            (as_json(broken), "input.image"),
+            ([as_json(shot("red")), as_json(broken)], "input[1].image"),
+        ):
+            error = shown.post({"model": "colours", "input": given}).error()
+            assert (error["code"], error["param"]) == ("unusable_picture", place)
+            assert error["message"].startswith(f"'{place}': it is ")
+        error = post_form(shown, shot("red"), broken, model="colours").error()
+        assert (error["code"], error["param"]) == ("unusable_picture", "image[1]")
+        with pytest.raises(openai.BadRequestError) as refused:
+            ask(shown, part(broken))
+        assert refused.value.param == "messages[1].content"
+
+
+def test_the_detail_of_a_chat_s_picture_is_one_that_there_is(shown: Service) -> None:
+    url = data_url(shot("green"))
+    for detail in ("auto", "low", "high", None):
+        shown_part = {"type": "image_url", "image_url": {"url": url, "detail": detail}}
+        assert ask(shown, shown_part).choices[0].message.content == "green"
+    for detail in ("zz", 1, ["low"], ""):
+        with pytest.raises(openai.BadRequestError) as refused:
+            ask(shown, {"type": "image_url", "image_url": {"url": url, "detail": detail}})
+        assert "'detail' is none of auto, low and high." in refused.value.message
+        assert refused.value.param == "messages[1].content"
 
 
 @pytest.mark.parametrize(
@@ -186,7 +274,7 @@ def test_each_model_takes_its_own_kind_of_input(shown: Service) -> None:
     assert (text["code"], text["param"]) == ("wrong_kind_of_input", "input[0]")
     assert "classifies pictures" in text["message"]
     shown_one = shown.post({"model": "support", "input": ["where", as_json(shot("red"))]}).error()
-    assert (shown_one["code"], shown_one["param"]) == ("wrong_kind_of_input", "input[1]")
+    assert (shown_one["code"], shown_one["param"]) == ("wrong_kind_of_input", "input[1].image")
     assert shown.classify("where is my card")["data"][0]["label"]
 
 
