@@ -69,6 +69,16 @@ def find_columns(
     return Columns(text, label, tuple(n for n in names if n not in {text, label}))
 
 
+def find_text_column(names: Sequence[str]) -> str | None:
+    """Return the column whose name is usual for texts; None if none is, or several are."""
+    return _usual(names, TEXT_NAMES, taken=None)
+
+
+def named_column(wanted: str, names: Sequence[str]) -> str:
+    """Return the column of texts that somebody named; InvalidExamples if there is none."""
+    return _named(wanted, names, "--text-column") or wanted
+
+
 def _listed(names: Sequence[str]) -> str:
     listed = ", ".join(repr(name) for name in names[:50])
     return f"the columns are {listed}; {HINT}"

@@ -74,6 +74,7 @@ class PrepareOptions:
             sheet=self.sheet if alike else None,
             header=False if self.no_header else None,
             wanted=[name for name in (self.text_column, self.label_column) if name],
+            text_column=self.text_column,
         )
 
     def shares(self) -> dict[str, float]:

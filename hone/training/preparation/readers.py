@@ -46,13 +46,17 @@ _SIGNATURES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOptions:
-    """How to read; what is None is found by looking at the file. `wanted` are column names."""
+    """How to read; what is None is found by looking at the file.
+
+    `wanted` are the names of all columns that were asked for, `text_column` is the one of inputs.
+    """
 
     format: str | None = None
     encoding: str | None = None
     sheet: str | None = None
     header: bool | None = None
     wanted: Sequence[str] = ()
+    text_column: str | None = None
 
 
 def open_source(path: Path, options: ReadOptions) -> Source:

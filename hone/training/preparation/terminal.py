@@ -32,10 +32,10 @@ def print_conversations(report: ConversationReport, console: Console) -> None:
     """Print what was found in examples for a causal model, and the splits."""
     if report.problems:
         console.print(_problem_table(report.problems))
-    after = "" if report.written else " after a yes to all"
+    kept = f"{report.kept:,} kept" if report.written else f"{report.kept:,} would be kept"
     sizes = ", ".join(f"{name} {split.rows:,}" for name, split in report.splits.items())
     lines = [
-        f"{report.read:,} rows read, {report.kept:,} kept{after} as {report.form}: {sizes}",
+        f"{report.read:,} rows read, {kept} as {report.form}: {sizes}{_unless_mended(report)}",
         *_tool_lines(report),
         *([f"Written to {plain(str(report.folder))}"] if report.written else []),
     ]
@@ -106,8 +106,9 @@ def _closing_lines(report: PrepareReport) -> Iterator[str]:
     dropped = report.rows - report.kept
     counted = f"{report.kept:,} kept, {dropped:,} dropped"
     if not report.written:
-        counted = f"with a yes to all {report.kept:,} would be kept, {dropped:,} dropped"
-    yield f"{report.rows:,} rows read, {counted}"
+        counted = f"{report.kept:,} would be kept and {dropped:,} dropped"
+    unit = "pictures" if kind == "pictures" and report.sources[0].line_means != "line" else "rows"
+    yield f"{report.rows:,} {unit} read, {counted}{_unless_mended(report)}"
     if report.lengths is not None:
         percentiles = ", ".join(f"{n} {v:,}" for n, v in report.lengths.percentiles.items())
         yield f"Tokens: {percentiles}, longest {report.lengths.longest:,}"
@@ -118,6 +119,11 @@ def _closing_lines(report: PrepareReport) -> Iterator[str]:
         yield f"Shared instruction: {report.shared_instruction_tokens:,} tokens with every request"
     if report.written:
         yield f"Written to {plain(str(report.folder))} (see {PAGE_NAME} there)"
+
+
+def _unless_mended(report: PrepareReport | ConversationReport) -> str:
+    """Say what the numbers depend on, while nobody has answered."""
+    return "" if report.written else ", if all that is recommended were done"
 
 
 def ask_at_terminal(problem: Problem, console: Console) -> bool:

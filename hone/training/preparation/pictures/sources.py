@@ -7,8 +7,9 @@ from pathlib import Path
 
 from hone.models.errors import InvalidExamples, NotFound
 from hone.models.imaging.archives import is_archive, unpack
+from hone.models.imaging.embedded import is_data_url
 from hone.models.imaging.sources import PICTURE_SUFFIXES, TABLE_SUFFIXES
-from hone.training.preparation.columns import find_columns
+from hone.training.preparation.columns import find_columns, find_text_column, named_column
 from hone.training.preparation.pictures.embedded import embedded_items, is_embedded
 from hone.training.preparation.pictures.items import PictureItem
 from hone.training.preparation.problems import Problem
@@ -34,7 +35,11 @@ class PictureSource:
 
 
 def holds_pictures(path: Path, options: ReadOptions) -> bool:
-    """Tell whether a source is one of pictures: a folder, a zip, or a table with their paths."""
+    """Tell whether a source is one of pictures: a folder, a zip, or a table with their paths.
+
+    The column that was asked for decides. InvalidExamples where none was, and a table has both
+    texts and pictures.
+    """
     if path.is_dir() or is_archive(path):
         return True
     if path.suffix.lower() not in TABLE_SUFFIXES or not path.is_file():
@@ -43,9 +48,14 @@ def holds_pictures(path: Path, options: ReadOptions) -> bool:
         if _are_embedded(path, options):
             return True
         rows = _sample(path, options)
+        if options.text_column is not None:
+            return _wanted_paths(rows, options.text_column) is not None
     except InvalidExamples:
         return False  # the readers of texts will say what is wrong with it
-    return _path_column(rows, options.wanted) is not None
+    column = _path_column(rows, options.wanted)
+    if column is not None:
+        _refuse_texts_beside(column, rows, path.name, options)
+    return column is not None
 
 
 def open_pictures(path: Path, scratch: Path, options: ReadOptions) -> PictureSource:
@@ -76,41 +86,77 @@ def _inner(folder: Path) -> Path:
     """Return the folder itself, or the one that it holds and nothing else."""
     while True:
         inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
-        if len(inside) != 1 or not inside[0].is_dir():
+        if len(inside) != 1 or not inside[0].is_dir() or _leads_out(inside[0], folder):
             return folder
         folder = inside[0]
 
 
 def _open_folder(root: Path, name: str) -> PictureSource:
     classes = sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
+    links = [path for path in root.iterdir() if _leads_out(path, root)]
+    classes = [path for path in classes if path not in links]
     if len(classes) < 2:
+        beside = f"; {_not_followed(links, root, name).message}" if links else ""
         raise InvalidExamples(
             f"{name} has no sub-folder for each class (nor one table of paths): it should hold "
-            "folders such as cat and dog, with their pictures inside"
+            f"folders such as cat and dog, with their pictures inside{beside}"
         )
     items: list[PictureItem] = []
     others = [path.name for path in root.iterdir() if path.is_file() and path.name[0] != "."]
+    empty: list[str] = []
     for folder in classes:
+        before = len(items)
         for path in sorted(folder.rglob("*")):
-            if not path.is_file() or any(p.startswith(".") for p in path.relative_to(root).parts):
+            shown = path.relative_to(root)
+            if any(part.startswith(".") for part in shown.parts):
                 continue
-            shown = path.relative_to(root).as_posix()
-            if path.suffix.lower() not in PICTURE_SUFFIXES:
-                others.append(shown)
-                continue
-            items.append(PictureItem(len(items) + 1, shown, path, folder.name))
+            if path.is_symlink() and (path.is_dir() or _leads_out(path, root)):
+                links.append(path)
+            elif path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES:
+                items.append(PictureItem(len(items) + 1, shown.as_posix(), path, folder.name))
+            elif path.is_file():
+                others.append(shown.as_posix())
+        empty += [folder.name] if len(items) == before else []
     if not items:
         raise InvalidExamples(f"{name} holds no pictures")
-    problems = (_not_pictures(name, others),) if others else ()
+    problems = (
+        *([_not_pictures(name, others)] if others else []),
+        *([_not_followed(links, root, name)] if links else []),
+        *([_empty_classes(empty)] if empty else []),
+    )
     return PictureSource(
         name, "folder of classes", ("picture", "folder"), items, numbered=False, problems=problems
     )
 
 
+def _leads_out(path: Path, root: Path) -> bool:
+    """Tell whether a path is a link to something outside of a folder, or to nothing."""
+    return path.is_symlink() and not (
+        path.exists() and path.resolve().is_relative_to(root.resolve())
+    )
+
+
+def _not_followed(links: Sequence[Path], root: Path, name: str) -> Problem:
+    shown = _first_of([path.relative_to(root).as_posix() for path in links])
+    message = (
+        f"links that lead out of {name}, to nothing, or from a class to a folder are not followed: "
+        f"{shown}"
+    )
+    return Problem("links", "advice", len(links), message)
+
+
+def _empty_classes(names: Sequence[str]) -> Problem:
+    message = f"folders without a picture make no class: {_first_of(names)}"
+    return Problem("empty_classes", "advice", len(names), message)
+
+
+def _first_of(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+
+
 def _not_pictures(name: str, others: Sequence[str]) -> Problem:
-    message = f"files of {name} that are not pictures and are left alone: {', '.join(others[:5])}"
-    more = ", …" if len(others) > 5 else ""
-    return Problem("other_files", "advice", len(others), message + more)
+    message = f"files of {name} that are not pictures and are left alone: {_first_of(others)}"
+    return Problem("other_files", "advice", len(others), message)
 
 
 def _sample(path: Path, options: ReadOptions) -> list[Mapping[str, object]]:
@@ -123,7 +169,10 @@ def _are_embedded(path: Path, options: ReadOptions) -> bool:
     """Tell by the first row that can be read: rows with pictures are too large for a sample."""
     records = open_source(path, options).records()
     first = next((record for record in records if isinstance(record, RawRow)), None)
-    return first is not None and is_embedded(first.fields)
+    if first is None or not is_embedded(first.fields):
+        return False
+    wanted = options.text_column
+    return wanted is None or is_data_url(first.fields.get(named_column(wanted, list(first.fields))))
 
 
 def _open_embedded(path: Path, scratch: Path, options: ReadOptions) -> PictureSource:
@@ -135,20 +184,46 @@ def _open_embedded(path: Path, scratch: Path, options: ReadOptions) -> PictureSo
 
 
 def _path_column(rows: Sequence[Mapping[str, object]], wanted: Sequence[str]) -> str | None:
-    """Return the column whose values are paths of pictures; one that was asked for goes first.
+    """Return the column whose values are paths of pictures; one that was asked for goes first."""
+    names = _names(rows)
+    order = [n for n in names if n in wanted]
+    order += [n for n in names if n.casefold() in _PATH_NAMES] + names
+    return next((name for name in order if _has_paths(rows, name)), None)
+
+
+def _names(rows: Sequence[Mapping[str, object]]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _has_paths(rows: Sequence[Mapping[str, object]], name: str) -> bool:
+    """Tell whether a column is one of paths.
 
     A few that are none do not make a text of the others: they are told as unreadable. In a column
     that is named for paths more than half of the rows is enough.
     """
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    order = [n for n in names if n in wanted]
-    order += [n for n in names if n.casefold() in _PATH_NAMES] + names
-    for name in order:
-        paths = sum(_is_path(str(row[name])) for row in rows if row.get(name))
-        least = _LEAST_NAMED if name.casefold() in _PATH_NAMES else _LEAST_PATHS
-        if paths > least * len(rows):
-            return name
-    return None
+    paths = sum(_is_path(str(row[name])) for row in rows if row.get(name))
+    least = _LEAST_NAMED if name.casefold() in _PATH_NAMES else _LEAST_PATHS
+    return paths > least * len(rows)
+
+
+def _wanted_paths(rows: Sequence[Mapping[str, object]], wanted: str) -> str | None:
+    """Return the column that was asked for, if it is one of paths."""
+    column = named_column(wanted, _names(rows))
+    return column if _has_paths(rows, column) else None
+
+
+def _refuse_texts_beside(
+    column: str, rows: Sequence[Mapping[str, object]], name: str, options: ReadOptions
+) -> None:
+    """Refuse a table that has a column of texts, too, while nobody said which to read."""
+    text = find_text_column(_names(rows))
+    said = any(str(row.get(text) or "").strip() for row in rows)
+    if text is None or text in {column, *options.wanted} or not said or _has_paths(rows, text):
+        return
+    raise InvalidExamples(
+        f"{name} has texts in the column {text!r} and names of pictures in {column!r}: say which "
+        f"are to be classified, with --text-column {text} or --text-column {column}"
+    )
 
 
 def _is_path(value: str) -> bool:
@@ -159,10 +234,17 @@ def _open_table(
     path: Path, name: str, options: ReadOptions, *, within: Path | None
 ) -> PictureSource:
     rows = _sample(path, options)
-    column = _path_column(rows, options.wanted)
+    if options.text_column is not None:
+        column = _wanted_paths(rows, options.text_column)
+    else:
+        column = _path_column(rows, options.wanted)
     if column is None:
-        raise InvalidExamples(f"{name}: no column holds the paths of pictures")
-    names = list(dict.fromkeys(key for row in rows for key in row))
+        wanted = options.text_column
+        named = "no column holds" if wanted is None else f"the column {wanted!r} does not hold"
+        raise InvalidExamples(f"{name}: {named} the paths of pictures")
+    if options.text_column is None:
+        _refuse_texts_beside(column, rows, name, options)
+    names = _names(rows)
     label = next((n for n in options.wanted if n in names and n != column), None)
     columns = find_columns(names, rows, text=column, label=label)
     source = open_source(path, options)
@@ -191,5 +273,7 @@ def _item(
         return PictureItem(record.number, name, None, label, reason)
     path = folder / name.strip()
     if within is not None and not path.resolve().is_relative_to(within.resolve()):
-        return PictureItem(record.number, name, None, label, "leads out of the archive")
+        return PictureItem(
+            record.number, name, None, label, "leads out of the folder with the table"
+        )
     return PictureItem(record.number, name, path, label)
