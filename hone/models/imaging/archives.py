@@ -45,7 +45,8 @@ class ArchiveBounds:
     entry_bytes: int = 64 * 2**20
     total_bytes: int = 64 * 2**30
     ratio: float = 100.0
-    """Bytes unpacked for each one packed, of any entry of more than `ratio_from` bytes."""
+    """Bytes unpacked for each one packed, of any entry of more than `ratio_from` bytes, and of all
+    entries together for each byte of the archive: small ones add up, and may share their data."""
     ratio_from: int = 2**20
 
 
@@ -73,11 +74,14 @@ class OpenArchive:
     def __init__(self, archive: Path, bounds: ArchiveBounds) -> None:
         self._archive, self._bounds = archive, bounds
         self._source = _Bounded(archive, bounds)
+        packed = archive.stat().st_size
         try:
             with self._broken_told():
                 self._file = zipfile.ZipFile(self._source)
             self._source.is_opened()
-            self._entries = {entry.filename: entry for entry in _checked(self._file, bounds)}
+            self._entries = {
+                entry.filename: entry for entry in _checked(self._file, bounds, packed)
+            }
         except BaseException:
             self._source.close()
             raise
@@ -152,12 +156,17 @@ class _Bounded(io.BufferedReader):
         self._opened = True
 
 
-def _checked(file: zipfile.ZipFile, bounds: ArchiveBounds) -> Iterator[zipfile.ZipInfo]:
+def _checked(
+    file: zipfile.ZipFile, bounds: ArchiveBounds, packed_bytes: int
+) -> Iterator[zipfile.ZipInfo]:
     entries = file.infolist()
     if len(entries) > bounds.entries:
         raise InvalidExamples(f"the archive has {len(entries):,} entries; {bounds.entries:,} fit")
-    if sum(entry.file_size for entry in entries) > bounds.total_bytes:
+    total = sum(entry.file_size for entry in entries)
+    if total > bounds.total_bytes:
         raise InvalidExamples(f"the archive unpacks to more than {bounds.total_bytes:,} bytes")
+    if total > max(bounds.ratio_from, bounds.ratio * packed_bytes):
+        raise InvalidExamples(f"the archive unpacks to more than {bounds.ratio:g} times its size")
     names: set[str] = set()
     for entry in entries:
         _check_name(entry)

@@ -70,6 +70,34 @@ def test_a_bomb_is_refused_by_its_ratio(tmp_path: Path) -> None:
         unpack(archive, tmp_path / "out")
 
 
+def test_a_bomb_of_many_small_entries_is_refused_by_the_ratio_of_all(tmp_path: Path) -> None:
+    small = [(f"a/{number}.png", bytes(1 << 20)) for number in range(12)]
+    archive = make(tmp_path, *small, compression=zipfile.ZIP_DEFLATED)
+    assert archive.stat().st_size < 20_000
+    with pytest.raises(InvalidExamples, match="the archive unpacks to more than 100 times"):
+        unpack(archive, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    few = make(tmp_path, ("a/1.png", bytes(200_000)), compression=zipfile.ZIP_DEFLATED)
+    unpack(few, tmp_path / "few")  # next to nothing, whatever its ratio
+
+
+def test_entries_that_share_their_data_are_refused_by_the_ratio_of_all(tmp_path: Path) -> None:
+    content = random.Random(1).randbytes(30_000)
+    archive = tmp_path / "shared.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("a/0.jpg", content)
+        first = file.infolist()[0]
+        for number in range(1, 130):
+            again = zipfile.ZipInfo(f"a/{number}.jpg")
+            again.file_size = again.compress_size = first.file_size
+            again.CRC, again.header_offset = first.CRC, first.header_offset
+            file.filelist.append(again)
+            file.NameToInfo[again.filename] = again
+    assert archive.stat().st_size < 39_000
+    with pytest.raises(InvalidExamples, match="the archive unpacks to more than 100 times"):
+        unpack(archive, tmp_path / "out")
+
+
 def test_an_entry_that_lies_about_its_size_is_found_out(tmp_path: Path) -> None:
     archive = make(tmp_path, ("a/1.jpg", bytes(5000)), compression=zipfile.ZIP_DEFLATED)
     content = archive.read_bytes()
