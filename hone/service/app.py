@@ -27,6 +27,7 @@ from hone.service.openai.generation import Readers, completion_look
 from hone.service.openai.routes import completion_routes
 from hone.service.plain_route import ERRORS, PlainRoute
 from hone.service.schemas import (
+    CLASSIFY_FORM,
     ClassifyRequest,
     ClassifyResponse,
     Health,
@@ -77,7 +78,11 @@ def create_app(
 
     app.router.routes.append(
         PlainRoute(
-            CLASSIFY_PATH, classify, endpoint(read_classify, "cls", forms=True), tag="classify"
+            CLASSIFY_PATH,
+            classify,
+            endpoint(read_classify, "cls", forms=True),
+            tag="classify",
+            form=CLASSIFY_FORM,
         )
     )
     app.router.routes += completion_routes(endpoint)

@@ -1,6 +1,6 @@
 """Routes that FastAPI documents and plain ASGI applications answer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi.routing import APIRoute
@@ -18,10 +18,20 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 class PlainRoute(APIRoute):
     """A route for POST whose function's signature and docstring stand in the document.
 
-    The function is never called: `app` answers.
+    The function is never called: `app` answers. `form` is the schema of a multipart form that is
+    read as well as the body in the signature.
     """
 
-    def __init__(self, path: str, described: Callable[..., Any], app: ASGIApp, *, tag: str) -> None:
+    def __init__(
+        self,
+        path: str,
+        described: Callable[..., Any],
+        app: ASGIApp,
+        *,
+        tag: str,
+        form: Mapping[str, Any] | None = None,
+    ) -> None:
+        content = {"multipart/form-data": {"schema": dict(form)}} if form is not None else None
         super().__init__(
             path,
             described,
@@ -29,5 +39,6 @@ class PlainRoute(APIRoute):
             responses=ERRORS,
             tags=[tag],
             operation_id=described.__name__,
+            openapi_extra={"requestBody": {"content": content}} if content else None,
         )
         self.app = app

@@ -3,7 +3,7 @@
 Requests are read by hand (`reading`); tests hold real answers against these descriptions.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -46,6 +46,24 @@ class ClassifyRequest(Body):
         ge=1,
         description="How many labels to return for each text; never more than there are.",
     )
+
+
+CLASSIFY_FORM: dict[str, Any] = {
+    "type": "object",
+    "title": "ClassifyForm",
+    "required": ["model", "image"],
+    "properties": {
+        "model": {"type": "string", "description": "As in JSON."},
+        "top_k": {"type": "integer", "minimum": 1, "default": DEFAULT_TOP_K},
+        "image": {
+            "type": "array",
+            "items": {"type": "string", "format": "binary"},
+            "minItems": 1,
+            "description": "JPEG, PNG or WebP files, one part for each.",
+        },
+    },
+}
+"""A form with pictures, to the same address."""
 
 
 class LabelScore(Body):

@@ -52,6 +52,14 @@ def test_the_committed_document_is_current() -> None:
     assert COMMITTED.read_text(encoding="utf-8") == as_text(document())
 
 
+def test_pictures_may_be_sent_as_files_by_the_document_too() -> None:
+    content = document()["paths"]["/v1/classify"]["post"]["requestBody"]["content"]
+    assert content.keys() == {"application/json", "multipart/form-data"}
+    form = content["multipart/form-data"]["schema"]
+    assert form["properties"].keys() == {"model", "top_k", "image"}
+    assert form["properties"]["image"]["items"] == {"type": "string", "format": "binary"}
+
+
 def test_the_service_gives_the_document_and_a_page_for_it(asked: Service) -> None:
     given = asked.get("/openapi.json").json()
     assert given.pop("servers")[0]["url"] == "/"  # its port was not chosen by its settings
