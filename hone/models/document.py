@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from hone.models.gallery import Gallery
 from hone.models.page import escape, page, visible
 
 # Underscores within a word are left alone: card\_not\_working is hard to read.
@@ -139,7 +140,8 @@ class Folded:
     blocks: Sequence["Block"]
 
 
-Block = Text | Bullets | Table | Verbatim | Picture | Drawing | Side | Heading | Folded
+_Drawn = Picture | Drawing | Side | Folded | Gallery
+Block = Text | Bullets | Table | Verbatim | Heading | _Drawn
 
 Tone = Literal["good", "bad", "neutral"]
 
@@ -238,13 +240,15 @@ def _markdown(block: Block) -> str:
             return _markdown_drawn(block)
 
 
-def _markdown_drawn(block: Picture | Drawing | Side | Folded) -> str:
+def _markdown_drawn(block: _Drawn) -> str:
     match block:
         case Picture(alt, caption, paint):
             drawn = _data_uri(paint(dark=False, dpi=_MARKDOWN_DPI))
             return f"![{inline(alt)}]({drawn})\n\n{inline(caption)}"
         case Drawing(alt, caption):
             return f"*Drawn in the page:* {inline(alt)}. {inline(caption)}"
+        case Gallery():
+            return block.markdown(inline)
         case Side(drawings):
             return "\n\n".join(_markdown(drawing) for drawing in drawings)
         case Folded(summary, blocks):
@@ -291,12 +295,14 @@ def _html(block: Block) -> str:
             return _html_drawn(block)
 
 
-def _html_drawn(block: Picture | Drawing | Side | Folded) -> str:
+def _html_drawn(block: _Drawn) -> str:
     match block:
         case Picture():
             return _html_picture(block)
         case Drawing():
             return _html_drawing(block)
+        case Gallery():
+            return block.html()
         case Side(drawings):
             return f'<div class="side">{"".join(map(_html_drawing, drawings))}</div>'
         case Folded(summary, blocks):

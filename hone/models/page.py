@@ -92,6 +92,13 @@ figure { margin: 1rem 0; overflow-x: auto; }
 figure img { display: block; max-width: 100%; height: auto; }
 figure img.large { min-width: 42rem; }
 figcaption { color: var(--muted); font-size: .9rem; max-width: 46rem; margin-top: .4rem; }
+.gallery ul {
+  display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 1.25rem 1rem;
+  list-style: none; max-width: none; margin: 1rem 0 0; padding: 0;
+}
+.gallery li { min-width: 0; }
+.gallery img { width: auto; max-height: 12rem; border-radius: .25rem; }
+.gallery li p { margin: .4rem 0 0; font-size: .92rem; line-height: 1.35; }
 .banner {
   background: var(--surface); border: 1px solid var(--line); border-radius: .6rem;
   border-left: .5rem solid var(--accent); padding: 1rem 1.5rem; margin-top: 1rem;

@@ -11,11 +11,12 @@ from hone.models.document import (
     Table,
     Text,
 )
+from hone.models.gallery import Gallery, Photo
 
 DRAWING = Drawing("A <line>", "It rises & falls.", '<svg viewBox="0 0 1 1"></svg>')
 
 
-def written(*blocks: Text | Table | Drawing | Side | Folded) -> tuple[str, str]:
+def written(*blocks: Text | Table | Drawing | Side | Folded | Gallery) -> tuple[str, str]:
     document = Document("T", "L", [], [Section("S", blocks)], Banner("YES", "So <be> it.", "good"))
     return document.html(), document.markdown()
 
@@ -54,3 +55,13 @@ def test_a_figure_has_its_interval_beneath_it() -> None:
     assert '93 %<br><small class="range">92 to &lt;94&gt;</small>' in html
     assert "1<br><small>too few</small>" in html
     assert r"93 % (92 to \<94\>)" in markdown
+
+
+def test_a_gallery_has_its_words_as_text_and_they_are_escaped() -> None:
+    photos = [Photo(b"\xff\xd8\xff", 176, 99, ("a <b>", "→ 猫 0.93")) for _ in range(3)]
+    html, markdown = written(Gallery(photos, "Three & no more."))
+    assert html.count('<img src="data:image/jpeg;base64,/9j/" width="176" height="99" alt="">') == 3
+    assert html.count("<p>a &lt;b&gt;<br>→ 猫 0.93</p>") == 3
+    assert "<figcaption>Three &amp; no more.</figcaption>" in html
+    assert markdown.count(r"![a \<b\> → 猫 0.93](data:image/jpeg;base64,/9j/)") == 3
+    assert r"Three \& no more." in markdown

@@ -1,4 +1,4 @@
-"""The most confident mistakes of a classifier of pictures, as one picture."""
+"""The most confident mistakes of a classifier of pictures, as small photos."""
 
 import io
 from collections.abc import Sequence
@@ -6,19 +6,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from hone.models.document import Png
 from hone.models.engines import FloatArray
+from hone.models.gallery import Photo
 from hone.models.imaging.decoding import decode_picture
-from hone.models.page import DARK_SURFACE, LIGHT_SURFACE
 from hone.models.predictor import softmax
 from hone.training.images.loading import PictureFiles
 
 MOST_SHOWN = 24
-_COLUMNS, _SIDE, _GAP, _CAPTION = 4, 168, 12, 48
-_FONT_PIXELS = 16
-_LONGEST_CAPTION = 15
+_SIDE, _SHARPNESS, _QUALITY = 176, 2, 80
+"""CSS pixels of the longer side, dots in each, and the quality of the JPEG."""
+
+_LONGEST_CAPTION = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,27 +52,20 @@ def confident_mistakes(
     ]
 
 
-def contact_sheet(mistakes: Sequence[Mistake], files: PictureFiles, *, dark: bool, dpi: int) -> Png:
-    """Draw the first mistakes in rows of four, with truth, answer and confidence below each."""
-    shown = mistakes[:MOST_SHOWN]
-    columns = min(_COLUMNS, len(shown))
-    rows = -(-len(shown) // columns)
-    width, height = columns * (_SIDE + _GAP) + _GAP, rows * (_SIDE + _CAPTION + _GAP) + _GAP
-    scale = dpi / 96
-    surface, ink = (DARK_SURFACE, "#e8e8e8") if dark else (LIGHT_SURFACE, "#1a1a1a")
-    sheet = Image.new("RGB", (round(width * scale), round(height * scale)), surface)
-    drawing, font = ImageDraw.Draw(sheet), ImageFont.load_default(_FONT_PIXELS * scale)
-    side = round(_SIDE * scale)
-    for place, mistake in enumerate(shown):
-        left = round((_GAP + place % columns * (_SIDE + _GAP)) * scale)
-        top = round((_GAP + place // columns * (_SIDE + _CAPTION + _GAP)) * scale)
-        small = ImageOps.contain(decode_picture(files[mistake.row]), (side, side))
-        sheet.paste(small, (left + (side - small.width) // 2, top + (side - small.height) // 2))
-        caption = f"{_short(mistake.truth)}\n→ {_short(mistake.answer)} {mistake.confidence:.2f}"
-        drawing.multiline_text((left, top + side + 2 * scale), caption, ink, font, spacing=2)
+def contact_sheet(mistakes: Sequence[Mistake], files: PictureFiles) -> list[Photo]:
+    """Return the first mistakes as small photos, with label, answer and confidence below each."""
+    return [_photo(mistake, files[mistake.row]) for mistake in mistakes[:MOST_SHOWN]]
+
+
+def _photo(mistake: Mistake, content: bytes) -> Photo:
+    small = decode_picture(content)
+    small.thumbnail((_SIDE * _SHARPNESS, _SIDE * _SHARPNESS))
     file = io.BytesIO()
-    sheet.quantize(128).save(file, "PNG", optimize=True)
-    return Png(file.getvalue(), width, height)
+    small.save(file, "JPEG", quality=_QUALITY)
+    shrunk = min(1.0, _SIDE / max(small.size))
+    width, height = (max(1, round(side * shrunk)) for side in small.size)
+    said = f"→ {_short(mistake.answer)} {mistake.confidence:.2f}"
+    return Photo(file.getvalue(), width, height, (_short(mistake.truth), said))
 
 
 def _short(label: str) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,9 @@ import numpy as np
 import torch
 
 from hone.models.catalogue import Task
-from hone.models.document import Block, Heading, Picture, Text
+from hone.models.document import Block, Heading, Text
 from hone.models.engines import Device, FloatArray, OnnxPictureEngine
+from hone.models.gallery import Gallery
 from hone.models.imaging.predictor import PicturePredictor
 from hone.models.imaging.preprocessing import Preprocessing, normalize
 from hone.models.imaging.tokens import PICTURE_TOKENS
@@ -118,12 +118,11 @@ class PictureDelivery:
         shown = min(MOST_SHOWN, len(mistakes))
         return (
             Heading("The most confident mistakes"),
-            Picture(
-                f"{shown} pictures that were answered wrongly",
+            Gallery(
+                contact_sheet(mistakes, files),
                 f"{shown} of {len(mistakes)} wrong answers on the {served.split} split, the most "
                 "confident first. Below each its label, the answer, and the confidence that the "
                 "service gives for it. Whoever gets this card can see them.",
-                partial(contact_sheet, mistakes, files),
             ),
         )
 

@@ -255,9 +255,9 @@ def test_the_detail_of_a_chat_s_picture_is_one_that_there_is(shown: Service) -> 
     for detail in ("auto", "low", "high", None):
         shown_part = {"type": "image_url", "image_url": {"url": url, "detail": detail}}
         assert ask(shown, shown_part).choices[0].message.content == "green"
-    for detail in ("zz", 1, ["low"], ""):
+    for wrong in ("zz", 1, ["low"], ""):
         with pytest.raises(openai.BadRequestError) as refused:
-            ask(shown, {"type": "image_url", "image_url": {"url": url, "detail": detail}})
+            ask(shown, {"type": "image_url", "image_url": {"url": url, "detail": wrong}})
         assert "'detail' is none of auto, low and high." in refused.value.message
         assert refused.value.param == "messages[1].content"
 

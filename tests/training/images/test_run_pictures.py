@@ -10,10 +10,11 @@ import pytest
 from safetensors.numpy import load_file
 
 from hone.models.errors import InvalidExamples, InvalidRecipe
+from hone.models.imaging.decoding import decode_picture
 from hone.models.imaging.predictor import load_picture_predictor
 from hone.models.registry import Registry
 from hone.training.continuing import WEIGHTS_FILE
-from hone.training.images.contact_sheet import confident_mistakes, contact_sheet
+from hone.training.images.contact_sheet import Mistake, confident_mistakes, contact_sheet
 from hone.training.images.loading import PictureFiles
 from hone.training.loop import Interrupted
 from hone.training.process import _say_next
@@ -109,10 +110,27 @@ def test_the_contact_sheet_shows_the_most_confident_mistakes_first(tmp_path: Pat
     for row in range(5):
         paths.append(tmp_path / f"{row}.png")
         paths[-1].write_bytes(encoded(picture((50 * row, 90, 90)), "PNG"))
-    for dark in (False, True):
-        sheet = contact_sheet(mistakes, PictureFiles(paths), dark=dark, dpi=110)
-        assert sheet.content.startswith(b"\x89PNG")
-        assert sheet.width == 4 * 180 + 12
+    photos = contact_sheet(mistakes, PictureFiles(paths))
+    assert [list(photo.lines) for photo in photos] == [
+        ["dog", "→ cat 1.00"],
+        ["cat", "→ dog 0.99"],
+        ["dog", "→ cat 0.95"],
+        ["cat", "→ dog 0.73"],
+    ]
+    for photo in photos:
+        assert decode_picture(photo.content).size == (48, 40)  # as large as it is, and no larger
+        assert (photo.width, photo.height) == (48, 40)
+
+
+def test_large_pictures_are_small_on_the_contact_sheet_and_labels_are_whole(tmp_path: Path) -> None:
+    path = tmp_path / "large.jpg"
+    path.write_bytes(encoded(picture((9, 90, 200), size=(900, 1500))))
+    label = "Großer Schweizer Sennenhund 大瑞士山地犬"
+    (photo,) = contact_sheet([Mistake(0, label, "ß" * 99, 0.5)], PictureFiles([path]))
+    assert (photo.width, photo.height) == (106, 176)
+    assert decode_picture(photo.content).size == (211, 352)
+    assert photo.lines[0] == label
+    assert photo.lines[1] == f"→ {'ß' * 59}… 0.50"
 
 
 def test_what_to_do_next_is_said_for_pictures(

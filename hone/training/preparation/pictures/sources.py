@@ -217,8 +217,9 @@ def _refuse_texts_beside(
 ) -> None:
     """Refuse a table that has a column of texts, too, while nobody said which to read."""
     text = find_text_column(_names(rows))
-    said = any(str(row.get(text) or "").strip() for row in rows)
-    if text is None or text in {column, *options.wanted} or not said or _has_paths(rows, text):
+    if text is None or text in {column, *options.wanted} or _has_paths(rows, text):
+        return
+    if not any(str(row.get(text) or "").strip() for row in rows):
         return
     raise InvalidExamples(
         f"{name} has texts in the column {text!r} and names of pictures in {column!r}: say which "
