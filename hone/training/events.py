@@ -152,9 +152,14 @@ def _settled(event: Event) -> str:
         f"training: {_count(event['epochs'], 'epoch')} of "
         f"{_count(event['steps_per_epoch'], 'step')}, "
         f"batch {event['batch_size']}, learning rate {event['learning_rate']:.1e}, "
-        f"{event['precision']} on {event['device']}, {event['trained_parameters'] / 1e6:.1f} of "
-        f"{event['all_parameters'] / 1e6:.1f} M parameters"
+        f"{event['precision']} on {event['device']}, {_millions(event['trained_parameters'])} of "
+        f"{_millions(event['all_parameters'])} parameters"
     )
+
+
+def _millions(count: int) -> str:
+    """Write a number of parameters in millions, unless that would be 0.0."""
+    return f"{count / 1e6:.1f} M" if count >= 100_000 else f"{count:,}"
 
 
 def _evaluated(event: Event) -> str:
@@ -233,7 +238,9 @@ _SENTENCES: dict[str, Callable[[Event], str]] = {
     "run_started": lambda e: f"run: {e['folder']}",
     "data_loaded": _data_loaded,
     "settled": _settled,
-    "probing": lambda e: f"probe: a head on frozen features, {e['all_parameters'] / 1e6:.1f} M",
+    "probing": lambda e: (
+        f"probe: a head on the frozen features of {_millions(e['all_parameters'])} parameters"
+    ),
     "features_computed": lambda e: f"features: {e['features']} of each of {e['rows']:,} pictures",
     "probed": lambda e: (
         f"penalty {e['penalty']:g}: validation accuracy {e['scores']['accuracy']:.3f}, "

@@ -136,3 +136,20 @@ def test_an_unknown_event_is_no_error() -> None:
 )
 def test_durations_are_in_words(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+def test_few_parameters_are_not_said_to_be_none() -> None:
+    settled: Event = {
+        "event": "settled",
+        "epochs": 3,
+        "steps_per_epoch": 10,
+        "batch_size": 8,
+        "learning_rate": 5e-4,
+        "precision": "fp32",
+        "device": "cpu",
+        "trained_parameters": 1_123,
+        "all_parameters": 22_700_000,
+    }
+    assert "1,123 of 22.7 M parameters" in shown([settled])
+    probing: Event = {"event": "probing", "all_parameters": 27_043}
+    assert "frozen features of 27,043 parameters" in shown([probing])
