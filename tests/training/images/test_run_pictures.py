@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 from hone.models.errors import InvalidExamples, InvalidRecipe
 from hone.models.imaging.decoding import decode_picture
 from hone.models.imaging.predictor import load_picture_predictor
+from hone.models.names import parse_reference
 from hone.models.registry import Registry
 from hone.training.continuing import WEIGHTS_FILE
 from hone.training.images.contact_sheet import Mistake, confident_mistakes, contact_sheet
@@ -20,6 +21,7 @@ from hone.training.loop import Interrupted
 from hone.training.process import _say_next
 from tests.pictures import encoded, picture
 from tests.training.images.conftest import COLOURS, PictureTask, TrainedPictures, train
+from tests.training.images.test_backbones import SIDE, saved
 
 
 def test_the_published_variants_tell_new_pictures_apart(trained_pictures: TrainedPictures) -> None:
@@ -48,6 +50,34 @@ def test_the_bundle_names_the_prompt_and_how_its_tokens_are_counted(
     assert baseline is not None
     assert "green, red" in baseline.instruction
     assert (baseline.method, baseline.examples) == ("estimated:gpt-4o-tiles", [])
+
+
+@pytest.mark.slow
+def test_a_transformer_is_adapted_with_weighted_classes_and_published(
+    picture_task: PictureTask, tmp_path: Path
+) -> None:
+    base = saved("vit", tmp_path)
+    size = {"height": SIDE, "width": SIDE}
+    processor = {"image_processor_type": "ViTImageProcessor", "size": size, "do_normalize": True,
+                 "image_mean": [0.5] * 3, "image_std": [0.5] * 3}  # fmt: skip
+    (base / "preprocessor_config.json").write_text(json.dumps(processor))
+    recipe = picture_task.recipe(
+        tmp_path,
+        f"model.base={base}",
+        "model.method=lora",
+        "model.picture_size=auto",
+        "dataset.class_weights=balanced",
+    )
+    manifest, events = train(recipe)
+    assert manifest is not None
+    assert manifest.recipe.content["dataset"]["class_weights"] == "balanced"
+    assert manifest.picture_rule.height == SIDE
+    (settled,) = [event for event in events if event["event"] == "settled"]
+    assert 0 < settled["trained_parameters"] < settled["all_parameters"] / 2
+    served = Registry(tmp_path / "store").open(parse_reference("tiny"))
+    predictor = load_picture_predictor(served)
+    shots = [encoded(picture(COLOURS[label], seed=900)) for label in manifest.labels]
+    assert predictor.probabilities(predictor.encode(shots)).shape == (2, 2)
 
 
 def test_the_card_speaks_of_pictures(trained_pictures: TrainedPictures) -> None:
