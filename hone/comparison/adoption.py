@@ -33,7 +33,6 @@ from hone.models.catalogue import find_base
 from hone.models.editions import publish_with_fallback
 from hone.models.engines import FloatArray
 from hone.models.errors import Conflict, InvalidInput, NotFound
-from hone.models.examples import Example
 from hone.models.manifest import FallbackRecord, Manifest
 from hone.models.names import parse_reference
 from hone.models.prompting.answerer import EMBEDDINGS, write_shots
@@ -44,6 +43,7 @@ from hone.models.prompting.embedding import (
     encoder_form,
     read_embeddings,
 )
+from hone.models.prompting.inputs import Shot, shown_as
 from hone.models.prompting.tensors import write_tensors
 from hone.models.registry import Registry
 
@@ -207,10 +207,13 @@ def _judged(registry: Registry, record: Mapping[str, Any], name: str) -> tuple[B
 def _arm(
     plan: Plan, contender: PromptContender, *, has_shots: bool, found: Retrieval | None
 ) -> PromptArm:
-    templates, group = templates_of(contender), plan.experiment.experiment
+    templates = templates_of(contender, plan.material.kind)
+    group = plan.experiment.experiment
     return PromptArm(
         api=contender.api,
         model=contender.model,
+        inputs=plan.material.kind,
+        detail=contender.detail,
         system=templates.system,
         user=templates.user,
         example=templates.example,
@@ -244,7 +247,7 @@ def _retrieval(contender: PromptContender) -> Retrieval:
 
 
 def _copy_encoder(
-    staged: Path, contender: PromptContender, shots: list[Example], folder: Path
+    staged: Path, contender: PromptContender, shots: list[Shot], folder: Path
 ) -> None:
     """Put the encoder and the examples' vectors beside the model: the bundle needs no base."""
     weights, tokenizer = encoder_files(find_base(contender.base))
@@ -254,10 +257,10 @@ def _copy_encoder(
     write_tensors(staged / _EMBEDDINGS, {EMBEDDINGS: vectors})
 
 
-def _embeddings(contender: PromptContender, shots: Sequence[Example], folder: Path) -> FloatArray:
+def _embeddings(contender: PromptContender, shots: Sequence[Shot], folder: Path) -> FloatArray:
     """Return the run's vectors of the examples; Conflict if the base is not what embedded them."""
     encoder = BertEncoder.from_base(contender.base)
-    vectors = read_embeddings(encoder, [example.text for example in shots], folder)
+    vectors = read_embeddings(encoder, [shown_as(shot.input) for shot in shots], folder)
     if vectors is None:
         raise Conflict(
             f"{folder} has no embeddings of the examples by the weights that the base "

@@ -16,13 +16,23 @@ from hone.comparison.experiment import LimitsGroup, PromptContender, ServedConte
 from hone.comparison.outcomes import Item, Outcome
 from hone.comparison.prices import Price
 from hone.models.errors import HoneError
+from hone.models.imaging.pictures import data_url
+from hone.models.imaging.tokens import most_picture_tokens
 from hone.models.prompting.answers import LabelReader
 from hone.models.prompting.calls import Answer, CallFailed, Line
 from hone.models.prompting.prompts import Prompt
 from hone.models.prompting.reading import read_label
 from hone.models.prompting.tokens import TokenRule
 from hone.models.prompting.usage import Usage
-from hone.models.prompting.wire import PATHS, MalformedAnswer, Reply, read_reply, request_body
+from hone.models.prompting.wire import (
+    PATHS,
+    MalformedAnswer,
+    Reply,
+    Show,
+    by_hash,
+    read_reply,
+    request_body,
+)
 
 _MOST_RAW = 20_000
 _CANNOT_ASK = frozenset({0, 401, 403, 404})
@@ -75,16 +85,22 @@ class Tariff:
         """Return what these tokens cost; None if that is unknown."""
         return 0.0 if self.free else dollars(self.price, usage)
 
-    def most(self, body: Mapping[str, Any], most_answer_tokens: int) -> float:
-        """Return what one call may cost at most; 0 if that is unknown."""
+    def most(
+        self, body: Mapping[str, Any], most_answer_tokens: int, *, picture_tokens: int = 0
+    ) -> float:
+        """Return what one call may cost at most; 0 if that is unknown.
+
+        `body` is without pictures; `picture_tokens` are the most that those may cost.
+        """
         if self.free:
             return 0.0
-        return most_dollars(self.price, len(orjson.dumps(body)), most_answer_tokens)
+        size = len(orjson.dumps(body)) + picture_tokens
+        return most_dollars(self.price, size, most_answer_tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """One request, and whose answer it is."""
+    """One request, and whose answer it is. In the body a picture stands by its hash."""
 
     key: str
     item: Item
@@ -134,8 +150,7 @@ class Asker:
         Stopped if the run should stop first, BudgetSpent if the call could pass the budget, and
         CannotAsk if the contender has never answered and cannot be asked.
         """
-        path = PATHS[self.contender.api]
-        body = request_body(self.contender, prompt, self.labels, self.descriptions)
+        path, body = PATHS[self.contender.api], self._body(prompt, by_hash)
         key = key_of(address=self.contender.address, path=path, body=body, repeat=repeat)
         failed: CallFailed | None = None
         async with self._locks[key]:  # items that ask the same wait for one answer
@@ -179,7 +194,10 @@ class Asker:
 
     async def _call(self, question: _Question) -> CallFailed | None:
         """Make one call and write down what came of it; return its failure, if it failed."""
-        most = self.tariff.most(question.body, self.contender.max_answer_tokens)
+        body = question.body
+        if question.prompt.pictures:  # read off the loop, and held while they are sent alone
+            body = await asyncio.to_thread(self._body, question.prompt, data_url)
+        most = self._most(question)
         await self.budget.reserve(most)
         actual = most  # what it may have cost, should anything below be cut off
         try:
@@ -191,18 +209,18 @@ class Asker:
                 most_usd=most,
             )
             call = await asyncio.wrap_future(begun)
-            actual, failed = await self._made(call, question, most)
+            actual, failed = await self._made(call, question, body, most)
         finally:
             await self.budget.settle(most, actual)
         return failed
 
     async def _made(
-        self, call: int, question: _Question, most: float
+        self, call: int, question: _Question, body: Mapping[str, Any], most: float
     ) -> tuple[float, CallFailed | None]:
         """Return what a call cost in dollars, and its failure, if it failed."""
         usage: Usage | None = None
         try:
-            answer = await self.line.post(PATHS[self.contender.api], question.body)
+            answer = await self.line.post(PATHS[self.contender.api], body)
             reply = read_reply(self.contender.api, answer.body)
         except CallFailed as error:
             failed = error
@@ -229,6 +247,18 @@ class Asker:
         noted = self.cache.answered(call, answer.body, seconds=answer.seconds, usage=usage, usd=usd)
         await asyncio.wrap_future(noted)
         return usd or 0.0
+
+    def _body(self, prompt: Prompt, show: Show) -> dict[str, Any]:
+        return request_body(self.contender, prompt, self.labels, self.descriptions, show)
+
+    def _most(self, question: _Question) -> float:
+        """Return what one call may cost at most."""
+        pictures = (self.tokens.picture(picture) for picture in question.prompt.pictures)
+        return self.tariff.most(
+            question.body,
+            self.contender.max_answer_tokens,
+            picture_tokens=sum(map(most_picture_tokens, pictures)),
+        )
 
     def _outcome(self, item: Item, repeat: int, known: Known, failed: CallFailed | None) -> Outcome:
         """Return what the calls for an item came to."""

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 from hone.models.errors import HoneError
 from hone.models.manifest import Variant, sha256_of_json
 from hone.models.names import parse_reference
-from hone.models.prompting.wire import Api
+from hone.models.prompting.wire import Api, Detail
 from hone.models.toml_files import Group
 
 Billing = Literal["tokens", "hosting"]
@@ -68,12 +68,15 @@ class ExperimentGroup(Group):
 
     name: Annotated[str, Field(pattern=NAME)]
     """What the comparison is called; its run folder has this name."""
-    task: Literal["classification"] = "classification"
-    """The kind of task."""
+    task: Literal["classification", "text-classification", "image-classification"] = (
+        "classification"
+    )
+    """What is classified: by default what the items are. Another kind than that is refused."""
     path: str | None = None
     """A folder that `hone prepare` made: its test split is asked, its training split teaches."""
     test: str | None = None
-    """Instead of `path`: the test items, JSON lines with text, label, and id and group if any."""
+    """Instead of `path`: the test items, JSON lines with text or image, label, and id and group if
+    any. An image is a path beside the file, or a data URL."""
     train: str | None = None
     """Training examples, for few-shot and retrieved prompts, the majority and contamination."""
     made_by: str | None = None
@@ -220,6 +223,9 @@ class RemoteContender(Contender):
     """Where an answer ends; a completion ends at a line's end by default."""
     logprobs: bool = False
     """Ask for the tokens' probabilities, for a confidence."""
+    detail: Detail | None = None
+    """How closely a chat's model should look at pictures: `auto`, `low` or `high`; not sent
+    unless given."""
     parameters: Annotated[dict[str, Any], AfterValidator(_parameters)] = Field({})
     """More fields of the request's body, as they are (`reasoning_effort`, `top_p`, `seed`)."""
     billing: Billing | None = None
@@ -236,13 +242,14 @@ class RemoteContender(Contender):
 
 
 class ServedContender(RemoteContender):
-    """A model behind an API that needs no prompt: it gets the text alone."""
+    """A model behind an API that needs no prompt: it gets the text or the picture alone."""
 
     kind: Literal["served"]
     api: Api = "classify"
     """Hone's `/v1/classify`, or the API's `chat`, `completions` or `decisions`."""
-    template: str = "{text}"
-    """What it is sent, for a model that was trained with a separator; `{text}` is the input."""
+    template: str | None = None
+    """What it is sent, for a model that was trained with a separator: by default `{text}`, the
+    input, or `{image}`."""
 
 
 class Prompted(Contender):
@@ -255,13 +262,15 @@ class Prompted(Contender):
     system: str | None = None
     """The template of the system message: {labels}, {examples}, {text}."""
     template: str | None = None
-    """The template of the user's message: {text}, {labels}, {examples}."""
-    example: str = "Text: {text}\nLabel: {label}"
-    """The template of one example."""
+    """The template of the user's message: {text}, {labels}, {examples}; {image} for pictures."""
+    example: str | None = None
+    """The template of one example, by default `Text: {text}` and `Label: {label}` on two lines; of
+    pictures `{image}` and `Label: {label}`."""
     examples_as: Literal["text", "turns"] = "text"
     """In place of {examples}, or as turns of the chat, each a question and its answer."""
     base: str = "minilm"
-    """The encoder that finds the nearest examples."""
+    """The encoder that finds the nearest examples; for pictures an image classifier's folder, or
+    `hub:owner/name`, which has to be given."""
 
     @model_validator(mode="after")
     def _examples_fit(self) -> Self:

@@ -15,7 +15,13 @@ from hone.comparison.experiment import (
     ServedContender,
 )
 from hone.comparison.experiment_draft import draft_of, place_of
-from hone.comparison.prompts import Findings, check_embedded, check_prompt, check_served
+from hone.comparison.prompts import (
+    Findings,
+    check_embedded,
+    check_prompt,
+    check_served,
+    kind_said,
+)
 from hone.models.errors import InvalidInput, NotFound
 from hone.models.toml_files import parse_toml
 
@@ -113,9 +119,9 @@ def _templates(file: ExperimentFile, contender: AnyContender) -> Findings:
     """Look at a contender's templates, if what they rest on is sound."""
     if file.is_sound(place_of(contender.name), *TEMPLATE_KEYS):
         if isinstance(contender, Prompted):
-            return check_prompt(contender)
+            return check_prompt(contender, kind_said(contender))
         if isinstance(contender, ServedContender):
-            return check_served(contender)
+            return check_served(contender, kind_said(contender))
         if isinstance(contender, EmbeddedContender):
             return check_embedded(contender)
     return Findings(())

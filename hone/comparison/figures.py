@@ -26,6 +26,8 @@ from hone.comparison.statistics import (
     quantile,
     share,
 )
+from hone.models.imaging.pictures import PictureFile
+from hone.models.prompting.inputs import shown_as
 
 _BINS = 10
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
@@ -266,13 +268,17 @@ def adjusted(pairs: Iterable[Versus]) -> list[Versus]:
 
 @dataclass(frozen=True, slots=True)
 class Flip:
-    """An item on which exactly one of the two was right, and what each answered."""
+    """An item on which exactly one of the two was right, and what each answered.
+
+    `text` is the item's text, or the name of its `picture`.
+    """
 
     item: str
     text: str
     label: str
     candidate: str
     baseline: str
+    picture: PictureFile | None = None
 
 
 def flips(candidate: Sheet, baseline: Sheet, exam: Exam) -> tuple[list[Flip], list[Flip]]:
@@ -286,7 +292,9 @@ def flips(candidate: Sheet, baseline: Sheet, exam: Exam) -> tuple[list[Flip], li
 
     def of(rows: Sequence[int]) -> list[Flip]:
         items = [exam.items[row] for row in rows]
-        return [Flip(i.id, i.text, i.label, ours[i.id], theirs[i.id]) for i in items]
+        return [
+            Flip(i.id, shown_as(i.input), i.label, ours[i.id], theirs[i.id], i.image) for i in items
+        ]
 
     mended, broken = np.flatnonzero(change > 0), np.flatnonzero(change < 0)
     return of(mended.tolist()), of(broken.tolist())

@@ -28,7 +28,7 @@ from hone.models.errors import InvalidInput
 from hone.models.manifest import Manifest, Variant
 from hone.models.names import parse_reference
 from hone.models.prompting.answers import LabelReader
-from hone.models.prompting.prompts import Prompt
+from hone.models.prompting.prompts import Prompt, in_words
 from hone.models.prompting.reading import read_label
 from hone.models.prompting.usage import Usage
 from hone.models.prompting.wire import Reply
@@ -123,7 +123,9 @@ class GeneratingAnswerer:
         """Return the tokens of a prompt, through the bundle's own template for a chat."""
         if self.contender.api == "completions" or self.decoder.template is None:
             return self.decoder.tokenizer.encode(prompt.text)
-        messages = [{"role": turn.role, "content": turn.content} for turn in prompt.messages]
+        messages = [
+            {"role": role, "content": in_words(content)} for role, content in prompt.messages
+        ]
         text = self.decoder.template.render(messages)
         return self.decoder.tokenizer.encode(text, special=False)
 

@@ -1,21 +1,30 @@
 """The items of a comparison, its training examples and its labels, read from their files."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-import orjson
 
 from hone.comparison.experiment import ExperimentGroup
 from hone.comparison.outcomes import Item
+from hone.comparison.rows import InputReader, Row, read_rows, read_shots
 from hone.models.errors import InvalidExamples
-from hone.models.examples import Example, read_examples, sha256_of_file, words_key
+from hone.models.examples import sha256_of_file
+from hone.models.imaging.pictures import PictureFile
+from hone.models.manifest import sha256_of_json
+from hone.models.prompting.inputs import Input, InputKind, Shot, identity, kind_of
 
-_MOST_SHOWN = 100
-Row = TypeVar("Row", Item, Example)
+_KINDS: dict[str, InputKind | None] = {
+    "classification": None,
+    "text-classification": "text",
+    "image-classification": "image",
+}
+"""Of each task the kind of its inputs; None for what the items tell."""
+
+Record = TypeVar("Record", Item, Shot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +32,18 @@ class Material:
     """What a comparison is made of.
 
     `items` are those that are asked, of `rows` in the test file; `leaked` are the ids of items
-    that also stand in the training data, by their words. `sha256` has the files' hashes.
+    that also stand in the training data, by their words, or by their bytes if they are pictures.
+    `sha256` has the files' hashes, and one of all pictures together. `kind` is that of the inputs.
     """
 
     items: tuple[Item, ...]
     rows: int
-    training: tuple[Example, ...]
+    training: tuple[Shot, ...]
     labels: tuple[str, ...]
     leaked: tuple[str, ...]
     repeated: int
     sha256: dict[str, str]
+    kind: InputKind = "text"
 
 
 class InvalidMaterial(InvalidExamples):
@@ -49,29 +60,41 @@ def read_material(group: ExperimentGroup) -> Material:
     if group.path is not None and not Path(group.path).is_dir():
         raise InvalidMaterial([_missing(test, group)])
     problems: list[str] = []
-    everything = _read(test, group, read_items, problems)
-    training = () if train is None else tuple(_read(train, group, read_examples, problems))
+    wanted = _KINDS[group.task]
+    everything = _read(test, group, lambda path: read_items(path, wanted), problems)
+    kind = kind_of(everything[0].input) if everything else wanted
+    training: tuple[Shot, ...] = ()
+    if train is not None and kind is not None:
+        training = tuple(_read(train, group, lambda path: read_shots(path, kind), problems))
     labels = _labels(group, everything, training, problems)
-    if problems:
+    if problems or kind is None:
         raise InvalidMaterial(problems)
     items = _drawn(everything, group.most_items, group.seed)
-    keys = Counter(words_key(item.text) for item in items)
-    taught = {words_key(example.text) for example in training}
+    keys = Counter(identity(item.input) for item in items)
+    taught = {identity(shot.input) for shot in training}
     hashes = {"test": sha256_of_file(test)} | ({"train": sha256_of_file(train)} if train else {})
+    hashes |= _of_pictures([*(item.input for item in everything), *(s.input for s in training)])
     return Material(
         items=items,
         rows=len(everything),
         training=training,
         labels=labels,
-        leaked=tuple(item.id for item in items if words_key(item.text) in taught),
+        leaked=tuple(item.id for item in items if identity(item.input) in taught),
         repeated=sum(count - 1 for count in keys.values()),
         sha256=hashes,
+        kind=kind,
     )
 
 
+def _of_pictures(inputs: Sequence[Input]) -> dict[str, str]:
+    """Return the hash of all pictures, whose bytes may change where their lines do not."""
+    found = [each.sha256 for each in inputs if not isinstance(each, str)]
+    return {"pictures": sha256_of_json(found)} if found else {}
+
+
 def _read(
-    path: Path, group: ExperimentGroup, read: Callable[[Path], list[Row]], problems: list[str]
-) -> list[Row]:
+    path: Path, group: ExperimentGroup, read: Callable[[Path], list[Record]], problems: list[str]
+) -> list[Record]:
     """Return what is read from a file, or nothing once `problems` has why it cannot be."""
     if not path.is_file():
         problems.append(_missing(path, group))
@@ -83,31 +106,23 @@ def _read(
         return []
 
 
-def read_items(path: Path) -> list[Item]:
-    """Read test items from JSON lines: text and label, and id and group if they have them.
+def read_items(path: Path, kind: InputKind | None = None) -> list[Item]:
+    """Read test items from JSON lines: text or image, label, and id and group if they have them.
 
-    An item without an id is called by its line. InvalidExamples names every bad line (the first
-    100), ids that repeat included.
+    All are of one kind, by default that of the first line. An item without an id is called by its
+    line. InvalidExamples names every bad line (the first 100), ids that repeat and pictures that
+    cannot be used included.
     """
-    items: list[Item] = []
-    problems: list[str] = []
-    lines: dict[str, int] = {}
-    for number, row in _rows(path):
-        try:
-            item = _item(row, number)
-        except ValueError as error:
-            problems.append(f"line {number}: {error}")
-            continue
+    inputs, lines = InputReader(path, kind), dict[str, int]()
+
+    def made(row: Row) -> Item:
+        item = _item(row, inputs.read(row))
         if item.id in lines:
-            problems.append(f"line {number}: the id {item.id!r} is that of line {lines[item.id]}")
-        lines.setdefault(item.id, number)
-        items.append(item)
-    if problems:
-        shown = "\n  ".join(problems[:_MOST_SHOWN])
-        raise InvalidExamples(f"{path} has {len(problems)} unusable lines:\n  {shown}")
-    if not items:
-        raise InvalidExamples(f"{path} has no items")
-    return items
+            raise ValueError(f"the id {item.id!r} is that of line {lines[item.id]}")
+        lines[item.id] = row.number
+        return item
+
+    return read_rows(path, made, noun="items")
 
 
 def _files(group: ExperimentGroup) -> tuple[Path, Path | None]:
@@ -126,31 +141,13 @@ def _missing(path: Path, group: ExperimentGroup) -> str:
     return said
 
 
-def _rows(path: Path) -> Iterator[tuple[int, bytes]]:
-    try:
-        with path.open("rb") as file:
-            yield from ((n, line) for n, line in enumerate(file, 1) if line.strip())
-    except (FileNotFoundError, IsADirectoryError):
-        raise InvalidExamples(f"there is no file {path}") from None
-
-
-def _item(line: bytes, number: int) -> Item:
-    try:
-        row: Any = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        raise ValueError("is not JSON in UTF-8") from None
-    if not isinstance(row, dict):
-        raise ValueError("is not a JSON object")  # noqa: TRY004 - one kind of problem
-    if "image" in row and "text" not in row:
-        raise InvalidExamples(f"line {number} is a picture, and only texts can be compared yet")
-    for name in ("text", "label"):
-        if not isinstance(row.get(name), str) or not row[name].strip():
-            raise ValueError(f"{name!r} is missing, empty or not a string")
-    given, group = row.get("id"), row.get("group")
+def _item(row: Row, given: Input) -> Item:
+    name, group = row.fields.get("id"), row.fields.get("group")
     return Item(
-        id=f"line-{number}" if given is None else _name(given, "id"),
-        text=row["text"],
-        label=row["label"],
+        id=f"line-{row.number}" if name is None else _name(name, "id"),
+        text=given if isinstance(given, str) else None,
+        image=given if isinstance(given, PictureFile) else None,
+        label=row.word("label"),
         group=None if group is None else _name(group, "group"),
     )
 
@@ -164,7 +161,7 @@ def _name(value: object, key: str) -> str:
 def _labels(
     group: ExperimentGroup,
     items: Sequence[Item],
-    training: Sequence[Example],
+    training: Sequence[Shot],
     problems: list[str],
 ) -> tuple[str, ...]:
     """Return the labels in their order, adding what is wrong with them to `problems`.
@@ -172,7 +169,7 @@ def _labels(
     Where a file could not be read, nothing is said that may be due to that.
     """
     whole = not problems
-    found = {item.label for item in items} | {example.label for example in training}
+    found = {item.label for item in items} | {shot.label for shot in training}
     labels = tuple(group.labels or sorted(found))
     if len(set(labels)) < len(labels):
         problems.append("experiment.labels: a label is given twice")

@@ -14,13 +14,14 @@ from hone.comparison.experiment import BundleContender, EmbeddedContender, Recor
 from hone.comparison.outcomes import Item, Outcome
 from hone.models.engines import FloatArray
 from hone.models.errors import InvalidExamples, InvalidInput
-from hone.models.examples import Example
+from hone.models.imaging.predictor import PicturePredictor, load_picture_predictor
 from hone.models.manifest import Manifest, Variant
 from hone.models.names import parse_reference
 from hone.models.predictor import Predictor, choose_variant, load_predictor, softmax
 from hone.models.prompting.answers import LabelReader
 from hone.models.prompting.blas_threads import one_blas_thread
 from hone.models.prompting.embedding import BertEncoder
+from hone.models.prompting.inputs import Input, Shot, shown_as
 from hone.models.prompting.prompts import fill
 from hone.models.prompting.usage import Usage
 from hone.models.registry import Registry
@@ -40,31 +41,43 @@ class LocalContender(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BundleAnswerer:
-    """A bundle's calibrated best label; each text alone, timed with its tokenizing."""
+    """A bundle's calibrated best label; each input alone.
+
+    A text is timed with its tokenizing, a picture with its decoding, but not its way from the disk.
+    """
 
     name: str
-    predictor: Predictor
+    predictor: Predictor | PicturePredictor
     manifest: Manifest
     variant: Variant
 
     def answer(self, item: Item, repeat: int) -> Outcome:
-        """Return the label; a text that the bundle refuses is a failed call."""
-        started = time.perf_counter()
+        """Return the label; an input that the bundle refuses is a failed call."""
         try:
-            row = self.predictor.probabilities(self.predictor.encode([item.text]))[0]
+            row, seconds = self._timed(item.input)
         except InvalidInput as error:
             return _failed(self.name, item, repeat, str(error))
-        seconds = time.perf_counter() - started
         best = int(np.argmax(row))
         label = self.predictor.labels[best]
         return _answered(self.name, item, repeat, label, float(row[best]), seconds)
+
+    def _timed(self, given: Input) -> tuple[FloatArray, float]:
+        """Return the probabilities (labels,) of an input, and the seconds that they took."""
+        predictor, content = self.predictor, b"" if isinstance(given, str) else given.read()
+        started = time.perf_counter()
+        if isinstance(predictor, PicturePredictor):
+            row = predictor.probabilities(predictor.encode([content]))[0]
+        else:
+            row = predictor.probabilities(predictor.encode([shown_as(given)]))[0]
+        return row, time.perf_counter() - started
 
 
 def load_bundle(contender: BundleContender) -> BundleAnswerer:
     """Open and verify a bundle, and load it on this machine's CPU, with one thread."""
     bundle = Registry(Path(contender.store)).open(parse_reference(contender.model))
     variant = choose_variant(bundle, contender.variant, "cpu")
-    predictor = load_predictor(bundle, variant=variant, device="cpu")
+    load = load_predictor if bundle.manifest.preprocessing is None else load_picture_predictor
+    predictor = load(bundle, variant=variant, device="cpu")
     return BundleAnswerer(contender.name, predictor, bundle.manifest, variant)
 
 
@@ -91,7 +104,7 @@ class EmbeddedAnswerer:
         place = self.places.get(item.id)
         if place is None or not place % self._every:
             started = time.perf_counter()
-            likeness = self.names @ self.encoder.embed([item.text])[0]
+            likeness = self.names @ self.encoder.embed([shown_as(item.input)])[0]
             return self._nearest(item, repeat, likeness, time.perf_counter() - started)
         if item.id not in self.ahead:
             self._embed_from(place)
@@ -106,7 +119,7 @@ class EmbeddedAnswerer:
         places = range(place, min(place + _AHEAD, len(self.items)))
         batch = [self.items[next_] for next_ in places if next_ % self._every]
         with one_blas_thread():
-            vectors = self.encoder.embed([item.text for item in batch])
+            vectors = self.encoder.embed([shown_as(item.input) for item in batch])
         self.ahead.update({item.id: v for item, v in zip(batch, vectors, strict=True)})
 
     def _nearest(
@@ -153,7 +166,7 @@ class MajorityAnswerer:
         return _answered(self.name, item, repeat, self.label, self.share, 0.0)
 
 
-def find_majority(name: str, training: Sequence[Example]) -> MajorityAnswerer:
+def find_majority(name: str, training: Sequence[Shot]) -> MajorityAnswerer:
     """Count the labels; of equals the first by the alphabet."""
     counts = Counter(example.label for example in training)
     label = min(counts, key=lambda found: (-counts[found], found))
@@ -176,7 +189,7 @@ class RecordedAnswerer:
 
     def answer(self, item: Item, repeat: int) -> Outcome:
         """Return what was recorded; an item without a record is a failed call."""
-        row = self.by_id.get((item.id, repeat)) or self.by_text.get((item.text, repeat))
+        row = self.by_id.get((item.id, repeat)) or self.by_text.get((item.text or "", repeat))
         if row is None:
             return _failed(self.name, item, repeat, "there is no recorded answer")
         if row.get("error"):
@@ -230,7 +243,7 @@ def read_recorded(
         shown = "\n  ".join(problems[:100])
         raise InvalidExamples(f"{path} has {len(problems)} unusable lines:\n  {shown}")
     answerer = RecordedAnswerer(contender.name, by_id, by_text, reader)
-    if items and all((i.id, 0) not in by_id and (i.text, 0) not in by_text for i in items):
+    if items and all((i.id, 0) not in by_id and (i.text or "", 0) not in by_text for i in items):
         raise InvalidExamples(f"{path} has no answer for any of the items: see its ids and texts")
     return answerer
 

@@ -10,19 +10,36 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from hone.models.imaging.pictures import PictureFile
+from hone.models.prompting.inputs import Input
 from hone.models.prompting.usage import Usage
 
 Kind = Literal["answered", "unparsable", "refused", "failed"]
 
 
 class Item(BaseModel):
-    """One test item: the input, the gold label, and the group it belongs to, if any."""
+    """One test item: the input, the gold label, and the group it belongs to, if any.
+
+    The input is a `text` or an `image`, and only one of them is there.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     id: str
-    text: str
+    text: str | None = None
+    image: PictureFile | None = None
     label: str
     group: str | None = None
+
+    @model_validator(mode="after")
+    def _has_one_input(self) -> Self:
+        if (self.text is None) == (self.image is None):
+            raise ValueError(f"the item {self.id!r} has not one input: a text or an image")
+        return self
+
+    @property
+    def input(self) -> Input:
+        """What is asked about."""
+        return self.image or self.text or ""
 
 
 class Outcome(BaseModel):

@@ -20,6 +20,7 @@ from hone.comparison.items import InvalidMaterial, Material, read_material
 from hone.comparison.prices import SNAPSHOT, Price, load_prices
 from hone.comparison.prompt_making import bare_prompt, fixed_form
 from hone.models.errors import InvalidInput
+from hone.models.imaging.tokens import PICTURE_TOKENS
 from hone.models.prompting.tokens import TokenRule
 
 _NOTHING = Material((), 0, (), (), (), 0, {})
@@ -152,8 +153,9 @@ def estimates(plan: Plan) -> Iterator[Estimate]:
     """
     group = plan.experiment.experiment
     for contender in plan.asked:
-        rule = TokenRule.of(contender.tokenizer)
-        maker = bare_prompt(contender)
+        rule = TokenRule.of(contender.tokenizer, contender.detail)
+        pictures = plan.material.kind == "image"
+        maker = bare_prompt(contender, plan.material.kind)
         if isinstance(contender, PromptContender):
             maker = fixed_form(
                 contender, plan.material, group.label_descriptions, seed=group.seed
@@ -167,12 +169,12 @@ def estimates(plan: Plan) -> Iterator[Estimate]:
         if contender.api in {"chat", "completions"}:
             lengths = [rule.count(label) for label in plan.material.labels]
             completion = round(sum(lengths) / len(lengths) * len(items) * repeats)
-        usage = rule.total(prompt_tokens, completion)
+        usage = rule.total(prompt_tokens, completion, pictures=pictures)
         yield Estimate(
             contender.name,
             len(items) * repeats,
             prompt_tokens,
             completion,
-            usage.counting,
+            PICTURE_TOKENS if pictures else usage.counting,
             plan.tariff(contender).dollars(usage),
         )

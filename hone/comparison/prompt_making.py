@@ -8,10 +8,10 @@ from hone.comparison.experiment import Asked, Prompted
 from hone.comparison.items import Material
 from hone.comparison.outcomes import Item
 from hone.comparison.prompts import choose_examples, templates_of
-from hone.models.examples import Example, words_key
-from hone.models.prompt_form import Turn
+from hone.models.examples import words_key
 from hone.models.prompting.embedding import BertEncoder, kept_embeddings, nearest
-from hone.models.prompting.prompts import Prompt, Templates, fill, labels_list, nearest_last
+from hone.models.prompting.inputs import InputKind, Shot, identity, shown_as
+from hone.models.prompting.prompts import Prompt, Templates, labels_list, nearest_last
 from hone.models.tokenizer import IntArray
 
 _LEAST_WORDS = 4
@@ -31,11 +31,11 @@ class PromptForm:
 
     templates: Templates
     labels: str
-    fixed: Sequence[Example]
-    training: Sequence[Example] = ()
+    fixed: Sequence[Shot]
+    training: Sequence[Shot] = ()
     near: IntArray | None = None
 
-    def examples(self, place: int) -> list[Example]:
+    def examples(self, place: int) -> list[Shot]:
         """Return an item's examples as they stand in its prompt: the nearest is the last."""
         if self.near is None:
             return list(self.fixed)
@@ -43,17 +43,17 @@ class PromptForm:
 
     def prompt(self, place: int, item: Item) -> Prompt:
         """Return an item's prompt."""
-        return self.templates.render(item.text, labels=self.labels, examples=self.examples(place))
+        return self.templates.render(item.input, labels=self.labels, examples=self.examples(place))
 
     def leaked(self, items: Sequence[Item]) -> list[str]:
         """Return the ids of items that stand in their own prompt beside the question."""
         templates = f" {words_key(self.templates.system)} {words_key(self.templates.user)} "
         found = []
         for place, item in enumerate(items):
-            key = words_key(item.text)
-            shown = any(words_key(example.text) == key for example in self.examples(place))
-            written = len(key.split()) >= _LEAST_WORDS and f" {key} " in templates
-            if shown or written:
+            key = identity(item.input)
+            shown = any(identity(example.input) == key for example in self.examples(place))
+            words = len(key.split()) if isinstance(item.input, str) else 0
+            if shown or (words >= _LEAST_WORDS and f" {key} " in templates):
                 found.append(item.id)
         return found
 
@@ -63,7 +63,7 @@ def fixed_form(
 ) -> PromptForm:
     """Return a form whose examples are drawn by the seed, the same for every item."""
     return PromptForm(
-        templates_of(contender),
+        templates_of(contender, material.kind),
         labels_list(material.labels, descriptions),
         choose_examples(material.training, contender.shots, seed=seed),
     )
@@ -73,7 +73,9 @@ def bare_form(
     contender: Prompted, material: Material, descriptions: Mapping[str, str]
 ) -> PromptForm:
     """Return a form without any example, as long as none is found."""
-    return PromptForm(templates_of(contender), labels_list(material.labels, descriptions), fixed=())
+    return PromptForm(
+        templates_of(contender, material.kind), labels_list(material.labels, descriptions), fixed=()
+    )
 
 
 def retrieved_form(
@@ -89,12 +91,12 @@ def retrieved_form(
     Texts are embedded once and kept in `folder`; `progressed` is told of each batch.
     """
     encoder = BertEncoder.from_base(contender.base)
-    taught = [example.text for example in material.training]
-    asked = [item.text for item in material.items]
+    taught = [shown_as(shot.input) for shot in material.training]
+    asked = [shown_as(item.input) for item in material.items]
     examples = kept_embeddings(encoder, taught, folder, progressed)
     questions = kept_embeddings(encoder, asked, folder, progressed)
     return PromptForm(
-        templates_of(contender),
+        templates_of(contender, material.kind),
         labels_list(material.labels, descriptions),
         (),
         material.training,
@@ -102,12 +104,8 @@ def retrieved_form(
     )
 
 
-def bare_prompt(contender: Asked) -> PromptMaker:
-    """Return what gives a served model its text, in its template."""
-    template = getattr(contender, "template", None) or "{text}"
-
-    def made(place: int, item: Item) -> Prompt:
-        del place
-        return Prompt("", (Turn("user", fill(template, {"text": item.text})),))
-
-    return made
+def bare_prompt(contender: Asked, kind: InputKind) -> PromptMaker:
+    """Return what gives a served model its text or picture, in its template."""
+    template = getattr(contender, "template", None) or f"{{{kind}}}"
+    bare = Templates("", template, "", as_turns=False)
+    return lambda _place, item: bare.render(item.input, labels="", examples=())

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hone.comparison.experiment import EmbeddedContender, Prompted, ServedContender
-from hone.models.examples import Example
+from hone.models.prompting.inputs import InputKind, Shot
 from hone.models.prompting.prompts import Templates, placeholders
-
-_KNOWN = ("text", "labels", "examples")
 
 ZERO_SHOT_SYSTEM = (
     "Classify the text into exactly one of these labels:\n{labels}\n\n"
@@ -23,6 +21,14 @@ RETRIEVED_TEMPLATE = (
 )
 DECISION_SYSTEM = "Which of the choices does the text belong to?"
 DECISION_FEW_SHOT = f"{DECISION_SYSTEM}\n\nExamples:\n\n{{examples}}"
+PICTURES_SYSTEM = ZERO_SHOT_SYSTEM.replace("the text", "the picture")
+_LAST_PICTURE = "Give the label of this one.\n\n{image}\n\nLabel:"
+FEW_PICTURES = f"Pictures and their labels:\n\n{{examples}}\n\n{_LAST_PICTURE}"
+RETRIEVED_PICTURES = f"Similar pictures and their labels:\n\n{{examples}}\n\n{_LAST_PICTURE}"
+_EXAMPLES: dict[InputKind, str] = {
+    "text": "Text: {text}\nLabel: {label}",
+    "image": "{image}\nLabel: {label}",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +43,41 @@ def _api(contender: Prompted) -> str:
     return str(getattr(contender, "api", "chat"))
 
 
-def templates_of(contender: Prompted) -> Templates:
-    """Return a contender's templates, the file's or the defaults.
+def templates_of(contender: Prompted, kind: InputKind = "text") -> Templates:
+    """Return a contender's templates for inputs of a kind, the file's or the defaults.
 
     Examples that are the same for all items stand before the input, so that a provider's cache
     can hold them; those retrieved for an item stand with it.
     """
+    system, user = _texts(contender) if kind == "text" else _pictures(contender)
+    example = _EXAMPLES[kind] if contender.example is None else contender.example
+    return Templates(system, user, example, contender.examples_as == "turns")
+
+
+def kind_said(contender: Prompted | ServedContender) -> InputKind:
+    """Return the kind of inputs that a contender's own templates are for."""
+    own = (
+        contender.template,
+        getattr(contender, "system", None),
+        getattr(contender, "example", None),
+    )
+    names = [name for template in own if template is not None for name in placeholders(template)]
+    return "image" if "image" in names else "text"
+
+
+def _pictures(contender: Prompted) -> tuple[str, str]:
+    """Return the templates of the system's and the user's message, which has all pictures."""
+    system, user = PICTURES_SYSTEM, "{image}"
+    if contender.shots and contender.examples_as == "text":
+        user = RETRIEVED_PICTURES if contender.prompt == "retrieved" else FEW_PICTURES
+    if contender.template is not None:
+        user = contender.template
+        system = "" if "labels" in placeholders(user) else system
+    return system if contender.system is None else contender.system, user
+
+
+def _texts(contender: Prompted) -> tuple[str, str]:
+    """Return the templates of the system's and the user's message."""
     in_text = bool(contender.shots) and contender.examples_as == "text"
     retrieved = contender.prompt == "retrieved"
     few_shot = in_text and not retrieved
@@ -64,28 +99,27 @@ def templates_of(contender: Prompted) -> Templates:
             system = ZERO_SHOT_SYSTEM if _api(contender) != "decisions" else DECISION_SYSTEM
     if given_system is not None and given_user is None and "examples" in placeholders(given_system):
         user = "{text}" if _api(contender) != "completions" else "Text: {text}\nLabel:"
-    return Templates(
+    return (
         system if given_system is None else given_system,
         user if given_user is None else given_user,
-        contender.example,
-        contender.examples_as == "turns",
     )
 
 
-def check_prompt(contender: Prompted) -> Findings:
-    """Find what is wrong with a prompt contender's templates."""
-    templates = templates_of(contender)
+def check_prompt(contender: Prompted, kind: InputKind = "text") -> Findings:
+    """Find what is wrong with a prompt contender's templates for inputs of a kind."""
+    templates = templates_of(contender, kind)
     both = [*placeholders(templates.system), *placeholders(templates.user)]
+    known = (kind, "labels", "examples")
     errors = [
-        *_unknown("system", templates.system, _KNOWN),
-        *_unknown("template", templates.user, _KNOWN),
-        *_unknown("example", templates.example, ("text", "label")),
+        *_unknown("system", templates.system, known if kind == "text" else ("labels",)),
+        *_unknown("template", templates.user, known),
+        *_unknown("example", templates.example, (kind, "label")),
     ]
     warnings = []
-    if "text" not in both:
-        errors.append(_missing_text("template", f"{templates.system}{templates.user}"))
-    if "text" not in placeholders(templates.user) and templates.as_turns:
-        errors.append("template: examples as turns need {text} in the user's message")
+    if kind not in both:
+        errors.append(_missing_input("template", f"{templates.system}{templates.user}", kind))
+    if kind not in placeholders(templates.user) and templates.as_turns:
+        errors.append(f"template: examples as turns need {{{kind}}} in the user's message")
     in_text = bool(contender.shots) and not templates.as_turns
     if in_text and "examples" not in both:
         errors.append(f"template: a {contender.prompt} prompt needs the placeholder {{examples}}")
@@ -95,7 +129,7 @@ def check_prompt(contender: Prompted) -> Findings:
     if contender.shots:
         errors += [
             f"example: the placeholder {{{name}}} is missing"
-            for name in ("text", "label")
+            for name in (kind, "label")
             if name not in placeholders(templates.example)
         ]
     if "labels" not in both and _api(contender) != "decisions":
@@ -103,11 +137,12 @@ def check_prompt(contender: Prompted) -> Findings:
     return Findings(tuple(errors), tuple(warnings))
 
 
-def check_served(contender: ServedContender) -> Findings:
-    """Find what is wrong with a served contender's template."""
-    errors = list(_unknown("template", contender.template, ("text",)))
-    if "text" not in placeholders(contender.template):
-        errors.append(_missing_text("template", contender.template))
+def check_served(contender: ServedContender, kind: InputKind = "text") -> Findings:
+    """Find what is wrong with a served contender's template for inputs of a kind."""
+    template = f"{{{kind}}}" if contender.template is None else contender.template
+    errors = list(_unknown("template", template, (kind,)))
+    if kind not in placeholders(template):
+        errors.append(_missing_input("template", template, kind))
     return Findings(tuple(errors))
 
 
@@ -120,28 +155,44 @@ def check_embedded(contender: EmbeddedContender) -> Findings:
     return Findings(tuple(errors))
 
 
+_ONLY_FOR = {"text": "texts", "image": "pictures"}
+
+
 def _unknown(key: str, template: str, known: Sequence[str]) -> list[str]:
     found = []
     for name in dict.fromkeys(placeholders(template)):
-        if name not in known:
+        if name in known:
+            continue
+        if name in _ONLY_FOR:
+            other = "image" if name == "text" else "text"
+            found.append(
+                f"{key}: {{{name}}} is for {_ONLY_FOR[name]}, and the inputs are "
+                f"{_ONLY_FOR[other]}" + (f": {{{other}}}" if other in known else "")
+            )
+        elif name == "examples" and known == ("labels",):
+            found.append(
+                f"{key}: {{examples}} are pictures, which only the user's message can show"
+            )
+        else:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {{{near[0]}}}?" if near else ""
             found.append(f"{key}: unknown placeholder {{{name}}}{hint}")
     return found
 
 
-def _missing_text(key: str, template: str) -> str:
-    hint = " ({{text}} is shown as {text})" if "{{text}}" in template else ""
-    return f"{key}: the input's placeholder {{text}} is missing{hint}"
+def _missing_input(key: str, template: str, kind: InputKind) -> str:
+    hint = f" ({{{{{kind}}}}} is shown as {{{kind}}})" if f"{{{{{kind}}}}}" in template else ""
+    other = ", or {image} for pictures," if kind == "text" else ""
+    return f"{key}: the input's placeholder {{{kind}}}{other} is missing{hint}"
 
 
-def choose_examples(examples: Sequence[Example], count: int, *, seed: int) -> list[Example]:
+def choose_examples(examples: Sequence[Shot], count: int, *, seed: int) -> list[Shot]:
     """Draw `count` examples by the seed, going round the labels so that each has its share.
 
     Labels and the examples of each are shuffled; the same examples and seed give the same choice.
     """
     generator = np.random.default_rng(seed)
-    by_label: dict[str, list[Example]] = {}
+    by_label: dict[str, list[Shot]] = {}
     for example in examples:
         by_label.setdefault(example.label, []).append(example)
     names = sorted(by_label)

@@ -22,6 +22,7 @@ from hone.comparison.experiment import (
 )
 from hone.comparison.experiment_draft import place_of
 from hone.comparison.experiment_file import TEMPLATE_KEYS, InvalidExperiment
+from hone.comparison.fitting import misfits
 from hone.comparison.generating import load_generating
 from hone.comparison.items import Material
 from hone.comparison.local_contenders import (
@@ -43,6 +44,7 @@ from hone.models.manifest import Manifest
 from hone.models.names import parse_reference
 from hone.models.prompting.answers import LabelReader
 from hone.models.prompting.embedding import BertEncoder
+from hone.models.prompting.inputs import InputKind
 from hone.models.prompting.prompts import Prompt
 from hone.models.prompting.tokens import TokenRule
 from hone.models.registry import Registry
@@ -64,6 +66,11 @@ class Ready:
     forms: dict[str, PromptForm] = field(default_factory=dict)
     leaks: dict[str, list[str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def kind(self) -> InputKind | None:
+        """The kind of the items; None where they could not be read."""
+        return None if "items" in self.plan.unread else self.plan.material.kind
 
 
 def make_ready(plan: Plan, *, needs_keys: bool = True) -> Ready:
@@ -109,11 +116,22 @@ def _in_order(plan: Plan, problems: Sequence[str]) -> list[str]:
 def _problems(ready: Ready, contender: AnyContender) -> Iterator[str]:
     """Make one contender ready but for its key, and yield what stands in the way."""
     file, place = ready.plan.file, place_of(contender.name)
+    unfit = list(_misfits(ready, contender))
+    yield from unfit
     for step, keys in _STEPS.items():
+        if unfit and ready.kind == "image" and step in _OF_INPUTS:
+            continue
         if file.is_sound(place, *keys):
             problem = _said(partial(step, ready, contender))
             if problem is not None:
                 yield problem
+
+
+def _misfits(ready: Ready, contender: AnyContender) -> Iterator[str]:
+    """Yield what a contender cannot do with the items, as far as both are known."""
+    file, place = ready.plan.file, place_of(contender.name)
+    if ready.kind is not None and file.is_sound(place, *TEMPLATE_KEYS, "detail"):
+        yield from misfits(contender, ready.kind)
 
 
 def _said(step: Callable[[], None]) -> str | None:
@@ -162,10 +180,10 @@ def _load(ready: Ready, contender: AnyContender) -> None:
     """Load a contender of this process; where the items are unread, what needs none of them."""
     material, name, read = ready.plan.material, contender.name, "items" not in ready.plan.unread
     if isinstance(contender, BundleContender):
-        _find_model(contender)
+        _find_model(contender, ready.kind)
         ready.local[name] = load_bundle(contender)
     elif isinstance(contender, GeneratingContender):
-        _find_model(contender)
+        _find_model(contender, ready.kind)
         ready.local[name] = load_generating(
             contender, _prompts_of(ready, name), ready.reader, material.labels
         )
@@ -190,8 +208,11 @@ _STEPS: dict[Callable[[Ready, AnyContender], None], tuple[str, ...]] = {
 }
 """What makes a contender ready, each with the keys that it rests on: of them all must be sound."""
 
+_OF_INPUTS = (_note_prompt, _load)
+"""What cannot be done by a contender that does not read the items."""
 
-def _find_model(contender: BundleContender | GeneratingContender) -> None:
+
+def _find_model(contender: BundleContender | GeneratingContender, kind: InputKind | None) -> None:
     """Raise NotFound with the store, and the name that may have been meant, for no such model.
 
     InvalidInput for a model of another task than the contender's kind is for.
@@ -203,8 +224,10 @@ def _find_model(contender: BundleContender | GeneratingContender) -> None:
         raise InvalidInput(f'{contender.model} classifies: use kind = "bundle"')
     if contender.kind == "bundle" and task == "text-generation":
         raise InvalidInput(f'{contender.model} generates: use kind = "generating", with a prompt')
-    if task == "image-classification":
+    if task == "image-classification" and kind == "text":
         raise InvalidInput(f"{contender.model} is for pictures, and the items are texts")
+    if task == "text-classification" and kind == "image":
+        raise InvalidInput(f"{contender.model} is for texts, and the items are pictures")
 
 
 def learned_from(manifest: Manifest, material: Material) -> bool | None:

@@ -23,17 +23,8 @@ from hone.comparison.wording import (
     spelt,
     words,
 )
-from hone.models.document import (
-    Banner,
-    Block,
-    Bullets,
-    Document,
-    Fact,
-    Heading,
-    Ranged,
-    Section,
-    Tone,
-)
+from hone.models.cells import Ranged
+from hone.models.document import Banner, Block, Bullets, Document, Fact, Heading, Section, Tone
 
 _TONES: dict[str, Tone] = {
     "REPLACE": "good",

@@ -19,10 +19,10 @@ from hone.comparison.wording import (
     spelt,
     words,
 )
+from hone.models.cells import Cell, Thumbnail
 from hone.models.document import (
     Block,
     Bullets,
-    Cell,
     Drawing,
     Folded,
     Heading,
@@ -31,6 +31,7 @@ from hone.models.document import (
     Text,
     Verbatim,
 )
+from hone.models.imaging.thumbnails import thumbnail
 
 _FLIPS_SHOWN = 60
 _TEXT_SHOWN = 280
@@ -246,11 +247,18 @@ def flipped(judgement: Judgement) -> Iterator[Block]:
 
 def _flip_table(flips: Sequence[Flip], judgement: Judgement) -> Table:
     rows: list[list[Cell]] = [
-        [flip.item, shortened(flip.text), flip.label, flip.candidate, flip.baseline]
-        for flip in flips
+        [flip.item, _input(flip), flip.label, flip.candidate, flip.baseline] for flip in flips
     ]
-    head = ("Item", "Text", "Gold label", judgement.question.candidate, judgement.question.baseline)
+    what = "Text" if all(flip.picture is None for flip in flips) else "Picture"
+    head = ("Item", what, "Gold label", judgement.question.candidate, judgement.question.baseline)
     return Table(head, rows, "lllll")
+
+
+def _input(flip: Flip) -> Cell:
+    """Return a flip's text, or its picture made small."""
+    if flip.picture is None:
+        return shortened(flip.text)
+    return Thumbnail(shortened(flip.text), thumbnail(flip.picture))
 
 
 def shortened(text: str) -> str:

@@ -15,7 +15,8 @@ from hone.comparison.wording import (
     share,
     words,
 )
-from hone.models.document import Block, Cell, Drawing, Ranged, Side, Table, Text
+from hone.models.cells import Cell, Ranged
+from hone.models.document import Block, Drawing, Side, Table, Text
 
 
 def contenders(judgement: Judgement) -> Iterator[Block]:

@@ -10,7 +10,8 @@ from hone.comparison.judgement import Judgement
 from hone.comparison.monthly import Part
 from hone.comparison.report_contenders import thousand
 from hone.comparison.wording import counted, dollars, months, percent, volume_cell
-from hone.models.document import Block, Bullets, Cell, Heading, Side, Table, Text
+from hone.models.cells import Cell
+from hone.models.document import Block, Bullets, Heading, Side, Table, Text
 
 _COUNTED = {
     "measured": "measured",

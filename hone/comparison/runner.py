@@ -23,7 +23,7 @@ from hone.comparison.plan import Plan
 from hone.comparison.prompt_making import PromptForm, bare_prompt, retrieved_form
 from hone.comparison.readiness import Ready, learned_from, notes_on
 from hone.models.prompting.calls import connect
-from hone.models.prompting.prompts import Prompt
+from hone.models.prompting.prompts import Prompt, in_words
 from hone.models.prompting.tokens import TokenRule
 
 
@@ -148,7 +148,7 @@ class Runner:
                 cache=cache,
                 budget=budget,
                 tariff=self.plan.tariff(contender),
-                tokens=TokenRule.of(contender.tokenizer),
+                tokens=TokenRule.of(contender.tokenizer, contender.detail),
                 limits=limits,
                 stop=self.stop,
                 reader=self.ready.reader,
@@ -171,7 +171,7 @@ class Runner:
 
     def _questions(self, contender: Asked) -> Iterator[tuple[int, tuple[Item, int, Prompt]]]:
         """Yield every item and repeat with its prompt, numbered."""
-        maker = bare_prompt(contender)
+        maker = bare_prompt(contender, self.plan.material.kind)
         if isinstance(contender, PromptContender):
             maker = self.ready.forms[contender.name].prompt
         number = 0
@@ -187,7 +187,10 @@ class Runner:
             form = self.ready.forms[name] = self._retrieved(contender)
             self.found.prompt_leaks |= {name: leaks} if (leaks := form.leaked(items)) else {}
         form = self.ready.forms[name]
-        self.found.examples[name] = [turn._asdict() for turn in form.prompt(0, items[0]).messages]
+        self.found.examples[name] = [
+            {"role": role, "content": in_words(content)}
+            for role, content in form.prompt(0, items[0]).messages
+        ]
         if isinstance(contender, PromptContender):
             self._note_static(contender, form)
 
@@ -219,7 +222,7 @@ class Runner:
         if form.near is not None:
             bare = form.templates.render("", labels=form.labels, examples=())
             self.found.static_tokens[contender.name] = rule.count(bare.system)
-        elif rule.tokenizer is not None:
+        elif rule.tokenizer is not None and self.plan.material.kind == "text":
             chat = contender.api == "chat"
             prompt = form.prompt(0, empty)
             self.found.static_tokens[contender.name] = rule.prompt_tokens(prompt, chat=chat)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hone.comparison.question import Question
 from hone.comparison.statistics import Estimate
-from hone.models.document import Ranged
+from hone.models.cells import Ranged
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from hone.models.cells import Cell, html_cell, inline, markdown_cell
 from hone.models.gallery import Gallery
 from hone.models.page import escape, page, visible
 
-# Underscores within a word are left alone: card\_not\_working is hard to read.
-_MARKUP = re.compile(r"[\\`*\[\]<>|~&$]|(?<![^\W_])_|_(?![^\W_])")
 _MARKDOWN_DPI = 110
 _HTML_DPI = 160
 _LARGE_PICTURE = 640
@@ -33,37 +32,6 @@ class Png:
 
 Paint = Callable[..., Png]
 """Draws a picture: called with `dark` (bool) and `dpi` (int)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A number of a table with its interval; `gauge` draws it on a scale from 0 to 1 in HTML."""
-
-    value: float
-    low: float
-    high: float
-    n: int | None = None
-    gauge: bool = False
-
-    def range(self) -> str:
-        """Return `0.901 to 0.941, n = 1,000`."""
-        counted = "" if self.n is None else f", n = {self.n:,}"
-        return f"{self.low:.3f} to {self.high:.3f}{counted}"
-
-
-@dataclass(frozen=True, slots=True)
-class Ranged:
-    """A figure of a table in words, with its interval in words under it.
-
-    `wraps` is for a sentence in the interval's place, which may run over several lines.
-    """
-
-    value: str
-    range: str
-    wraps: bool = False
-
-
-Cell = str | int | Interval | Ranged
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,16 +175,6 @@ class Document:
         return page(self.title, "\n".join(parts))
 
 
-def one_line(text: str) -> str:
-    """Return the text with each run of white space as one space."""
-    return " ".join(visible(text).split())
-
-
-def inline(text: str) -> str:
-    """Return one line of Markdown that shows exactly this text, also within a table."""
-    return _MARKUP.sub(r"\\\g<0>", one_line(text))
-
-
 def fenced(text: str) -> str:
     """Return a fenced block of this text; the fence is longer than any that the text holds."""
     lines = visible(text.replace("\r\n", "\n").replace("\r", "\n"))
@@ -263,20 +221,8 @@ def _markdown_fact(fact: Fact) -> str:
 def _markdown_table(table: Table) -> str:
     rules = ["---:" if letter == "r" else "---" for letter in table.align]
     rows = [[inline(name) for name in table.head], rules]
-    rows += [[_markdown_cell(cell) for cell in row] for row in table.rows]
+    rows += [[markdown_cell(cell) for cell in row] for row in table.rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _markdown_cell(cell: Cell) -> str:
-    match cell:
-        case Interval():
-            return f"{cell.value:.3f} ({cell.range()})"
-        case Ranged(value, range_):
-            return inline(f"{value} ({range_})")
-        case int():
-            return f"{cell:,}"
-        case _:
-            return inline(cell)
 
 
 def _html(block: Block) -> str:
@@ -344,7 +290,7 @@ def _html_table(table: Table) -> str:
     rows = "\n".join(
         "<tr>"
         + "".join(
-            f"<td{kind}{name}>{opened}{_html_cell(cell)}{closed}</td>"
+            f"<td{kind}{name}>{opened}{html_cell(cell)}{closed}</td>"
             for kind, name, cell in zip(kinds, named, row, strict=True)
         )
         + "</tr>"
@@ -354,31 +300,6 @@ def _html_table(table: Table) -> str:
     return (
         f'<div class="scroll" tabindex="0"><table{stack}>\n{head}<tbody>\n{rows}\n'
         "</tbody></table></div>"
-    )
-
-
-def _html_cell(cell: Cell) -> str:
-    match cell:
-        case Interval():
-            gauge = _gauge(cell) if cell.gauge else ""
-            return f"{gauge}{cell.value:.3f} <small>({cell.range()})</small>"
-        case Ranged(value, range_, wraps):
-            kind = "" if wraps else ' class="range"'
-            return f"{escape(value)}<br><small{kind}>{escape(range_)}</small>"
-        case int():
-            return f"{cell:,}"
-        case _:
-            return escape(cell)
-
-
-def _gauge(cell: Interval) -> str:
-    low, width = 100 * cell.low, max(100 * (cell.high - cell.low), 1)
-    point = min(max(100 * cell.value - 1.5, 0), 97)
-    return (
-        '<svg class="gauge" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
-        '<rect class="track" width="100" height="10"/>'
-        f'<rect class="range" x="{low:.1f}" width="{width:.1f}" height="10"/>'
-        f'<rect class="point" x="{point:.1f}" width="3" height="10"/></svg>'
     )
 
 

@@ -35,7 +35,7 @@ def publish_with_fallback(
     except ValueError:
         raise InvalidInput(
             f"the fallback does not fit {manifest.model}@{manifest.version}: its labels must be "
-            "those of the model, which classifies texts"
+            "those of the model, which classifies what the prompt is asked about"
         ) from None
     with registry.staging() as staged:
         for entry in manifest.files:

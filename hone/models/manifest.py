@@ -260,8 +260,10 @@ class ManifestBody(_Record):
     def _falls_back_to_its_own_labels(self) -> Self:
         if self.fallback is None:
             return self
-        if self.task != "text-classification":
-            raise ValueError("'fallback' is for models that classify texts")
+        if self.task == "text-generation":
+            raise ValueError("'fallback' is for models that classify")
+        if (self.fallback.arm.inputs == "image") != (self.task == "image-classification"):
+            raise ValueError("the fallback is asked about other inputs than the model's")
         if set(self.fallback.arm.labels) != set(self.labels):
             raise ValueError("the fallback's labels are not those of the model")
         return self

@@ -118,6 +118,9 @@ figcaption { color: var(--muted); font-size: .9rem; max-width: 46rem; margin-top
 .drawing text.ink {
   fill: var(--ink); paint-order: stroke; stroke: var(--surface); stroke-width: 3px;
 }
+img.thumbnail {
+  display: block; max-width: 6rem; max-height: 6rem; border-radius: .3rem; background: #fff;
+}
 details { margin: .75rem 0; }
 summary { cursor: pointer; color: var(--accent); }
 pre {

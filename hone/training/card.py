@@ -6,7 +6,8 @@ Everything in it is drawn from what the run knows. What was not measured is name
 from dataclasses import dataclass
 from typing import Any
 
-from hone.models.document import Block, Bullets, Cell, Document, Fact, Section, Table
+from hone.models.cells import Cell
+from hone.models.document import Block, Bullets, Document, Fact, Section, Table
 from hone.models.manifest import ManifestBody, Score
 from hone.models.scoring import Evaluation
 from hone.training import card_scores, card_training

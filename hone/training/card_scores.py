@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from hone.models.document import Block, Cell, Heading, Interval, Picture, Table, Text
+from hone.models.cells import Cell, Interval
+from hone.models.document import Block, Heading, Picture, Table, Text
 from hone.models.manifest import Calibration, ManifestBody, Score
 from hone.models.scoring import ClassScore, Evaluation
 from hone.training.pictures import confusion_picture

@@ -5,7 +5,8 @@ from functools import partial
 from typing import Any
 
 import hone
-from hone.models.document import Block, Cell, Fact, Heading, Picture, Table, Text, Verbatim
+from hone.models.cells import Cell
+from hone.models.document import Block, Fact, Heading, Picture, Table, Text, Verbatim
 from hone.models.examples import SPLITS
 from hone.models.imaging.tokens import PICTURE_TOKENS
 from hone.models.manifest import ManifestBody, ParityRecord, Variant

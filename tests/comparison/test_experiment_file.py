@@ -117,7 +117,7 @@ def test_templates_are_checked_with_the_rest(tmp_path: Path) -> None:
         )
     )
     assert "contender 'few': template: unknown placeholder {txt}; did you mean {text}?" in found
-    assert "contender 's': template: the input's placeholder {text} is missing" in found
+    assert "contender 's': template: the input's placeholder {text}, or {image}" in found
 
 
 @pytest.mark.parametrize("address", ["https://user:key@host/v1", "https://host/v1?key=1", "host"])

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from hone.comparison.experiment import PromptContender, ServedContender
 from hone.comparison.prompts import check_prompt, check_served, choose_examples, templates_of
-from hone.models.examples import Example
+from hone.models.prompting.inputs import Shot
 from hone.models.prompting.prompts import fill, labels_list
 
 LABELS = ("refund", "card")
-SHOTS = [Example("money back", "refund"), Example("my {text} card", "card")]
+SHOTS = [Shot("money back", "refund"), Shot("my {text} card", "card")]
 
 
 def contender(**changes: Any) -> PromptContender:
@@ -115,13 +115,13 @@ def test_descriptions_stand_beside_the_labels() -> None:
     assert labels_list(LABELS, {"card": "about cards"}) == "- refund\n- card: about cards"
 
 
-EXAMPLES = [Example(f"text {n}", "abc"[n % 3] if n < 30 else "a") for n in range(60)]
+EXAMPLES = [Shot(f"text {n}", "abc"[n % 3] if n < 30 else "a") for n in range(60)]
 
 
 @given(st.integers(0, 60), st.integers(0, 2**31 - 1))
 def test_drawn_examples_are_distinct_and_go_round_the_labels(count: int, seed: int) -> None:
     chosen = choose_examples(EXAMPLES, count, seed=seed)
-    assert len(chosen) == count == len({example.text for example in chosen})
+    assert len(chosen) == count == len({example.input for example in chosen})
     assert chosen == choose_examples(EXAMPLES, count, seed=seed)
     first = [example.label for example in chosen[:3]]
     assert len(set(first)) == len(first)

@@ -22,7 +22,7 @@ from hone.comparison.question import Arm, ArmCosts, Question, Serving
 from hone.comparison.report import report
 from hone.comparison.run_folder import read_run
 from hone.comparison.wording import dollars
-from hone.models.document import inline
+from hone.models.cells import inline
 from hone.models.prompting.usage import Usage
 
 HOSTILE = "<script>alert(1)</script>\"'&|`[x](javascript:y)\x00\u202e"

@@ -9,13 +9,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from hone.comparison.experiment import PromptContender, ServedContender
-from hone.models.prompt_form import Turn
-from hone.models.prompting.prompts import Prompt
+from hone.models.prompting.prompts import Message, Prompt
 from hone.models.prompting.usage import Usage
 from hone.models.prompting.wire import Api, MalformedAnswer, read_reply, read_usage, request_body
 
 LABELS = ("card", "refund")
-PROMPT = Prompt("Say which.", (Turn("user", "where is it?"),))
+PROMPT = Prompt("Say which.", (Message("user", "where is it?"),))
 APIS: tuple[Api, ...] = ("chat", "completions", "decisions", "classify")
 
 

@@ -21,6 +21,8 @@ from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.comparison.picture_prompts import PICTURE_TOKENS, in_words, pictures_in
+
 _WORD = re.compile(r"\w+")
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _LISTED = re.compile(r"^- ([^:\n]+)(?:: .*)?$", re.MULTILINE)
@@ -140,10 +142,11 @@ class Upstream:
         with self.lock:
             hits = sum(1 for digest in digests if digest in self.cached)
             self.cached.update(digests)
+        prompt, said = len(tokens) + PICTURE_TOKENS * len(pictures_in(body)), _TOKEN.findall(answer)
         return {
-            "prompt_tokens": len(tokens),
-            "completion_tokens": len(_TOKEN.findall(answer)),
-            "total_tokens": len(tokens) + len(_TOKEN.findall(answer)),
+            "prompt_tokens": prompt,
+            "completion_tokens": len(said),
+            "total_tokens": prompt + len(said),
             "prompt_tokens_details": {"cached_tokens": hits * CACHE_BLOCK},
         }
 
@@ -155,11 +158,11 @@ class Upstream:
 def prompt_text(body: dict[str, Any]) -> str:
     """Return everything that a request sends for the model to read."""
     if "messages" in body:
-        return "\n".join(f"{m['role']}: {m['content']}" for m in body["messages"])
+        return "\n".join(f"{m['role']}: {in_words(m['content'])}" for m in body["messages"])
     if "prompt" in body:
         return str(body["prompt"])
     questions = json.dumps(body.get("questions", []))
-    return f"{questions}\n{body['input']}" if body.get("questions") else str(body["input"])
+    return f"{questions}\n{body['input']}" if body.get("questions") else in_words(body["input"])
 
 
 def read_prompt(
@@ -170,13 +173,13 @@ def read_prompt(
     if "messages" in body:
         messages = body["messages"]
         system = "\n".join(m["content"] for m in messages if m["role"] == "system")
-        turns = [m["content"] for m in messages if m["role"] != "system"]
+        turns = [in_words(m["content"]) for m in messages if m["role"] != "system"]
         shots += list(zip(turns[:-1:2], turns[1::2], strict=False))
         question = turns[-1]
     elif "questions" in body:
         system, question = body["questions"][0]["instructions"], body["input"]
     else:
-        system, question = "", body.get("prompt", body.get("input", ""))
+        system, question = "", in_words(body.get("prompt", body.get("input", "")))
     whole = f"{system}\n\n{question}"
     shots += _SHOT.findall(whole)
     labels = _LISTED.findall(whole) or sorted({label for _, label in shots})

@@ -1,16 +1,7 @@
 """Documents: what the newer blocks become in HTML and in Markdown."""
 
-from hone.models.document import (
-    Banner,
-    Document,
-    Drawing,
-    Folded,
-    Ranged,
-    Section,
-    Side,
-    Table,
-    Text,
-)
+from hone.models.cells import Ranged
+from hone.models.document import Banner, Document, Drawing, Folded, Section, Side, Table, Text
 from hone.models.gallery import Gallery, Photo
 
 DRAWING = Drawing("A <line>", "It rises & falls.", '<svg viewBox="0 0 1 1"></svg>')

@@ -13,16 +13,8 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from PIL import Image
 
-from hone.models.document import (
-    Block,
-    Bullets,
-    Document,
-    Section,
-    Table,
-    Text,
-    Verbatim,
-    one_line,
-)
+from hone.models.cells import one_line
+from hone.models.document import Block, Bullets, Document, Section, Table, Text, Verbatim
 from hone.models.savings import BaselinePrompt
 from hone.training.card import RunSummary, card_html, card_markdown
 from hone.training.progress import Progress

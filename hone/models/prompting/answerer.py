@@ -1,4 +1,4 @@
-"""An arm that is ready to be asked: its prompt for a text, and what an answer says."""
+"""An arm that is ready to be asked: its prompt for an input, and what an answer says."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,10 +10,12 @@ import orjson
 
 from hone.models.engines import FloatArray
 from hone.models.errors import BundleCorrupt, InvalidInput
-from hone.models.examples import Example
+from hone.models.imaging.embedded import decode_data_url
+from hone.models.imaging.pictures import PictureBytes, data_url
 from hone.models.prompting.answers import LabelReader
 from hone.models.prompting.arm import PromptArm, Retrieval
 from hone.models.prompting.embedding import BertEncoder, nearest
+from hone.models.prompting.inputs import Input, InputKind, Shot
 from hone.models.prompting.prompts import Prompt, labels_list, nearest_last
 from hone.models.prompting.reading import Said, read_label
 from hone.models.prompting.tensors import read_tensors
@@ -41,10 +43,10 @@ class Finder:
 
 @dataclass(frozen=True)
 class PromptAnswerer:
-    """Makes requests of texts and labels of answers, as the comparison did. Thread-safe."""
+    """Makes requests of inputs and labels of answers, as the comparison did. Thread-safe."""
 
     arm: PromptArm
-    examples: Sequence[Example]
+    examples: Sequence[Shot]
     finder: Finder | None
     reader: LabelReader
 
@@ -53,13 +55,14 @@ class PromptAnswerer:
         """Where under the address the requests go."""
         return PATHS[self.arm.api]
 
-    def prompt(self, text: str) -> Prompt:
-        """Return the prompt for a text."""
+    def prompt(self, given: str | bytes) -> Prompt:
+        """Return the prompt for a text, or for the bytes of a picture that was checked."""
+        shown: Input = given if isinstance(given, str) else PictureBytes(given)
         examples = self.examples
-        if self.finder is not None:
-            examples = nearest_last(self.examples, self.finder.places(text))
+        if self.finder is not None and isinstance(shown, str):
+            examples = nearest_last(self.examples, self.finder.places(shown))
         labels = labels_list(self.arm.labels, self.arm.descriptions)
-        return self.arm.templates.render(text, labels=labels, examples=examples)
+        return self.arm.templates.render(shown, labels=labels, examples=examples)
 
     def request(self, prompt: Prompt) -> dict[str, Any]:
         """Return the body that asks a prompt."""
@@ -73,7 +76,8 @@ class PromptAnswerer:
         reply = read_reply(self.arm.api, body)
         usage = reply.usage
         if usage is None:
-            usage = TokenRule(None).usage(prompt, reply.text, chat=self.arm.api == "chat")
+            rule = TokenRule(None, self.arm.detail)
+            usage = rule.usage(prompt, reply.text, chat=self.arm.api == "chat")
         return read_label(reply, self.arm.labels, self.reader), usage
 
 
@@ -83,7 +87,7 @@ def load_answerer(arm: PromptArm, file: Callable[[str], Path]) -> PromptAnswerer
     BundleCorrupt if the files are not what the arm says.
     """
     try:
-        examples = [] if arm.examples is None else read_shots(file(arm.examples))
+        examples = [] if arm.examples is None else read_shots(file(arm.examples), arm.inputs)
         finder = None if arm.retrieval is None else _finder(arm.retrieval, file)
     except InvalidInput as error:
         raise BundleCorrupt(f"the prompt arm of the bundle cannot be read: {error}") from None
@@ -104,16 +108,27 @@ def _finder(retrieval: Retrieval, file: Callable[[str], Path]) -> Finder:
     return Finder(encoder, vectors.astype(np.float32), retrieval.k)
 
 
-def read_shots(path: Path) -> list[Example]:
-    """Read an arm's examples: a JSON list of objects with `text` and `label`."""
+def read_shots(path: Path, kind: InputKind = "text") -> list[Shot]:
+    """Read an arm's examples: a JSON list of objects with `text` (or `image`) and `label`."""
     try:
         rows = orjson.loads(path.read_bytes())
-        return [Example(str(row["text"]), str(row["label"])) for row in rows]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return [Shot(_input(row, kind), str(row["label"])) for row in rows]
+    except (ValueError, KeyError, TypeError, InvalidInput):
         raise InvalidInput(f"{path.name} holds no examples") from None
 
 
-def write_shots(path: Path, examples: Sequence[Example]) -> None:
-    """Write an arm's examples."""
-    rows = [{"text": example.text, "label": example.label} for example in examples]
+def _input(row: dict[str, Any], kind: InputKind) -> Input:
+    if kind == "text":
+        return str(row["text"])
+    return PictureBytes(decode_data_url(row["image"])[0])
+
+
+def write_shots(path: Path, examples: Sequence[Shot]) -> None:
+    """Write an arm's examples; pictures as data URLs, so that the file needs no other."""
+    rows = [
+        {"text": shot.input, "label": shot.label}
+        if isinstance(shot.input, str)
+        else {"image": data_url(shot.input), "label": shot.label}
+        for shot in examples
+    ]
     path.write_bytes(orjson.dumps(rows))

@@ -1,10 +1,12 @@
 """A prompt arm as a bundle keeps it: everything that a request is made of, but address and key."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from hone.models.prompting.inputs import InputKind
 from hone.models.prompting.prompts import Templates
+from hone.models.prompting.wire import Detail
 
 FILE_PREFIX = "fallback."
 """With which the files of an arm begin in a bundle."""
@@ -44,12 +46,16 @@ class PromptArm(_Record):
     """A prompt, the model it is for, and how its answer is read.
 
     `model` is the large model's name at its address; which address, and the key, the service's
-    settings say. `labels` are in the prompt's order. `examples` is a file of the bundle, None for a
-    zero-shot prompt; all of them stand in each prompt, or the nearest ones, with `retrieval`.
+    settings say. `inputs` are what it is asked about, and `detail` how closely pictures are looked
+    at. `labels` are in the prompt's order. `examples` is a file of the bundle, None for a
+    zero-shot prompt; all of them stand in each prompt, or the nearest ones, with `retrieval`, of
+    texts alone.
     """
 
     api: Literal["chat", "completions", "decisions"]
     model: str = Field(min_length=1)
+    inputs: InputKind = "text"
+    detail: Detail | None = None
     system: str
     user: str
     example: str
@@ -67,6 +73,12 @@ class PromptArm(_Record):
     reading: Literal["lenient", "strict"] = "lenient"
     billing: Literal["tokens", "hosting"] = "tokens"
     price_model: str
+
+    @model_validator(mode="after")
+    def _asks_what_can_be_asked(self) -> Self:
+        if self.inputs == "image" and (self.api != "chat" or self.retrieval is not None):
+            raise ValueError("an arm for pictures is a chat, without retrieval")
+        return self
 
     @property
     def templates(self) -> Templates:

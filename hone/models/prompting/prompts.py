@@ -1,18 +1,30 @@
 """Prompts: templates with named placeholders, filled for each input.
 
-`{text}` is the input, `{labels}` the list of labels, `{examples}` the few-shot examples. Anything
-else in braces that looks like a name is a mistake; `{{name}}` is shown as `{name}`; other braces,
-such as JSON's, are only braces. What is filled in is never read as a template again.
+`{text}` is the input, or `{image}` where inputs are pictures; `{labels}` is the list of labels and
+`{examples}` the few-shot examples. Anything else in braces that looks like a name is a mistake;
+`{{name}}` is shown as `{name}`; other braces, such as JSON's, are only braces. What is filled in is
+never read as a template again.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from hone.models.examples import Example
-from hone.models.prompt_form import Turn
+from hone.models.imaging.pictures import Picture
+from hone.models.prompting.inputs import Input, Shot, kind_of, shown_as
 
 _PLACEHOLDER = re.compile(r"\{\{([A-Za-z_]\w*)\}\}|\{([A-Za-z_]\w*)\}")
+
+Content = str | tuple[str | Picture, ...]
+"""What a message says: a text, or texts and pictures in their order."""
+
+
+class Message(NamedTuple):
+    """One message of a prompt."""
+
+    role: str
+    content: Content
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +32,22 @@ class Prompt:
     """One rendered prompt: the system message, if any, and the turns; the last is the user's."""
 
     system: str
-    turns: tuple[Turn, ...]
+    turns: tuple[Message, ...]
 
     @property
-    def messages(self) -> list[Turn]:
+    def messages(self) -> list[Message]:
         """Return all messages of the chat."""
-        return [*([Turn("system", self.system)] if self.system else []), *self.turns]
+        return [*([Message("system", self.system)] if self.system else []), *self.turns]
 
     @property
     def text(self) -> str:
-        """Return it as one text, for an API that knows no turns."""
-        return "\n\n".join(turn.content for turn in self.messages)
+        """Return it as one text, for an API that knows no turns; pictures stand by their names."""
+        return "\n\n".join(in_words(message.content) for message in self.messages)
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """Return the pictures that it shows, in their order."""
+        return [p for turn in self.turns for p in parts(turn.content) if not isinstance(p, str)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +59,73 @@ class Templates:
     example: str
     as_turns: bool
 
-    def render(self, text: str, *, labels: str, examples: Sequence[Example]) -> Prompt:
+    def render(self, given: Input, *, labels: str, examples: Sequence[Shot]) -> Prompt:
         """Return the prompt for one input."""
         shown = "" if self.as_turns else self._examples(examples)
-        values = {"text": text, "labels": labels, "examples": shown}
-        turns: list[Turn] = []
+        values: dict[str, Content] = {"labels": labels, "examples": shown}
+        turns: list[Message] = []
         if self.as_turns:
             for example in examples:
-                asked = fill(self.user, values | {"text": example.text})
-                turns += [Turn("user", asked), Turn("assistant", example.label)]
-        turns.append(Turn("user", fill(self.user, values)))
-        return Prompt(fill(self.system, values), tuple(turns))
+                asked = compose(self.user, values | _named(example.input))
+                turns += [Message("user", asked), Message("assistant", example.label)]
+        values |= _named(given)
+        turns.append(Message("user", compose(self.user, values)))
+        # Pictures have no place in a system message: there they would stand by their names.
+        system = fill(self.system, {name: in_words(value) for name, value in values.items()})
+        return Prompt(system, tuple(turns))
 
-    def _examples(self, examples: Sequence[Example]) -> str:
-        filled = (fill(self.example, {"text": e.text, "label": e.label}) for e in examples)
-        return "\n\n".join(filled)
+    def _examples(self, examples: Sequence[Shot]) -> Content:
+        """Return all examples, an empty line between any two."""
+        found: list[str | Picture] = []
+        for example in examples:
+            filled = compose(self.example, {**_named(example.input), "label": example.label})
+            found += [*(["\n\n"] if found else []), *parts(filled)]
+        return _joined(found)
+
+
+def _named(given: Input) -> dict[str, Content]:
+    """Return an input by the name of its placeholder."""
+    return {kind_of(given): given if isinstance(given, str) else (given,)}
+
+
+def parts(content: Content) -> tuple[str | Picture, ...]:
+    """Return the texts and the pictures of a content."""
+    return (content,) if isinstance(content, str) else content
+
+
+def in_words(content: Content) -> str:
+    """Return a content in words; pictures stand by their names, in brackets."""
+    if isinstance(content, str):
+        return content
+    shown = (part if isinstance(part, str) else f"[{shown_as(part)}]" for part in content)
+    return "\n".join(shown)
+
+
+def compose(template: str, values: Mapping[str, Content]) -> Content:
+    """Put values in the place of their names, in one pass; a text if no value has a picture."""
+    found: list[str | Picture] = []
+    at = 0
+    for place in _PLACEHOLDER.finditer(template):
+        found.append(template[at : place.start()])
+        name = place[2]
+        value = f"{{{place[1]}}}" if name is None else values.get(name, place[0])
+        found += parts(value)
+        at = place.end()
+    return _joined([*found, template[at:]])
+
+
+def _joined(found: Sequence[str | Picture]) -> Content:
+    """Put texts that follow each other together; beside a picture no white space is kept."""
+    together: list[str | Picture] = []
+    for part in found:
+        if isinstance(part, str) and together and isinstance(together[-1], str):
+            together[-1] += part
+        else:
+            together.append(part)
+    if all(isinstance(part, str) for part in together):
+        return "".join(part for part in together if isinstance(part, str))
+    stripped = [part.strip() if isinstance(part, str) else part for part in together]
+    return tuple(part for part in stripped if part != "")
 
 
 def placeholders(template: str) -> list[str]:
@@ -80,6 +149,6 @@ def labels_list(labels: Sequence[str], descriptions: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def nearest_last(examples: Sequence[Example], places: Sequence[int]) -> list[Example]:
+def nearest_last(examples: Sequence[Shot], places: Sequence[int]) -> list[Shot]:
     """Return retrieved examples as a prompt has them: given the nearest first, it stands last."""
     return [examples[place] for place in reversed(places)]

@@ -5,16 +5,25 @@ has not the shape of an answer is a `MalformedAnswer`, never an empty one.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import orjson
 
-from hone.models.prompting.prompts import Prompt
+from hone.models.imaging.pictures import Picture, data_url
+from hone.models.prompting.prompts import Content, Prompt, in_words, parts
 from hone.models.prompting.usage import Usage
 
 Api = Literal["chat", "completions", "decisions", "classify"]
+Detail = Literal["auto", "low", "high"]
+"""How closely a chat's model should look at a picture."""
+
+Show = Callable[[Picture], str]
+"""What stands for a picture in a body: its data URL, or its hash where none is sent."""
+
+READ_PICTURES: frozenset[Api] = frozenset({"chat", "classify"})
+"""The APIs that take pictures."""
 
 PATHS: dict[Api, str] = {
     "chat": "/chat/completions",
@@ -27,6 +36,11 @@ _LEAST_LOGPROB = -9000.0
 
 _MOST_TOKENS = 2**40
 """More than any call has: what tells of more tells nothing."""
+
+
+def by_hash(picture: Picture) -> str:
+    """Return what stands for a picture in a body that is only compared."""
+    return f"sha256:{picture.sha256}"
 
 
 class Answerer(Protocol):
@@ -51,6 +65,8 @@ class Answerer(Protocol):
     def logprobs(self) -> bool: ...  # noqa: D102
     @property
     def parameters(self) -> dict[str, Any]: ...  # noqa: D102
+    @property
+    def detail(self) -> Detail | None: ...  # noqa: D102
 
 
 class MalformedAnswer(ValueError):
@@ -81,19 +97,29 @@ def request_body(
     prompt: Prompt,
     labels: Sequence[str],
     descriptions: Mapping[str, str],
+    show: Show = data_url,
 ) -> dict[str, Any]:
-    """Return the body to send; the answerer's `parameters` with it."""
+    """Return the body to send; the answerer's `parameters` with it.
+
+    `show` gives what stands for a picture. InvalidInput for a picture that is not there any more.
+    """
     body: dict[str, Any] = {"model": answerer.model}
     if answerer.api == "classify":
-        body |= {"input": prompt.turns[-1].content, "top_k": 1}
+        body |= {"input": _classified_input(prompt, show), "top_k": 1}
     elif answerer.api == "decisions":
         choices = [_choice(label, descriptions) for label in labels]
         instructions = prompt.system or "Which of the choices does the text belong to?"
         question = {"type": "choice", "instructions": instructions, "choices": choices}
-        body |= {"input": prompt.turns[-1].content, "questions": [question]}
+        body |= {"input": in_words(prompt.turns[-1].content), "questions": [question]}
     else:
-        body |= _generating(answerer, prompt)
+        body |= _generating(answerer, prompt, show)
     return body | answerer.parameters
+
+
+def _classified_input(prompt: Prompt, show: Show) -> str | dict[str, str]:
+    """Return the text, or the one picture, to classify."""
+    pictures = prompt.pictures
+    return {"image": show(pictures[-1])} if pictures else in_words(prompt.turns[-1].content)
 
 
 def _choice(label: str, descriptions: Mapping[str, str]) -> dict[str, str]:
@@ -101,19 +127,35 @@ def _choice(label: str, descriptions: Mapping[str, str]) -> dict[str, str]:
     return {"value": label, **described}
 
 
-def _generating(answerer: Answerer, prompt: Prompt) -> dict[str, Any]:
+def _generating(answerer: Answerer, prompt: Prompt, show: Show) -> dict[str, Any]:
     body: dict[str, Any] = {answerer.max_tokens_field: answerer.max_answer_tokens}
     if answerer.temperature != "default":
         body["temperature"] = answerer.temperature
     stop = answerer.stop
     if answerer.api == "chat":
-        body["messages"] = [{"role": t.role, "content": t.content} for t in prompt.messages]
+        body["messages"] = [
+            {"role": role, "content": _shown(content, show, answerer.detail)}
+            for role, content in prompt.messages
+        ]
         body |= {"logprobs": True} if answerer.logprobs else {}
     else:
         body["prompt"] = prompt.text
         body |= {"logprobs": 1} if answerer.logprobs else {}
         stop = ["\n"] if stop is None else stop
     return body | ({"stop": stop} if stop else {})
+
+
+def _shown(content: Content, show: Show, detail: Detail | None) -> str | list[dict[str, Any]]:
+    """Return a message's content: a string, or the parts of one with pictures."""
+    if isinstance(content, str):
+        return content
+    asked = {} if detail is None else {"detail": detail}
+    return [
+        {"type": "text", "text": part}
+        if isinstance(part, str)
+        else {"type": "image_url", "image_url": {"url": show(part), **asked}}
+        for part in parts(content)
+    ]
 
 
 def read_reply(api: Api, body: bytes) -> Reply:

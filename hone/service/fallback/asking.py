@@ -1,4 +1,4 @@
-"""A model's fallback: the texts that it is not sure of are asked of the prompt as well.
+"""A model's fallback: what it is not sure of, a text or a picture, is asked of the prompt as well.
 
 Whatever befalls a call, the model's own label is the answer then, and the outcome says why.
 """
@@ -21,7 +21,7 @@ from hone.service.fallback.allowance import Allowance
 from hone.service.fallback.breaker import Breaker, Pass
 from hone.service.fallback.line import FallbackLine
 from hone.service.fallback.metrics import FallbackFamilies
-from hone.service.tickets import FallbackOutcome, PromptAnswer, Ticket, WorkItem
+from hone.service.tickets import FallbackOutcome, Input, PromptAnswer, Ticket, WorkItem
 
 logger = logging.getLogger(__name__)
 
@@ -86,9 +86,9 @@ class ModelFallback:
             for item in items:
                 self._note([item], PromptAnswer("off"))
             return
-        texts: dict[str, list[WorkItem]] = {}
+        texts: dict[Input, list[WorkItem]] = {}
         for item in items:
-            texts.setdefault(str(item.text), []).append(item)
+            texts.setdefault(item.text, []).append(item)
         line = self._line
         one = _Round(
             self._answerer, line, line.breaker(self._arm.model),
@@ -99,7 +99,7 @@ class ModelFallback:
             for text, same in texts.items():
                 group.create_task(self._ask_one(text, same, one))
 
-    async def _ask_one(self, text: str, items: Sequence[WorkItem], one: _Round) -> None:
+    async def _ask_one(self, text: Input, items: Sequence[WorkItem], one: _Round) -> None:
         answer = PromptAnswer("cancelled")
         try:
             answer = await self._placed(text, one)
@@ -111,7 +111,7 @@ class ModelFallback:
         finally:
             self._note(items, answer)
 
-    async def _placed(self, text: str, one: _Round) -> PromptAnswer:
+    async def _placed(self, text: Input, one: _Round) -> PromptAnswer:
         """Call when there is a place and money, if the upstream is not being left alone."""
         if not self._affordable(one.line.allowance):
             return PromptAnswer("spent")
@@ -136,7 +136,7 @@ class ModelFallback:
                 one.breaker.abandoned(call)
                 raise
 
-    async def _called(self, text: str, one: _Round, call: Pass) -> PromptAnswer:
+    async def _called(self, text: Input, one: _Round, call: Pass) -> PromptAnswer:
         """Make one call; however it ends, the time that it took is noted with its outcome."""
         started = time.perf_counter()
         outcome: FallbackOutcome = "failed"
@@ -151,7 +151,7 @@ class ModelFallback:
             self._families.seconds.labels(*self._names, outcome).observe(seconds)
         return answer
 
-    async def _made(self, text: str, one: _Round, call: Pass) -> PromptAnswer:
+    async def _made(self, text: Input, one: _Round, call: Pass) -> PromptAnswer:
         """Make one call, and tell the breaker how it went."""
         breaker, answerer, loop = one.breaker, one.answerer, asyncio.get_running_loop()
         began = loop.time()
@@ -159,7 +159,8 @@ class ModelFallback:
             async with asyncio.timeout_at(one.deadline):
                 # Rendering and reading may take long for one of many examples: off the loop.
                 prompt = await asyncio.to_thread(answerer.prompt, text)
-                answer = await one.line.line.post(answerer.path, answerer.request(prompt))
+                body = await asyncio.to_thread(answerer.request, prompt)
+                answer = await one.line.line.post(answerer.path, body)
                 said, usage = await asyncio.to_thread(answerer.read, prompt, answer.body)
         except TimeoutError:
             if loop.time() - began >= one.line.timeout_s / 2:

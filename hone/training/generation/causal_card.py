@@ -6,12 +6,12 @@ from functools import partial
 from pathlib import Path
 
 from hone.models.catalogue import Base
+from hone.models.cells import Interval
 from hone.models.document import (
     Block,
     Bullets,
     Document,
     Fact,
-    Interval,
     Picture,
     Section,
     Table,

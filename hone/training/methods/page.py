@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from hone.models.document import Block, Cell, Document, Fact, Interval, Picture, Png, Section
+from hone.models.cells import Cell, Interval
+from hone.models.document import Block, Document, Fact, Picture, Png, Section
 from hone.models.document import Table as DocumentTable
 from hone.models.document import Text as Paragraph
 from hone.training.drawing import DARK, LIGHT, Theme, drawn_in, to_png
