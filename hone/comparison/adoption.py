@@ -147,6 +147,8 @@ def read_adoption(
             "same"
         )
     if prompt.prompt == "retrieved":
+        if plan.material.kind == "image":
+            raise InvalidInput(f"{prompt.name} retrieves pictures, which a service cannot do")
         _embeddings(prompt, plan.material.training, folder)
     return Adoption(
         folder, plan, judgement, found, threshold, digest, bundle, variant, registry, prompt

@@ -42,5 +42,3 @@ def _unaskable(contender: PromptContender | ServedContender, kind: InputKind) ->
         yield "detail: /classify has no such field"
     if contender.api == "classify" and (contender.template or "{image}").strip() != "{image}":
         yield "template: /classify takes the picture alone"
-    if isinstance(contender, PromptContender) and contender.prompt == "retrieved":
-        yield "prompt: the nearest examples are found for texts alone"

@@ -20,7 +20,6 @@ from hone.comparison.items import InvalidMaterial, Material, read_material
 from hone.comparison.prices import SNAPSHOT, Price, load_prices
 from hone.comparison.prompt_making import bare_prompt, fixed_form
 from hone.models.errors import InvalidInput
-from hone.models.imaging.tokens import PICTURE_TOKENS
 from hone.models.prompting.tokens import TokenRule
 
 _NOTHING = Material((), 0, (), (), (), 0, {})
@@ -175,6 +174,6 @@ def estimates(plan: Plan) -> Iterator[Estimate]:
             len(items) * repeats,
             prompt_tokens,
             completion,
-            PICTURE_TOKENS if pictures else usage.counting,
+            usage.counting,
             plan.tariff(contender).dollars(usage),
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from hone.comparison.cache import ANSWERS_FILE, open_cache
+from hone.comparison.experiment import PromptContender
 from hone.comparison.experiment_file import ExperimentFile
 from hone.comparison.gate import exit_code, junit
 from hone.comparison.held_folder import JUNIT_FILE, RunFolder
@@ -18,6 +19,7 @@ from hone.comparison.run import Finished, Interrupted, compare
 from hone.comparison.screen import show_estimates, show_outcomes
 from hone.models.durable import write_atomically
 from hone.models.errors import HoneError
+from hone.models.imaging.tokens import PICTURE_TOKENS
 from hone.models.terminal import plain
 
 EXIT_INTERRUPTED = 75
@@ -76,7 +78,10 @@ def _show_costs(plan: Plan, folder: Path) -> None:
             sums = cache.sums()
         spent = sums.usd + sums.unclear_usd
     limit = plan.experiment.limits.dollars
-    show_estimates(Console(), list(estimates(plan)), limit=limit, spent=spent)
+    console = Console()
+    show_estimates(console, list(estimates(plan)), limit=limit, spent=spent)
+    if plan.material.kind == "image":
+        console.print(f"a picture's tokens are {PICTURE_TOKENS}", highlight=False)
 
 
 @contextmanager
@@ -114,7 +119,13 @@ def _judged(finished: Finished, plan: Plan, *, gate: bool) -> int:
 
 
 def _adoptable(plan: Plan) -> bool:
-    """Whether a service could do what the run did: a bundle that falls back to a prompt."""
-    kinds = {contender.name: contender.kind for contender in plan.experiment.contenders}
+    """Whether a service could do what the run did: a bundle that falls back to a prompt.
+
+    A service finds no pictures that look alike.
+    """
+    named = {contender.name: contender for contender in plan.experiment.contenders}
     decision = plan.experiment.decision
-    return (kinds[decision.candidate], kinds[decision.baseline]) == ("bundle", "prompt")
+    prompt = named[decision.baseline]
+    if named[decision.candidate].kind != "bundle" or not isinstance(prompt, PromptContender):
+        return False
+    return plan.material.kind == "text" or prompt.prompt != "retrieved"

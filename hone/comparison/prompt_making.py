@@ -7,10 +7,13 @@ from pathlib import Path
 from hone.comparison.experiment import Asked, Prompted
 from hone.comparison.items import Material
 from hone.comparison.outcomes import Item
+from hone.comparison.picture_features import PictureEncoder
 from hone.comparison.prompts import choose_examples, templates_of
+from hone.models.engines import FloatArray
 from hone.models.examples import words_key
+from hone.models.imaging.pictures import PictureFile
 from hone.models.prompting.embedding import BertEncoder, kept_embeddings, nearest
-from hone.models.prompting.inputs import InputKind, Shot, identity, shown_as
+from hone.models.prompting.inputs import Input, InputKind, Shot, identity, shown_as
 from hone.models.prompting.prompts import Prompt, Templates, labels_list, nearest_last
 from hone.models.tokenizer import IntArray
 
@@ -88,19 +91,30 @@ def retrieved_form(
 ) -> PromptForm:
     """Return a form with the nearest examples for each item, by the base's embeddings.
 
-    Texts are embedded once and kept in `folder`; `progressed` is told of each batch.
+    Inputs are embedded once and kept in `folder`; `progressed` is told of each batch.
     """
-    encoder = BertEncoder.from_base(contender.base)
-    taught = [shown_as(shot.input) for shot in material.training]
-    asked = [shown_as(item.input) for item in material.items]
-    examples = kept_embeddings(encoder, taught, folder, progressed)
-    questions = kept_embeddings(encoder, asked, folder, progressed)
+    taught = [shot.input for shot in material.training]
+    embed = _embedder(contender.base, material.kind, folder, progressed)
+    examples, questions = embed(taught), embed([item.input for item in material.items])
     return PromptForm(
         templates_of(contender, material.kind),
         labels_list(material.labels, descriptions),
         (),
         material.training,
         nearest(questions, examples, contender.shots),
+    )
+
+
+def _embedder(
+    base: str, kind: InputKind, folder: Path, progressed: Callable[[int], None] | None
+) -> Callable[[Sequence[Input]], FloatArray]:
+    """Return what gives unit vectors, float32 of shape (inputs, features), for inputs of a kind."""
+    if kind == "text":
+        encoder = BertEncoder.from_base(base)
+        return lambda inputs: kept_embeddings(encoder, [*map(shown_as, inputs)], folder, progressed)
+    pictures = PictureEncoder.of(base)
+    return lambda inputs: pictures.features(
+        [each for each in inputs if isinstance(each, PictureFile)], folder, progressed
     )
 
 

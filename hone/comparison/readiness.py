@@ -34,6 +34,7 @@ from hone.comparison.local_contenders import (
     read_recorded,
 )
 from hone.comparison.outcomes import Item
+from hone.comparison.picture_features import PictureEncoder
 from hone.comparison.plan import Plan, check_price
 from hone.comparison.prompt_making import PromptForm, bare_form, fixed_form
 from hone.comparison.settings import read_api_key
@@ -168,7 +169,7 @@ def _note_prompt(ready: Ready, contender: AnyContender) -> None:
         return
     group, material = ready.plan.experiment.experiment, ready.plan.material
     if contender.prompt == "retrieved":
-        BertEncoder.from_base(contender.base)
+        (BertEncoder.from_base if material.kind == "text" else PictureEncoder.of)(contender.base)
         form = bare_form(contender, material, group.label_descriptions)
     else:
         form = fixed_form(contender, material, group.label_descriptions, seed=group.seed)

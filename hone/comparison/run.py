@@ -21,6 +21,7 @@ from hone.comparison.question import Question
 from hone.comparison.readiness import Ready, contamination
 from hone.comparison.runner import Found, Listener, Runner
 from hone.models.examples import sha256_of_file
+from hone.models.imaging.tokens import PICTURE_TOKENS
 
 
 class Interrupted(Exception):
@@ -215,7 +216,10 @@ def _notes(plan: Plan, sums: Sums) -> Iterator[str]:
             "experiment.most_items"
         )
     if material.repeated:
-        yield f"{material.repeated} items repeat another one's words"
+        what = "words" if material.kind == "text" else "bytes"
+        yield f"{material.repeated} items repeat another one's {what}"
+    if material.kind == "image" and plan.asked:
+        yield f"a picture's tokens, where an answer does not tell them, are {PICTURE_TOKENS}"
     if not material.training:
         yield "no training examples were given: items that stand in them cannot be found"
     if sums.unclear_usd:

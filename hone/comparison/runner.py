@@ -196,7 +196,8 @@ class Runner:
 
     def _retrieved(self, contender: Prompted) -> PromptForm:
         total = len(self.plan.material.training) + len(self.plan.material.items)
-        self.listener.begun(contender.name, total, "texts embedded")
+        what = "texts" if self.plan.material.kind == "text" else "pictures"
+        self.listener.begun(contender.name, total, f"{what} embedded")
 
         def embedded(count: int) -> None:
             if self.stop.asked:

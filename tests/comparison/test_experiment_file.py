@@ -12,7 +12,6 @@ from hone.comparison.experiment_file import (
     load_experiment,
     read_experiment,
 )
-from hone.comparison.items import read_items
 from hone.comparison.plan import make_plan
 from hone.comparison.readiness import make_ready
 from hone.models.errors import InvalidExamples, InvalidInput, NotFound
@@ -117,7 +116,8 @@ def test_templates_are_checked_with_the_rest(tmp_path: Path) -> None:
         )
     )
     assert "contender 'few': template: unknown placeholder {txt}; did you mean {text}?" in found
-    assert "contender 's': template: the input's placeholder {text}, or {image}" in found
+    missing = "the input's placeholder {text}, or {image} for pictures, is missing"
+    assert f"contender 's': template: {missing}" in found
 
 
 @pytest.mark.parametrize("address", ["https://user:key@host/v1", "https://host/v1?key=1", "host"])
@@ -268,9 +268,3 @@ def test_a_price_file_of_litellm_is_taken_as_it_is(tmp_path: Path) -> None:
     )
     with pytest.raises(InvalidInput, match="there is no price file"):
         make_plan(file)
-
-
-def test_pictures_are_refused_in_one_sentence(tmp_path: Path) -> None:
-    write_lines(tmp_path / "test.jsonl", [{"image": "pictures/a.jpg", "label": "cat"}] * 3)
-    with pytest.raises(InvalidExamples, match=r"^line 1 is a picture, and only texts can"):
-        read_items(tmp_path / "test.jsonl")

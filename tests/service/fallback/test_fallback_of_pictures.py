@@ -123,6 +123,6 @@ def test_equal_pictures_share_a_call_and_a_failed_one_leaves_the_models_label(
     big.behaviour.script += ["status:400"]
     failed = service.post({"model": "colours", "input": as_input(faint_file("red", 904), "png")})
     entry = failed.json()["data"][0]
-    assert (failed.status_code, entry["fallback"], entry["answered_by"]) == (200, "failed", "model")
+    assert (failed.status, entry["fallback"], entry["answered_by"]) == (200, "failed", "model")
     assert entry["label"] in LABELS
     assert entry["label"] != "red"

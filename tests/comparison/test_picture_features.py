@@ -1,0 +1,114 @@
+"""Examples that look like an item: found by a base's features, in a process that has torch."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import ResNetConfig, ResNetForImageClassification
+
+from hone.comparison import picture_features
+from hone.comparison.adoption import read_adoption
+from hone.comparison.asking import Stopped
+from hone.comparison.picture_features import PictureEncoder
+from hone.comparison.readiness import make_ready
+from hone.models.errors import HoneError, InvalidInput
+from hone.models.imaging.pictures import PictureFile
+from tests.comparison.experiments import experiment_text, plan_of, prompt, run
+from tests.comparison.picture_runs import compared_pictures, write_picture_data
+from tests.comparison.upstream import upstream
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the folder of a small image classifier of random weights."""
+    torch.manual_seed(0)
+    sizes = {"hidden_sizes": [8, 16], "depths": [1, 1], "embedding_size": 8}
+    folder = tmp_path_factory.mktemp("bases") / "tiny"
+    config = ResNetConfig(layer_type="basic", num_labels=3, **sizes)
+    ResNetForImageClassification(config).save_pretrained(folder)
+    return str(folder)
+
+
+def pictures_of(data: Path) -> list[PictureFile]:
+    plan = plan_of(experiment_text(data, prompt("http://127.0.0.1:9/v1")))
+    return [item.image for item in plan.material.items if item.image is not None]
+
+
+def test_the_nearest_examples_are_of_the_items_colour(
+    tmp_path: Path, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_picture_data(tmp_path / "data", train=30, named=True)
+    with upstream() as server:
+        near = prompt(server.address, "near", prompt="retrieved", k=2, base=base)
+        finished = run(experiment_text(data, near), tmp_path / "out")
+        gold = ["leaf", "apple", "sea"] * 3
+        own = [outcome.label for outcome in finished.outcomes if outcome.contender == "near"]
+        assert own == gold  # nothing but the examples says which label a colour has
+        kept = sorted(path.name for path in (tmp_path / "out").glob("embeddings-*.f32"))
+        assert len(kept) == 2
+        monkeypatch.setattr(picture_features, "_COMMAND", "no.such.module")
+        again = run(experiment_text(data, near), tmp_path / "out")
+        assert again.outcomes == finished.outcomes  # what was computed is not computed again
+
+
+def test_vectors_are_of_length_one_and_in_order(tmp_path: Path, base: str) -> None:
+    pictures, counts = pictures_of(write_picture_data(tmp_path / "data")), list[int]()
+    found = PictureEncoder.of(base).features(pictures, tmp_path, counts.append)
+    assert found.shape == (9, 16)
+    assert np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-5)
+    assert sum(counts) == 9
+    turned = PictureEncoder.of(base).features(pictures[::-1], tmp_path)
+    assert np.allclose(turned, found[::-1], atol=1e-5)
+
+
+def test_a_stop_ends_the_process_and_leaves_no_vectors(tmp_path: Path, base: str) -> None:
+    pictures = pictures_of(write_picture_data(tmp_path / "data"))
+
+    def stop(count: int) -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        PictureEncoder.of(base).features(pictures, tmp_path, stop)
+    assert not list(tmp_path.glob("embeddings-*"))
+
+
+def test_what_the_process_says_is_the_error(tmp_path: Path, base: str) -> None:
+    data = write_picture_data(tmp_path / "data")
+    pictures = pictures_of(data)
+    (data / "pictures/1000.jpg").unlink()
+    with pytest.raises(InvalidInput, match=r"base: the picture green/1000.jpg cannot be used"):
+        PictureEncoder.of(base).features(pictures, tmp_path)
+
+
+def no_weights(folder: Path) -> str:
+    (folder / "config.json").write_text("{}")
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (lambda _: "minilm", "minilm sees nothing in pictures"),
+        (lambda _: "scratch:convnet", "sees nothing in pictures"),
+        (lambda _: "nowhere", "there is no base 'nowhere' for pictures"),
+        (no_weights, "has no weights in safetensors"),
+    ],
+)
+def test_a_base_that_reads_no_pictures_is_refused_before_anything_is_asked(
+    tmp_path: Path, made: Callable[[Path], str], words: str
+) -> None:
+    data = write_picture_data(tmp_path / "data")
+    near = prompt("http://127.0.0.1:9/v1", prompt="retrieved", k=2, base=made(tmp_path))
+    with pytest.raises(HoneError) as caught:
+        make_ready(plan_of(experiment_text(data, near)))
+    assert f"contender 'few': {words}" in str(caught.value).replace("base: ", "")
+
+
+def test_a_fallback_that_retrieves_pictures_is_refused(tmp_path: Path, base: str) -> None:
+    with upstream() as server:
+        retrieved = {"prompt": "retrieved", "k": 1, "base": base}
+        folder = compared_pictures(tmp_path, server, **retrieved)
+    with pytest.raises(InvalidInput, match="retrieves pictures, which a service cannot do"):
+        read_adoption(folder, despite_verdict=True)
