@@ -137,7 +137,7 @@ def _outcome(
     seconds = act.seconds * float(generator.lognormal(0, 0.35))
     usage = Usage()
     if act.prompt_tokens:
-        prompt = act.prompt_tokens + len(item.text) // 4
+        prompt = act.prompt_tokens + len(item.text or "") // 4
         usage = Usage(prompt_tokens=prompt, completion_tokens=6, counting="measured")
     common = {"contender": act.name, "item": item.id, "repeat": repeat, "usage": usage}
     fate, sides = generator.random(), np.cumsum([act.failed, act.refused, act.unparsable])
