@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,7 +109,7 @@ def test_a_base_that_reads_no_pictures_is_refused_before_anything_is_asked(
 
 def test_a_fallback_that_retrieves_pictures_is_refused(tmp_path: Path, base: str) -> None:
     with upstream() as server:
-        retrieved = {"prompt": "retrieved", "k": 1, "base": base}
+        retrieved: dict[str, Any] = {"prompt": "retrieved", "k": 1, "base": base}
         folder = compared_pictures(tmp_path, server, **retrieved)
     with pytest.raises(InvalidInput, match="retrieves pictures, which a service cannot do"):
         read_adoption(folder, despite_verdict=True)

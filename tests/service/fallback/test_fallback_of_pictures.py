@@ -21,7 +21,7 @@ from tests.comparison.upstream import Behaviour, Upstream, upstream
 from tests.service.fallback.conftest import KEY, served
 from tests.service.running import Service
 
-FEW = {"prompt": "few-shot", "k": 3, "detail": "low"}
+FEW: dict[str, Any] = {"prompt": "few-shot", "k": 3, "detail": "low"}
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,7 @@ def test_the_bundle_holds_its_prompt_with_the_examples_pictures(
     assert manifest.fallback is not None
     arm = manifest.fallback.arm
     assert (arm.inputs, arm.detail, arm.examples) == ("image", "low", "fallback.examples.json")
+    assert arm.examples is not None
     assert manifest.fallback.verdict == "REPLACE WITH FALLBACK"
     bundle = folder / "store" / manifest.model / str(manifest.version)
     shots = json.loads((bundle / arm.examples).read_bytes())
