@@ -40,6 +40,7 @@ from hone.comparison.prompt_making import PromptForm, bare_form, fixed_form
 from hone.comparison.settings import read_api_key
 from hone.comparison.stores import looked_up
 from hone.comparison.verdict import LEAST_ITEMS
+from hone.models.catalogue import CATALOGUE
 from hone.models.errors import HoneError, InvalidInput
 from hone.models.manifest import Manifest
 from hone.models.names import parse_reference
@@ -169,7 +170,10 @@ def _note_prompt(ready: Ready, contender: AnyContender) -> None:
         return
     group, material = ready.plan.experiment.experiment, ready.plan.material
     if contender.prompt == "retrieved":
-        (BertEncoder.from_base if material.kind == "text" else PictureEncoder.of)(contender.base)
+        if ready.kind == "image":
+            PictureEncoder.of(contender.base)
+        elif ready.kind == "text" or contender.base in CATALOGUE:  # else it may be for pictures
+            BertEncoder.from_base(contender.base)
         form = bare_form(contender, material, group.label_descriptions)
     else:
         form = fixed_form(contender, material, group.label_descriptions, seed=group.seed)

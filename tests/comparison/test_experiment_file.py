@@ -14,7 +14,7 @@ from hone.comparison.experiment_file import (
 )
 from hone.comparison.plan import make_plan
 from hone.comparison.readiness import make_ready
-from hone.models.errors import InvalidExamples, InvalidInput, NotFound
+from hone.models.errors import InvalidInput, NotFound
 from tests.comparison.experiments import (
     experiment_text,
     plan_of,
