@@ -40,7 +40,7 @@ from hone.comparison.prompt_making import PromptForm, bare_form, fixed_form
 from hone.comparison.settings import read_api_key
 from hone.comparison.stores import looked_up
 from hone.comparison.verdict import LEAST_ITEMS
-from hone.models.catalogue import CATALOGUE
+from hone.models.catalogue import HUB_PREFIX, folder_of_base
 from hone.models.errors import HoneError, InvalidInput
 from hone.models.manifest import Manifest
 from hone.models.names import parse_reference
@@ -172,13 +172,18 @@ def _note_prompt(ready: Ready, contender: AnyContender) -> None:
     if contender.prompt == "retrieved":
         if ready.kind == "image":
             PictureEncoder.of(contender.base)
-        elif ready.kind == "text" or contender.base in CATALOGUE:  # else it may be for pictures
+        elif ready.kind == "text" or not _may_see(contender.base):
             BertEncoder.from_base(contender.base)
         form = bare_form(contender, material, group.label_descriptions)
     else:
         form = fixed_form(contender, material, group.label_descriptions, seed=group.seed)
     ready.forms[contender.name] = form
     ready.leaks[contender.name] = form.leaked(material.items)
+
+
+def _may_see(base: str) -> bool:
+    """Whether a base may be one of pictures, as far as its name tells."""
+    return base.startswith(HUB_PREFIX) or folder_of_base(base) is not None
 
 
 def _load(ready: Ready, contender: AnyContender) -> None:
