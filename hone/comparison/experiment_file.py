@@ -15,13 +15,7 @@ from hone.comparison.experiment import (
     ServedContender,
 )
 from hone.comparison.experiment_draft import draft_of, place_of
-from hone.comparison.prompts import (
-    Findings,
-    check_embedded,
-    check_prompt,
-    check_served,
-    kind_said,
-)
+from hone.comparison.prompts import Findings, check_embedded, check_unread
 from hone.models.errors import InvalidInput, NotFound
 from hone.models.toml_files import parse_toml
 
@@ -118,10 +112,8 @@ def _whole(file: ExperimentFile) -> ExperimentFile:
 def _templates(file: ExperimentFile, contender: AnyContender) -> Findings:
     """Look at a contender's templates, if what they rest on is sound."""
     if file.is_sound(place_of(contender.name), *TEMPLATE_KEYS):
-        if isinstance(contender, Prompted):
-            return check_prompt(contender, kind_said(contender))
-        if isinstance(contender, ServedContender):
-            return check_served(contender, kind_said(contender))
+        if isinstance(contender, Prompted | ServedContender):
+            return check_unread(contender)
         if isinstance(contender, EmbeddedContender):
             return check_embedded(contender)
     return Findings(())

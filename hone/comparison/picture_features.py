@@ -71,11 +71,8 @@ class PictureEncoder:
         """
         path = folder / f"embeddings-{self._key(pictures)}.f32"
         if not path.is_file():
-            with tempfile.TemporaryDirectory(prefix="hone-features-") as scratch:
-                listed = Path(scratch) / "pictures.jsonl"
-                lines = (picture.model_dump_json() for picture in pictures)
-                listed.write_text("\n".join(lines), encoding="utf-8")
-                self._compute(listed, path, Path(scratch) / "errors", progressed)
+            with tempfile.TemporaryDirectory(prefix=".features-", dir=folder) as scratch:
+                self._compute(pictures, Path(scratch), progressed).replace(path)
         return np.fromfile(path, dtype="<f4").reshape(len(pictures), -1)
 
     def _key(self, pictures: Sequence[PictureFile]) -> str:
@@ -85,10 +82,19 @@ class PictureEncoder:
         return digest.hexdigest()[:32]
 
     def _compute(
-        self, listed: Path, out: Path, errors: Path, progressed: Callable[[int], None] | None
-    ) -> None:
-        """Run the process. Its kernel's parent is this thread, with which it ends."""
-        program = [sys.executable, "-m", _COMMAND, self.base, str(listed), str(out.absolute())]
+        self,
+        pictures: Sequence[PictureFile],
+        scratch: Path,
+        progressed: Callable[[int], None] | None,
+    ) -> Path:
+        """Run the process in a folder of its own, and return the file that it wrote.
+
+        Its kernel's parent is this thread, with which it ends.
+        """
+        listed, out, errors = (scratch / name for name in ("pictures.jsonl", "features", "errors"))
+        lines = (picture.model_dump_json() for picture in pictures)
+        listed.write_text("\n".join(lines), encoding="utf-8")
+        program = [sys.executable, "-m", _COMMAND, self.base, str(listed), str(out)]
         command = leash.command(signal.SIGKILL, program=program)
         with (
             errors.open("wb") as said,
@@ -104,3 +110,4 @@ class PictureEncoder:
         if process.returncode:
             last = errors.read_text("utf-8", errors="replace").strip().splitlines()[-1:]
             raise InvalidInput(f"base: {last[0] if last else 'the features were not computed'}")
+        return out

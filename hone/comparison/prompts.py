@@ -54,15 +54,26 @@ def templates_of(contender: Prompted, kind: InputKind = "text") -> Templates:
     return Templates(system, user, example, contender.examples_as == "turns")
 
 
-def kind_said(contender: Prompted | ServedContender) -> InputKind:
-    """Return the kind of inputs that a contender's own templates are for."""
-    own = (
-        contender.template,
-        getattr(contender, "system", None),
-        getattr(contender, "example", None),
-    )
-    names = [name for template in own if template is not None for name in placeholders(template)]
-    return "image" if "image" in names else "text"
+def check_unread(contender: Prompted | ServedContender) -> Findings:
+    """Find what is wrong with a contender's templates, whatever kind the items will turn out to be.
+
+    They are looked at for the kind of their own placeholders; where those say none, for either.
+    """
+    own = [contender.template]
+    if isinstance(contender, Prompted):
+        own += [contender.system, contender.example]
+    named = {name for template in own if template is not None for name in placeholders(template)}
+    if "image" in named:
+        return _check(contender, "image")
+    found = _check(contender, "text")
+    either = "text" not in named and not _check(contender, "image").errors
+    return Findings((), found.warnings) if either else found
+
+
+def _check(contender: Prompted | ServedContender, kind: InputKind) -> Findings:
+    if isinstance(contender, Prompted):
+        return check_prompt(contender, kind)
+    return check_served(contender, kind)
 
 
 def _pictures(contender: Prompted) -> tuple[str, str]:

@@ -119,8 +119,9 @@ figcaption { color: var(--muted); font-size: .9rem; max-width: 46rem; margin-top
   fill: var(--ink); paint-order: stroke; stroke: var(--surface); stroke-width: 3px;
 }
 img.thumbnail {
-  display: block; max-width: 6rem; max-height: 6rem; border-radius: .3rem; background: #fff;
+  display: block; max-width: 6rem; max-height: 6rem; border-radius: .3rem;
 }
+tr:has(img.thumbnail) > td { vertical-align: middle; }
 details { margin: .75rem 0; }
 summary { cursor: pointer; color: var(--accent); }
 pre {
@@ -146,6 +147,7 @@ pre {
     align-items: baseline; min-width: 0; max-width: none; padding: .12rem 0; border: 0;
     text-align: left; white-space: normal;
   }
+  .stack td:has(img.thumbnail) { align-items: start; }
   .stack td::before { content: attr(data-label); color: var(--muted); font-size: .85rem; }
   .stack td:first-child { min-width: 0; font-weight: 600; }
   .stack td:first-child small { font-weight: 400; }

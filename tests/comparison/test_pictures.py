@@ -271,6 +271,19 @@ def test_templates_that_fit_no_pictures_are_refused(
     assert words in problems(text)
 
 
+@pytest.mark.parametrize(
+    "changes", [{"system": "You know colours: {labels}"}, {"template": "{examples}\n{image}"}, {}]
+)
+def test_templates_that_leave_the_rest_to_the_defaults_are_taken(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    data = write_picture_data(tmp_path / "data")
+    ready = make_ready(plan_of(experiment_text(data, prompt(NOWHERE, k=2, **changes))))
+    shown = ready.forms["few"].prompt(0, ready.plan.material.items[0])
+    assert len(shown.pictures) == 3
+    assert shown.pictures[-1] == ready.plan.material.items[0].image
+
+
 def test_templates_of_pictures_are_refused_for_texts(tmp_path: Path) -> None:
     write_lines(tmp_path / "train.jsonl", [{"text": w, "label": w} for w in "ab"])
     write_lines(tmp_path / "test.jsonl", [{"text": w, "label": w} for w in "cdab"])

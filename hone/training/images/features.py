@@ -44,15 +44,13 @@ def write_features(base: str, pictures: Sequence[PictureFile], out: Path) -> Ite
         raise InvalidInput(f"the base {base} has random weights, which see nothing in pictures")
     found = obtain_picture_base(group)
     model = build_image_classifier(found, group, labels=_NO_MATTER).eval()
-    beside = out.with_name(f".{out.name}")
-    with beside.open("wb") as file:
+    with out.open("wb") as file:
         for start in range(0, len(pictures), _BATCH):
             batch = pictures[start : start + _BATCH]
             crops = np.stack([_crop(picture, found.rule) for picture in batch])
             file.write(_features(model, crops, found.rule).astype("<f4").tobytes())
             yield len(batch)
         os.fsync(file.fileno())
-    beside.replace(out)
 
 
 def _crop(picture: PictureFile, rule: Preprocessing) -> Pixels:
