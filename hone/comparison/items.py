@@ -64,10 +64,10 @@ def read_material(group: ExperimentGroup) -> Material:
     everything = _read(test, group, lambda path: read_items(path, wanted), problems)
     kind = kind_of(everything[0].input) if everything else wanted
     training: tuple[Shot, ...] = ()
-    if train is not None and kind is not None:
+    if train is not None:
         training = tuple(_read(train, group, lambda path: read_shots(path, kind), problems))
     labels = _labels(group, everything, training, problems)
-    if problems or kind is None:
+    if problems or kind is None:  # without an item there is a problem, too
         raise InvalidMaterial(problems)
     items = _drawn(everything, group.most_items, group.seed)
     keys = Counter(identity(item.input) for item in items)

@@ -96,8 +96,11 @@ def read_rows(path: Path, made: Callable[[Row], Record], *, noun: str) -> list[R
     return found
 
 
-def read_shots(path: Path, kind: InputKind) -> list[Shot]:
-    """Read training examples of a kind; InvalidExamples names every bad line (the first 100)."""
+def read_shots(path: Path, kind: InputKind | None) -> list[Shot]:
+    """Read training examples of a kind, by default that of the first line.
+
+    InvalidExamples names every bad line (the first 100).
+    """
     if kind == "text":
         return [Shot(example.text, example.label) for example in read_examples(path)]
     inputs = InputReader(path, kind)
