@@ -92,7 +92,7 @@ def no_weights(folder: Path) -> str:
     ("made", "words"),
     [
         (lambda _: "minilm", "minilm sees nothing in pictures"),
-        (lambda _: "scratch:convnet", "sees nothing in pictures"),
+        (lambda _: "scratch:convnet", "scratch:convnet sees nothing in pictures"),
         (lambda _: "nowhere", "there is no base 'nowhere' for pictures"),
         (no_weights, "has no weights in safetensors"),
     ],
