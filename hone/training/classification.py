@@ -43,11 +43,11 @@ def train_classifier(recipe: ClassifierRecipe, context: RunContext) -> Manifest 
             folder,
             recipe,
             settled,
-            TextFeed(tokenizer.pad_id, tokenizer.mask_id, recipe.training.token_dropout),
             events,
             context.stop_requested,
             weights_revision(base),
-            data.labels,
+            feed=TextFeed(tokenizer.pad_id, tokenizer.mask_id, recipe.training.token_dropout),
+            labels=data.labels,
         )
         progress = fine_tune(model, data.encoded["train"], data.encoded["validation"], run)
         if not context.processes.is_main_process:

@@ -1,22 +1,21 @@
-"""The training loop of classifiers, of texts and of pictures."""
+"""What a classifier, of texts or of pictures, learns in the training loop."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from accelerate import Accelerator
 from torch import nn
 
 from hone.models.scoring import point_scores
+from hone.training import loop
 from hone.training.calibration import calibrated_loss
 from hone.training.dataset import bucketed_batches, class_weights
-from hone.training.events import Events
 from hone.training.feeding import Feed, LabelledSplit, run_over
 from hone.training.hyperparameters import Hyperparameters, PictureHyperparameters
-from hone.training.loop import BatchLoss, TrainingLoop, make_accelerator
+from hone.training.loop import BatchLoss, LoopRun, make_accelerator
 from hone.training.optimization import make_optimizer
 from hone.training.progress import Judged, Progress
 from hone.training.recipe import LabellingRecipe
@@ -24,109 +23,87 @@ from hone.training.row_schedule import FloatRows, IntRows, RowLosses
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """What the loop needs to know of the run it is part of."""
+class Run(LoopRun):
+    """The run of a classifier."""
 
-    folder: Path
     recipe: LabellingRecipe
     settled: Hyperparameters | PictureHyperparameters
     feed: Feed
-    events: Events
-    stop_requested: Callable[[], bool]
-    base_revision: str
-    """The SHA-256 of the base's weights, to which a checkpoint belongs."""
     labels: Sequence[str]
 
 
 def fine_tune(
     model: nn.Module, train: LabelledSplit, validation: LabelledSplit, run: Run
 ) -> Progress:
-    """Train `model` in place as `TrainingLoop` says, and return what happened.
-
-    Raises Interrupted when asked to stop, InvalidInput when the weights run away, and
-    BundleCorrupt for a checkpoint of another base or other settings.
-    """
+    """Train `model` in place and return what happened, as `hone.training.loop.train` does."""
     accelerator = make_accelerator(run.settled)
     torch.manual_seed(run.recipe.training.seed + accelerator.process_index)
     model.to(accelerator.device)
     optimizer = make_optimizer(model, run.settled.learning_rate, run.recipe.optimizer)
-    return _ClassifierLoop(model, optimizer, accelerator, train, validation, run).train()
+    task = _Classification(train, validation, run, accelerator.device)
+    return loop.train(model, optimizer, task, run, accelerator)
 
 
-class _ClassifierLoop(TrainingLoop):
-    """Easy rows sit out some epochs, and a label may weigh more than another."""
+class _Classification:
+    """The loop's `Task`: easy rows sit out some epochs, a label may weigh more than another."""
+
+    evaluate_every_epochs = 1
 
     def __init__(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        accelerator: Accelerator,
-        train: LabelledSplit,
-        validation: LabelledSplit,
-        run: Run,
+        self, train: LabelledSplit, validation: LabelledSplit, run: Run, device: torch.device
     ) -> None:
-        super().__init__(
-            model,
-            optimizer,
-            accelerator,
-            run,
-            lengths=train.lengths,
-            row_losses=RowLosses(len(train)),
-        )
-        self.training, self.validation, self.run = train, validation, run
-        self.row_weights = np.ones(len(train), dtype=np.float32)
-        self.label_weights = _label_weights(train, run)
-        self.criterion = nn.CrossEntropyLoss(
-            torch.from_numpy(self.label_weights).to(accelerator.device),
+        self._train, self._validation, self._run, self._device = train, validation, run, device
+        self.lengths = train.lengths
+        self.row_losses = RowLosses(len(train))
+        self.validation_rows = len(validation)
+        self._schedule = run.settled.schedule(len(train))
+        self._row_weights = np.ones(len(train), dtype=np.float32)
+        self._label_weights = _label_weights(train, run)
+        self._criterion = nn.CrossEntropyLoss(
+            torch.from_numpy(self._label_weights).to(device),
             label_smoothing=run.recipe.training.label_smoothing,
             reduction="none",
         )
 
-    def _batches(self, epoch: int) -> list[IntRows]:
-        seed = self.run.recipe.training.seed
-        rows, self.row_weights = self.schedule.choose(epoch, self.row_losses.known, seed=seed)
+    def batches(self, epoch: int) -> list[IntRows]:
+        seed = self._run.recipe.training.seed
+        rows, self._row_weights = self._schedule.choose(epoch, self.row_losses.known, seed=seed)
         return bucketed_batches(
-            self.lengths, self.run.settled.batch_size, seed=seed, epoch=epoch, among=rows
+            self.lengths, self._run.settled.batch_size, seed=seed, epoch=epoch, among=rows
         )
 
-    def _weights(self, rows: list[int]) -> FloatRows:
-        classes = self.training.classes[rows]
-        weights: FloatRows = self.label_weights[classes] * self.row_weights[rows]
-        return weights
+    def weights(self, rows: list[int]) -> FloatRows:
+        labels: FloatRows = self._label_weights[self._train.classes[rows]]
+        return labels * self._row_weights[rows]
 
-    def _loss(self, rows: list[int], *, counts: bool) -> BatchLoss:
-        device = self.accelerator.device
-        inputs = self.run.feed(self.training, rows, device, training=True)
-        classes = torch.from_numpy(self.training.classes[rows]).to(device)
-        logits = self.prepared(*inputs).float()
-        losses = self.criterion(logits, classes)
-        loss = (losses * torch.from_numpy(self.row_weights[rows]).to(device)).sum()
+    def loss(self, model: nn.Module, rows: list[int], *, counts: bool) -> BatchLoss:
+        inputs = self._run.feed(self._train, rows, self._device, training=True)
+        classes = torch.from_numpy(self._train.classes[rows]).to(self._device)
+        logits = model(*inputs).float()
+        losses = self._criterion(logits, classes)
+        loss = (losses * torch.from_numpy(self._row_weights[rows]).to(self._device)).sum()
         if counts:
             self.row_losses.note(np.array(rows), losses.detach().cpu().numpy())
         return BatchLoss(loss, int((logits.argmax(dim=1) == classes).sum()), len(rows))
 
-    def _judge(self) -> Judged:
-        found = run_over(self.model, self.validation, self.model, feed=self.run.feed)
+    def judge(self, model: nn.Module) -> Judged:
+        found = run_over(model, self._validation, model, feed=self._run.feed)
         if not found.isfinite().all():
-            raise self._ran_away()
+            return Judged(math.nan, 0.0, {})
         logits = found.numpy()
         scores = self._scores(logits)
-        loss = calibrated_loss(logits, self.validation.classes)
+        loss = calibrated_loss(logits, self._validation.classes)
         return Judged(loss, scores["accuracy"], scores)
 
-    @property
-    def _judged_rows(self) -> int:
-        return len(self.validation)
-
-    def _watch(self) -> None:
-        pass  # a classifier is known by its scores
+    def watch(self, step: int, model: nn.Module) -> None:
+        """Nothing: a classifier is known by its scores."""
 
     def _scores(self, logits: npt.NDArray[np.float32]) -> dict[str, float]:
-        dataset = self.run.recipe.dataset
+        dataset = self._run.recipe.dataset
         return point_scores(
-            self.validation.classes,
+            self._validation.classes,
             logits,
-            self.run.labels,
+            self._run.labels,
             positive_label=dataset.positive_label,
             betas=dataset.betas,
         )

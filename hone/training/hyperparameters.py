@@ -16,14 +16,28 @@ _ROWS_TO_SPARE = 4000
 
 
 @dataclass(frozen=True, slots=True)
-class Hyperparameters:
-    """The settled values. `batch_size` counts examples of one optimizer step on all devices."""
+class Settled:
+    """What every training loop goes by.
+
+    `batch_size` counts examples of one optimizer step on all devices, `learning_rate` is the
+    highest, `precision` is `fp32`, `bf16` or `fp16`, `device` `cpu` or `cuda`.
+    """
 
     epochs: float
     batch_size: int
     learning_rate: float
     precision: str
     device: str
+
+    def schedule(self, rows: int) -> RowSchedule:
+        """Return which epochs have how many of so many rows."""
+        return RowSchedule(rows, self.batch_size, self.epochs)
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperparameters(Settled):
+    """The settled values for a classifier of texts."""
+
     max_tokens: int
     easy_share: float = 0.0
 
@@ -33,14 +47,9 @@ class Hyperparameters:
 
 
 @dataclass(frozen=True, slots=True)
-class PictureHyperparameters:
+class PictureHyperparameters(Settled):
     """The settled values for a classifier of pictures of `picture_size` pixels a side."""
 
-    epochs: float
-    batch_size: int
-    learning_rate: float
-    precision: str
-    device: str
     picture_size: int
     easy_share: float = 0.0
 

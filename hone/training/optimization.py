@@ -10,7 +10,7 @@ from hone.training.recipe import OptimizerGroup
 
 
 class Schedule(Protocol):
-    """What of a recipe's optimizer group says how the rate rises and falls."""
+    """What of a recipe's optimizer group says how steps are taken, by whatever optimizer."""
 
     @property
     def warmup_share(self) -> float:
@@ -19,6 +19,10 @@ class Schedule(Protocol):
     @property
     def schedule(self) -> str:
         """`linear`, `cosine` or `constant`."""
+
+    @property
+    def max_gradient_norm(self) -> float:
+        """To which the gradient is clipped."""
 
 
 def make_optimizer(model: nn.Module, peak: float, group: OptimizerGroup) -> torch.optim.Optimizer:

@@ -112,15 +112,11 @@ class SupervisedGroup(LoopGroup):
     """Passes over the data; `auto` takes 8, for small data more (600 steps, 30 epochs at most)."""
     batch_size: Auto | Annotated[int, Field(ge=1, le=4096)] = "auto"
     """Examples in one step on all devices; `auto` is 8 below 300 rows, 16 below 2,000, else 32."""
-    gradient_accumulation: int = Field(1, ge=1, le=1024)
-    """Parts in which a batch is computed, where memory is short."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     """Share of the target spread over all labels (Szegedy et al. 2016)."""
     easy_share: Auto | Annotated[float, Field(ge=0, le=1)] = "auto"
     """Share of the rows, those with the lowest loss, of which half sit out an epoch and half weigh
     twice (InfoBatch, Qin et al. 2024); `auto` is 0.6 from 4,000 rows on, else 0: every row."""
-    early_stopping_patience: int = Field(5, ge=0)
-    """Evaluations (one an epoch) without gain after which the run stops; 0 never stops."""
 
 
 class TrainingGroup(SupervisedGroup):

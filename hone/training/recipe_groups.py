@@ -62,6 +62,10 @@ class LoopGroup(Group):
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic; `auto` is bf16 where the hardware has it."""
+    gradient_accumulation: int = Field(1, ge=1, le=1024)
+    """Parts in which a batch is computed, where memory is short."""
+    early_stopping_patience: int = Field(5, ge=0)
+    """Evaluations without gain after which the run stops; 0 never stops."""
     checkpoint_every_s: float = Field(60.0, gt=0)
     """Seconds between checkpoints."""
     seed: int = Field(0, ge=0, lt=2**31)

@@ -125,11 +125,11 @@ def make_loop(
         place,
         recipe,
         settled,
-        TextFeed(tokenizer.pad_id, tokenizer.mask_id, recipe.training.token_dropout),
         Events(events.append),
         stop_requested,
         weights_revision(base),
-        data.labels,
+        feed=TextFeed(tokenizer.pad_id, tokenizer.mask_id, recipe.training.token_dropout),
+        labels=data.labels,
     )
     return Loop(model, data, run, events)
 

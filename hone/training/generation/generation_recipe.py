@@ -163,8 +163,6 @@ class CausalTrainingGroup(LoopGroup):
     small data more (300 steps, 60 epochs at most); for dpo 1."""
     batch_size: Auto | Annotated[int, Field(ge=1, le=4096)] = "auto"
     """Examples in one step on all devices; `auto` is 8 below 300 rows, 16 below 2,000, else 32."""
-    gradient_accumulation: int = Field(1, ge=1, le=1024)
-    """Parts in which a batch is computed, where memory is short."""
     gradient_checkpointing: bool = False
     """Whether activations are computed twice instead of kept: less memory, a third more time."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)

@@ -9,8 +9,7 @@ from hone.training.generation.generation_recipe import (
     GenerationRecipe,
     OptimizerName,
 )
-from hone.training.hyperparameters import choose_device, choose_precision
-from hone.training.row_schedule import RowSchedule
+from hone.training.hyperparameters import Settled, choose_device, choose_precision
 
 _LEAST_STEPS, _MOST_EPOCHS = 300, 60
 _EPOCHS_SCRATCH, _EPOCHS_PRETRAINED, _EPOCHS_DPO = 20, 3, 1
@@ -29,21 +28,12 @@ _RATES: dict[OptimizerName, float] = {
 
 
 @dataclass(frozen=True, slots=True)
-class CausalHyperparameters:
-    """The settled values. `batch_size` counts examples of one optimizer step on all devices."""
+class CausalHyperparameters(Settled):
+    """The settled values for a causal language model."""
 
     objective: str
-    epochs: float
-    batch_size: int
-    learning_rate: float
-    precision: str
-    device: str
     max_tokens: int
     evaluate_every_epochs: int
-
-    def schedule(self, rows: int) -> RowSchedule:
-        """Return which epochs have how many of so many rows."""
-        return RowSchedule(rows, self.batch_size, self.epochs)
 
 
 def refuse_what_needs_a_gpu(recipe: GenerationRecipe, device: str) -> None:

@@ -267,7 +267,7 @@ def _run(
         context.events,
         context.stop_requested,
         base.revision,
-        watch,
+        watch=watch,
         validation_rows=len(data.encoded["validation"]),
     )
 

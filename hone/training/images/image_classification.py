@@ -68,11 +68,11 @@ def train_image_classifier(recipe: ImageRecipe, context: RunContext) -> Manifest
             folder,
             recipe,
             settled,
-            feed,
             events,
             context.stop_requested,
             base.revision,
-            data.labels,
+            feed=feed,
+            labels=data.labels,
         )
         check = _stopper(run)
         splits = _decoded(recipe, base, data, folder, check)
