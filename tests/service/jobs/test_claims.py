@@ -223,10 +223,10 @@ class TestTheEnd:
         job = records.create(new_job())
         claim = take(claims)
         records.cancel("acme", job.id)
-        said: list[str] = []
-        ended = claims.fail(claim, BROKEN, events=lambda job: said.append(job.status) or [])
+        ended = claims.fail(claim, BROKEN, events=lambda job: [NewEvent(f"it is {job.status}")])
         assert (ended.status, ended.wish, ended.error) == ("cancelled", None, None)
-        assert said == ["cancelled"]
+        last = Events(database).after("acme", job.id, 0)[-1]
+        assert last.message == "it is cancelled"
         assert ended.finished_at is not None
 
     def test_a_models_name_is_given_once(self, records: Records, claims: Claims) -> None:
