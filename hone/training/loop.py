@@ -6,6 +6,7 @@ steps, the learning rate, checkpoints and resuming, evaluations, early stopping 
 
 import contextlib
 import math
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -23,9 +24,14 @@ from hone.training import checkpoint
 from hone.training.classifier import trained_parameters
 from hone.training.dataset import share_of_batch
 from hone.training.loop_run import LoopRun, Settled
+from hone.training.memory import peak_bytes
 from hone.training.optimization import learning_rate_at
 from hone.training.progress import Judged, Progress
 from hone.training.row_schedule import FloatRows, IntRows, RowLosses
+
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+# PyTorch's products in half precision on a CPU keep a kernel of some megabytes for each shape that
+# they have met, 1,024 of them by default: a tiny model came to hold a gigabyte of nothing else.
 
 _SECONDS_BETWEEN_STEP_EVENTS = 0.5
 _POINTS_OF_LOSS_CURVE = 200
@@ -284,6 +290,7 @@ class TrainingLoop(ABC):
 
     def _save(self) -> None:
         self._count_seconds()
+        self._note_peak()
         self.examples = 0
         self.row_losses.share(self._sum_over_processes)
         if self.accelerator.is_main_process:
@@ -305,6 +312,12 @@ class TrainingLoop(ABC):
         now = time.monotonic()
         self.progress.seconds += now - self.clock
         self.clock = now
+
+    def _note_peak(self) -> None:
+        """Keep the most memory that any of the processes held, those of a broken-off run too."""
+        here = torch.tensor([peak_bytes(self._run.settled.device)], device=self.accelerator.device)
+        most = int(self.accelerator.gather(here).max())
+        self.progress.peak_bytes = max(self.progress.peak_bytes, most)
 
     # What is judged
 
