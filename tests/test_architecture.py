@@ -72,7 +72,11 @@ VAGUE_NAMES = {
     "misc",
 }
 
-LIBRARY_SWITCHES = {"ORT_DISABLE_TELEMETRY", "TOKENIZERS_PARALLELISM"}
+LIBRARY_SWITCHES = {
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY",
+    "ORT_DISABLE_TELEMETRY",
+    "TOKENIZERS_PARALLELISM",
+}
 """Variables that only a library reads: a default may be set for it wherever it is imported."""
 
 MOST_LINES, MOST_FUNCTION_LINES = 400, 60

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import hone
 from hone.cli import build_app
-from hone.models.manifest import CARD_FILE
+from hone.models.manifest import CARD_FILE, Score
 from hone.models.names import ModelReference
 from hone.models.registry import Registry
 from tests.tiny_bundle import publish_tiny, weights_file
@@ -128,6 +128,22 @@ def test_the_store_is_listed(store: Path) -> None:
     rows = [line.replace("│", " ").split() for line in out.splitlines() if "│" in line]
     assert [row[:2] for row in rows] == [["plain", "1"], ["support", "2"], ["support", "1"]]
     assert rows[1][2] == "latest"
+
+
+def test_a_list_that_is_piped_cuts_no_name_and_names_each_score(tmp_path: Path) -> None:
+    registry, name = Registry(tmp_path / "store"), "base-407a7c61f0d2"
+    publish_tiny(registry, name, scores={})
+    share = Score(value=0.875, low=0.7, high=0.95, n=88, interval="wilson")
+    written = {"exact_match": share, "token_accuracy": share.model_copy(update={"value": 0.9})}
+    publish_tiny(registry, "writer", scores={"test": written, "validation": written})
+    publish_tiny(registry, "labels", scores={"test:int8": {"accuracy": share}})
+    _, out, _ = models(registry.store, "list")
+    rows = {row.split()[1]: row for row in out.splitlines() if "│" in row}
+    assert rows.keys() == {name, "writer", "labels"}
+    assert "exact match 0.8750, token accuracy 0.9000 (n=88)" in rows["writer"]
+    assert "accuracy 0.8750 (0.7000 to 0.9500, n=88)" in rows["labels"]
+    shown = " ".join(models(registry.store, "show", "writer")[1].split())
+    assert "exact match test 0.8750 (0.7000 to 0.9500, n=88)" in shown
 
 
 def test_an_empty_store_is_said_to_be_empty(tmp_path: Path) -> None:

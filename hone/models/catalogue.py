@@ -121,6 +121,12 @@ def find_base(name: str, task: Task = "text-classification") -> Base:
             f"there is no base {name!r} for pictures: give a folder with config.json, "
             f"{HUB_PREFIX}owner/name, or scratch:convnet"
         )
+    if task == "text-generation":
+        made = ", ".join(name for name, own in SCRATCH_BASES.items() if own == task)
+        raise NotFound(
+            f"there is no base {name!r} that writes text: give a folder with config.json, "
+            f"{HUB_PREFIX}owner/name, or one of {made}"
+        )
     known = ", ".join([*CATALOGUE, *LEGACY_ALIASES])
     raise NotFound(
         f"there is no base {name!r}: give one of {known}, a folder with config.json, "

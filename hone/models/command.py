@@ -13,6 +13,7 @@ from hone.models.errors import BundleCorrupt, HoneError, InvalidInput, NotFound
 from hone.models.manifest import CARD_FILE, Manifest, Score
 from hone.models.names import PRODUCTION, ModelReference, parse_reference
 from hone.models.registry import Registry
+from hone.models.tables import console, id_table
 from hone.models.terminal import plain
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
@@ -22,23 +23,24 @@ StoreOption = Annotated[
 ]
 ReferenceArgument = Annotated[str, typer.Argument(help="support, support@3 or support@production")]
 _DEFAULT_STORE = Path("store")
+_WRITTEN = (("exact_match", "exact match"), ("token_accuracy", "token accuracy"))
+"""Scores of causal language models, and what they are called."""
 
 
 @app.command("list")
 def list_models(store: StoreOption = _DEFAULT_STORE) -> None:
     """List every model with its versions, aliases and scores."""
     registry = _existing(store)
-    table = Table("model", "version", "aliases", "test accuracy", "variants", "published")
+    table = id_table("model", "version", "aliases", "test score", "variants", "published")
     for model in registry.models():
         listing = registry.listing(model)
         for version in reversed(listing.versions):
             aliases = ", ".join(a for a, v in sorted(listing.aliases.items()) if v == version)
             table.add_row(model, str(version), aliases, *_summary(registry, model, version))
-    console = Console()
     if table.row_count:
-        console.print(table)
+        console().print(table)
     else:
-        console.print(
+        Console().print(
             f"There are no models in {plain(str(store.resolve()))}. `hone train` publishes one."
         )
 
@@ -138,16 +140,22 @@ def _summary(registry: Registry, model: str, version: int) -> tuple[str, str, st
         manifest = registry.manifest(ModelReference(model, version=version))
     except HoneError:
         return "[red]corrupt[/]", "", ""
-    return _accuracy(manifest), ", ".join(manifest.variants), _when(manifest.created_at)
+    return _test_score(manifest), ", ".join(manifest.variants), _when(manifest.created_at)
 
 
-def _accuracy(manifest: Manifest) -> str:
+def _test_score(manifest: Manifest) -> str:
+    """Return a version's scores by their names; empty for one that was not scored, as a base."""
     for split in ("test", "validation"):
+        note = "" if split == "test" else " (validation)"
         for variant in ("int8", "fp32"):
             scores = manifest.scores.get(f"{split}:{variant}")
             if scores and "accuracy" in scores:
-                note = "" if split == "test" else " (validation)"
-                return f"{_score(scores['accuracy'])}{note}"
+                return f"accuracy {_score(scores['accuracy'])}{note}"
+        written = manifest.scores.get(split, {})
+        found = [f"{said} {written[name].value:.4f}" for name, said in _WRITTEN if name in written]
+        if found:
+            count = next(score.n for score in written.values())
+            return f"{', '.join(found)} (n={count}){note}"
     return ""
 
 
@@ -184,6 +192,12 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
         (f"accuracy {name}", _score(s["accuracy"]))
         for name, s in manifest.scores.items()
         if "accuracy" in s
+    ]
+    facts += [
+        (f"{said} {split}", _score(scores[name]))
+        for split, scores in manifest.scores.items()
+        for name, said in _WRITTEN
+        if name in scores
     ]
     facts += [
         (f"parity {name}", f"{record.equal_predictions:.2%} equal on {record.rows} rows")

@@ -139,7 +139,8 @@ class GenerationRecord(_Record):
     `context_tokens` is the most that prompt and completion may have together. A completion ends at
     one of `eos_ids`. `chat_template` is a file of the bundle in Jinja's language, None for a model
     that does not chat; `template_tokens` are the texts that it may name (`bos_token`, ...).
-    `tool_form` is how it writes tool calls, None where it knows no tools.
+    `tool_form` is how it writes tool calls, None where it knows no tools. `trained_on_chats` is
+    whether its training examples were chats, written by that template.
     """
 
     context_tokens: int = Field(ge=2)
@@ -149,6 +150,7 @@ class GenerationRecord(_Record):
     tool_form: ToolForm | None = None
     parity: dict[Variant, GenerationParity] = {}
     takes_adapters: bool = False
+    trained_on_chats: bool = False
 
 
 class AdapterRecord(_Record):

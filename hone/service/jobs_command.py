@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from hone.models.errors import InvalidInput
+from hone.models.tables import console, id_table
 from hone.models.terminal import plain
 from hone.service.access import Caller
 from hone.service.command import settings_from
@@ -24,7 +25,7 @@ from hone.service.jobs.records import OVER, UNFINISHED, Job, Status
 from hone.service.keys_command import StateOption, StoreOption
 from hone.service.openai.store_calls import note
 from hone.service.state import State, open_existing_state
-from hone.service.terminal import console, id_table, when
+from hone.service.terminal import when
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 

@@ -12,13 +12,14 @@ import typer
 from rich.console import Console
 
 from hone.models.errors import InvalidInput
+from hone.models.tables import console, id_table
 from hone.models.terminal import plain
 from hone.service.access import LOCAL_OWNER, Caller
 from hone.service.command import settings_from
 from hone.service.jobs.keys import SCOPES, Key, Limits, NewKey, Scope
 from hone.service.openai.store_calls import note
 from hone.service.state import State, open_existing_state, open_state
-from hone.service.terminal import console, id_table, when
+from hone.service.terminal import when
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 

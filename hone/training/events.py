@@ -28,6 +28,9 @@ from hone.models.errors import InvalidInput
 
 Event = dict[str, Any]
 
+HELD_BEFORE = {"cpu": "libraries and data", "cuda": "on the GPU before"}
+"""What memory is called that was held before a training began, by its device."""
+
 
 class Listener(Protocol):
     """Something that is told every event."""
@@ -229,6 +232,15 @@ def _decoder_parity(event: Event) -> str:
     )
 
 
+def _memory_estimated(event: Event) -> str:
+    names = {"before": HELD_BEFORE[event["device"]]}
+    parts = ", ".join(
+        f"{names.get(part, part)} {event[part] / 1e6:,.0f}"
+        for part in ("before", "weights", "gradients", "optimizer", "activations", "kernels")
+    )
+    return f"memory: about {event['total'] / 1e6:,.0f} MB ({parts})"
+
+
 def _interrupted(event: Event) -> str:
     where = event.get("during") or f"at step {event['step']}"
     return f"interrupted {where}; the same command goes on"
@@ -260,11 +272,7 @@ _SENTENCES: dict[str, Callable[[Event], str]] = {
     "parity": _parity,
     "variant_left_out": lambda e: f"left out {e['variant']}: {e['reason']}",
     "conversations_loaded": _conversations_loaded,
-    "memory_estimated": lambda e: (
-        f"memory: about {e['total'] / 1e6:,.0f} MB (weights {e['weights'] / 1e6:,.0f}, gradients "
-        f"{e['gradients'] / 1e6:,.0f}, optimizer {e['optimizer'] / 1e6:,.0f}, activations "
-        f"{e['activations'] / 1e6:,.0f})"
-    ),
+    "memory_estimated": _memory_estimated,
     "memory_measured": lambda e: (
         f"memory: {e['peak'] / 1e6:,.0f} MB at the peak, {e['estimate'] / 1e6:,.0f} MB estimated"
     ),

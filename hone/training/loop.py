@@ -6,6 +6,7 @@ steps, the learning rate, checkpoints and resuming, evaluations and early stoppi
 
 import contextlib
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -23,11 +24,16 @@ from hone.training import checkpoint
 from hone.training.dataset import share_of_batch
 from hone.training.events import Events
 from hone.training.hyperparameters import Settled
+from hone.training.memory import peak_bytes
 from hone.training.optimization import Schedule, learning_rate_at
 from hone.training.progress import Judged, Progress
 from hone.training.recipe_groups import LoopGroup
 from hone.training.row_schedule import FloatRows, IntRows, RowLosses
 from hone.training.telling import Telling
+
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+# PyTorch's products in half precision on a CPU keep a kernel of some megabytes for each shape that
+# they have met, 1,024 of them by default: a tiny model came to hold a gigabyte of nothing else.
 
 
 class Interrupted(Exception):
@@ -276,6 +282,7 @@ class _Loop:
 
     def _save(self) -> None:
         self._count_seconds()
+        self._note_peak()
         self.task.row_losses.share(self._sum_over_processes)
         if self.accelerator.is_main_process:
             checkpoint.save_checkpoint(
@@ -300,6 +307,12 @@ class _Loop:
         now = time.monotonic()
         self.progress.seconds += now - self.clock
         self.clock = now
+
+    def _note_peak(self) -> None:
+        """Keep the most memory that any of the processes held, those of a broken-off run too."""
+        here = torch.tensor([peak_bytes(self.run.settled.device)], device=self.accelerator.device)
+        most = int(self.accelerator.gather(here).max())
+        self.progress.peak_bytes = max(self.progress.peak_bytes, most)
 
     def _true_of_any(self, *here: bool) -> list[bool]:
         """Say of each condition whether any process has it: all must stop or save at one step."""

@@ -30,9 +30,6 @@ from hone.training.recipe_groups import Recipe
 from hone.training.run import run_recipe
 from hone.training.run_context import join_processes
 
-_QUESTIONS = {"text-generation": ("completions", "prompt")}
-"""Where models of a task are asked, and the field of the question; classifiers elsewhere."""
-
 EXIT_INTERRUPTED = 75
 """sysexits' EX_TEMPFAIL: nothing is wrong, run the same command again."""
 
@@ -150,8 +147,8 @@ def _launcher(processes: int, logs: str) -> LaunchConfig:
 def _say_next(manifest: Manifest, store: str) -> None:
     """Print how to serve and ask the new model."""
     reference = f"{manifest.model}@{manifest.version}"
-    route, field = _QUESTIONS.get(manifest.task, ("classify", "input"))
-    body = json.dumps({"model": manifest.model, field: "..."})
+    route, question = _question(manifest)
+    body = json.dumps({"model": manifest.model, **question})
     asked = f"-H 'content-type: application/json' -d '{body}'"
     if manifest.preprocessing is not None:
         asked = f"-F model={manifest.model} -F image=@PICTURE"
@@ -161,3 +158,12 @@ def _say_next(manifest: Manifest, store: str) -> None:
   hone serve {manifest.model} --store {shlex.quote(store)}
   curl -s localhost:8000/v1/{route} {asked}
 """)
+
+
+def _question(manifest: Manifest) -> tuple[str, dict[str, object]]:
+    """Return where a model is asked, and what its request has besides the model's name."""
+    if manifest.generation is None:
+        return "classify", {"input": "..."}
+    if manifest.generation.trained_on_chats:
+        return "chat/completions", {"messages": [{"role": "user", "content": "..."}]}
+    return "completions", {"prompt": "..."}

@@ -20,7 +20,8 @@ class Progress:
     `step` counts optimizer steps, `examples` and `tokens` what they have read, `seconds` the time
     spent training, `losses` pairs of step and training loss. `evaluations` has one entry an epoch
     with step, seconds, accuracy and loss; `kept_step` is the step of the one whose weights were
-    kept. `penalty` is that of a probe's squared weights, where one was fitted.
+    kept. `penalty` is that of a probe's squared weights, where one was fitted. `peak_bytes` is the
+    most memory that one of the run's processes held, those before a kill too.
     """
 
     step: int = 0
@@ -35,6 +36,7 @@ class Progress:
     losses: list[tuple[int, float]] = field(default_factory=list)
     evaluations: list[dict[str, float]] = field(default_factory=list)
     penalty: float | None = None
+    peak_bytes: int = 0
 
     def record(self, *, seconds: float, accuracy: float, loss: float, rows: int) -> bool:
         """Note an evaluation on so many rows; return whether its weights are worth keeping."""

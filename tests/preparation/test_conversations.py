@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from hone.models.errors import InvalidExamples
+from hone.models.errors import HoneError, InvalidExamples
 from hone.models.examples import SPLITS
 from hone.training.generation.conversations import as_json, parse_example, read_conversations
 from hone.training.preparation.command import prepare_command
@@ -19,6 +19,7 @@ from hone.training.preparation.conversational import ConversationReport, prepare
 from hone.training.preparation.prepare import PrepareOptions
 from hone.training.preparation.problems import Answer
 from tests.preparation.running import write_lines
+from tests.training.generation.tiny import tiny_base
 
 app = typer.Typer()
 app.command()(prepare_command)
@@ -210,3 +211,39 @@ def test_the_command_shows_what_is_trained_on(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert report["task"] == "text-generation"
     assert report["splits"]["train"]["rows"] == 24
+
+
+def prepared(tmp_path: Path, rows: Sequence[dict[str, Any]], base: str, *more: str) -> Any:
+    file = write_lines(tmp_path / "rows.jsonl", rows)
+    words = [str(file), "--task", "text-generation", "--yes", "--base", base]
+    found = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "out"), *more])
+    assert not (tmp_path / "out").exists(), "nothing is written for a base that cannot be used"
+    assert isinstance(found.exception, HoneError)
+    return str(found.exception)
+
+
+@pytest.mark.parametrize("more", [(), ("--show", "3")])
+@pytest.mark.parametrize("base", ["/nonexistent", "minilm", "scratch:convnet", "scratch:llama-2m"])
+def test_a_base_that_is_none_is_refused_before_anything_is_written(
+    tmp_path: Path, base: str, more: Sequence[str]
+) -> None:
+    message = prepared(tmp_path, prompts(30), base, *more)
+    assert f"there is no base {base!r}" in message
+    assert "scratch:llama-1m" in message
+    assert "ada" not in message
+
+
+def test_examples_that_a_base_cannot_read_are_named_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    tiny_base(tmp_path / "base")
+    (tmp_path / "base" / "chat_template.jinja").unlink()
+    chat = {
+        "input": {"messages": [{"role": "user", "content": "q"}]},
+        "preferred_output": [{"role": "assistant", "content": "a"}],
+        "non_preferred_output": [{"role": "assistant", "content": "b"}],
+    }
+    plain = [{"prompt": f"Q{n} ->", "chosen": f"good {n}", "rejected": "bad"} for n in range(30)]
+    shares = ("--show", "1", "--validation-share", "0.05", "--test-share", "0.05", "--seed", "1")
+    message = prepared(tmp_path, [*plain[:7], chat, *plain[7:]], str(tmp_path / "base"), *shares)
+    assert "no chat template, and line 8 has a chat" in message

@@ -4,8 +4,8 @@ import io
 
 from rich.console import Console
 
+from hone.models.tables import console, id_table
 from hone.models.terminal import plain
-from hone.service.terminal import console, id_table
 
 
 def test_markup_and_escape_sequences_are_shown_and_not_obeyed() -> None:

@@ -153,3 +153,18 @@ def test_few_parameters_are_not_said_to_be_none() -> None:
     assert "1,123 of 22.7 M parameters" in shown([settled])
     probing: Event = {"event": "probing", "all_parameters": 27_043}
     assert "frozen features of 27,043 parameters" in shown([probing])
+
+
+def test_the_estimate_and_the_peak_of_memory_are_told_in_the_same_terms(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    parts = {"before": 420, "weights": 4, "gradients": 4, "optimizer": 8, "activations": 76}
+    told = {name: size * 10**6 for name, size in parts.items()} | {"kernels": 0}
+    screen = Screen(Console(width=200))
+    for device in ("cpu", "cuda"):
+        screen({"event": "memory_estimated", **told, "total": 512 * 10**6, "device": device})
+    screen({"event": "memory_measured", "peak": 540 * 10**6, "estimate": 512 * 10**6})
+    said = capsys.readouterr().out
+    assert "memory: about 512 MB (libraries and data 420, weights 4, gradients 4" in said
+    assert "(on the GPU before 420, weights 4" in said
+    assert "memory: 540 MB at the peak, 512 MB estimated" in said

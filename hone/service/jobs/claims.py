@@ -126,13 +126,29 @@ class Claims:
             append(connection, job.id, progress.events, now)
             return job
 
-    def fail(self, claim: Claim, failure: Failure, *, events: Sequence[NewEvent] = ()) -> Job:
-        """End the job without a model. LeaseLost if it is not this worker's any more."""
+    def fail(
+        self,
+        claim: Claim,
+        failure: Failure,
+        *,
+        events: Callable[[Job], Sequence[NewEvent]] = lambda _: (),
+    ) -> Job:
+        """End the job without a model: failed, or cancelled if its owner was told so already.
+
+        `events` are chosen by what it has become. LeaseLost if it is not this worker's any more.
+        """
         now = unix_seconds(self._clock)
-        ending = {"status": "failed", "finished_at": now, "wish": None, **error_columns(failure)}
+        is_cancelled = jobs.c.wish == "cancel"
+        ending: dict[str, Any] = {
+            "status": case((is_cancelled, "cancelled"), else_="failed"),
+            "finished_at": now,
+            "wish": None,
+        }
+        for column, value in error_columns(failure).items():
+            ending[column] = case((is_cancelled, None), else_=value)
         with self._database.writing() as connection:
             job = self._write(connection, claim, ending)
-            append(connection, job.id, events, now)
+            append(connection, job.id, events(job), now)
             return job
 
     def put_back(

@@ -86,6 +86,11 @@ def succeeded(job: Job) -> list[NewEvent]:
     return [NewEvent(message)]
 
 
+def without_model(job: Job, failure: Failure) -> list[NewEvent]:
+    """Return the last event of a job that has failed, or was cancelled before it could be said."""
+    return cancelled(job) if job.status == "cancelled" else failed(job, failure)
+
+
 def failed(job: Job, failure: Failure) -> list[NewEvent]:
     """Return the last event of a job without one."""
     if job.flavour == "modern":

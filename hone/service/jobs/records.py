@@ -6,7 +6,8 @@
     validating_files, queued, paused -> cancelled
 
 A running job can only be given a wish, to cancel or to pause: its worker hears of it by the next
-heartbeat, stops, and puts the job back as wished. Who works on a job is in `claims.py`.
+heartbeat, stops, and puts the job back as wished. A cancel that was accepted is never outdone: such
+a job ends as cancelled, whatever its training does meanwhile. Who works on a job is in `claims.py`.
 """
 
 import time
@@ -272,7 +273,8 @@ def _resumed(job: Job, _: int) -> dict[str, Any]:
     if job.status == "running" and job.wish == "pause":
         return {"wish": None}
     if job.status != "paused":
-        raise Conflict(f"the job is {job.status}; only a paused one can be resumed")
+        state = "being cancelled" if job.wish == "cancel" else job.status
+        raise Conflict(f"the job is {state}; only a paused one can be resumed")
     return {"status": "queued"}
 
 
@@ -292,6 +294,8 @@ def _must_be_validating(job: Job) -> None:
 
 
 def _deleted(job: Job, now: int) -> dict[str, Any]:
+    if job.wish == "cancel":
+        raise Conflict("the job is still being cancelled; delete it in some seconds")
     if job.status in UNFINISHED:
         raise Conflict(f"the job is {job.status}; cancel it before deleting it")
     return {"deleted_at": now}

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -387,7 +388,7 @@ class Work:
         """End the job without a model; if the store cannot take it now, the next turn tries."""
         self._failure = failure
         try:
-            events = messages.failed(self.job, failure)
+            events = partial(messages.without_model, failure=failure)
             self.desk.claims.fail(self.claim, failure, events=events)
             self._forget_all()
         except LeaseLost:

@@ -123,7 +123,7 @@ class FineTuneRoutes:
             number = found[-1].number if found else number
 
     async def cancel(self, request: Request, fine_tune_id: str) -> Response:
-        """Cancel a fine-tune; one that runs is cancelled within seconds."""
+        """Cancel a fine-tune; the process of one that runs ends within seconds."""
         await read_nothing(request, self._settings.max_body_bytes)
         caller = caller_of(request.scope)
         await asked(self._steps.cancel, caller, fine_tune_id)

@@ -130,7 +130,7 @@ class FineTuningRoutes:
         return job_object(await asked(self._steps.get, caller_of(request.scope).owner, job_id))
 
     async def cancel(self, request: Request, job_id: str) -> JobObject:
-        """Cancel a job; one that runs is cancelled within seconds."""
+        """Cancel a job; the process of one that runs ends within seconds."""
         return await self._step(request, self._steps.cancel, job_id)
 
     async def pause(self, request: Request, job_id: str) -> JobObject:

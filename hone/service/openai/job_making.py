@@ -13,6 +13,7 @@ from hone.service.jobs import messages
 from hone.service.jobs.events import append
 from hone.service.jobs.files import StoredFile
 from hone.service.jobs.idempotency import Request as KeyedRequest
+from hone.service.jobs.origins import Origin
 from hone.service.jobs.records import Job, NewJob
 from hone.service.jobs.settings import RunnerSettings
 from hone.service.jobs.tasks.kinds import KINDS
@@ -83,14 +84,18 @@ class JobMaker:
     def _with_task(self, new: NewJob) -> NewJob:
         """Return the job with what its base is for, where that is not to classify texts.
 
-        ModelNotFound for what is neither a base nor a fine-tuned model of the owner's.
+        ModelNotFound for what is neither a base nor a fine-tuned model of the owner's,
+        InvalidRequest for a method that the base cannot be trained with.
         """
         offered = self.runner.all_bases.get(new.model)
         if offered is not None:
-            kind = KINDS[offered.settled_task].name
+            kind = KINDS[offered.settled_task]
+            refused = kind.method_refusal(new.method, Origin(new.model, offered.base))
+            if refused is not None:
+                raise InvalidRequest(refused.message, param=refused.param, code=refused.code)
             given = dict(new.given or {})
-            if kind != _USUAL_TASK:
-                given.setdefault("task", kind)
+            if kind.name != _USUAL_TASK:
+                given.setdefault("task", kind.name)
             return dataclasses.replace(new, given=given)
         try:
             self.state.models.get(new.owner, new.model)

@@ -228,6 +228,15 @@ def part_object(part: Part) -> PartObject:
     return PartObject(id=part.id, created_at=part.created_at, upload_id=part.upload_id)
 
 
+def _status(job: Job) -> str:
+    """Return a job's status as its owner sees it.
+
+    A running job whose cancel was accepted is cancelled, whatever its process still does: nothing
+    else can come of it.
+    """
+    return "cancelled" if job.wish == "cancel" else job.status
+
+
 def job_object(job: Job) -> JobObject:
     """Return a modern job as it is sent: what "auto" stands for is shown once it is settled."""
     known = {**job.given, **(job.settled or {})}
@@ -244,11 +253,11 @@ def job_object(job: Job) -> JobObject:
         fine_tuned_model=job.fine_tuned_model,
         organization_id=job.owner,
         result_files=job.result_files,
-        status=job.status,
+        status=_status(job),
         training_file=job.training_file,
         validation_file=job.validation_file,
         trained_tokens=job.trained_tokens,
-        estimated_finish=job.estimated_finish if job.status == "running" else None,
+        estimated_finish=job.estimated_finish if _status(job) == "running" else None,
         seed=job.seed,
         error=error and JobError(code=error.code, message=error.message, param=error.param),
         hyperparameters=hyperparameters,
@@ -301,7 +310,7 @@ def fine_tune(
         created_at=job.created_at,
         updated_at=job.updated_at,
         organization_id=job.owner,
-        status=_LEGACY_STATUS.get(job.status, job.status),
+        status=_LEGACY_STATUS.get(_status(job), _status(job)),
         fine_tuned_model=job.fine_tuned_model,
         hyperparams=_hyperparams(job),
         training_files=named(job.training_file),

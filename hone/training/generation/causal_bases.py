@@ -35,7 +35,7 @@ def obtain_causal_base(name: str) -> CausalBase:
 
     NotFound for an unknown name, InvalidInput for a folder that is no causal language model.
     """
-    return open_causal_base(obtain_base(name))
+    return open_causal_base(obtain_base(name, "text-generation"))
 
 
 def open_causal_base(base: Base) -> CausalBase:

@@ -21,7 +21,7 @@ from hone.models.document import (
 from hone.models.manifest import CARD_FILE, GenerationParity, SplitRecord, Variant
 from hone.models.savings import BaselinePrompt
 from hone.training import card_training
-from hone.training.events import duration
+from hone.training.events import HELD_BEFORE, duration
 from hone.training.generation.causal_scores import Scores
 from hone.training.generation.generation_recipe import GenerationRecipe
 from hone.training.generation.memory import MemoryEstimate
@@ -43,7 +43,7 @@ _KEPT_APART = {
 
 @dataclass(frozen=True, slots=True)
 class CausalSummary:
-    """What a finished run knows of itself. `peak_bytes` is the most memory that training held."""
+    """What a finished run knows of itself."""
 
     recipe: GenerationRecipe
     settled: CausalHyperparameters
@@ -52,7 +52,6 @@ class CausalSummary:
     base: Base
     records: Mapping[str, SplitRecord]
     memory: MemoryEstimate
-    peak_bytes: int
     left_out: int
     truncated: int
     trained_parameters: int
@@ -103,7 +102,7 @@ def _facts(summary: CausalSummary) -> list[Fact]:
         Fact(f"Exact match ({split})", f"{exact.value:.3f}", _range(exact.low, exact.high)),
         Fact(f"Loss ({split})", f"{loss.value:.3f}", _range(loss.low, loss.high)),
         Fact("Training", duration(summary.progress.seconds), f"on {summary.settled.device}"),
-        Fact("Peak memory", f"{_megabytes(summary.peak_bytes)} MB", "of the training"),
+        Fact("Peak memory", f"{_megabytes(summary.progress.peak_bytes)} MB", _held_by(summary)),
         *card_training.tokens_saved(summary.baseline),
     ]
 
@@ -170,16 +169,22 @@ def _training(summary: CausalSummary) -> Iterator[Block]:
 
 def _memory(summary: CausalSummary) -> list[Block]:
     parts = asdict(summary.memory)
-    rows = [(name, _megabytes(size)) for name, size in parts.items()]
+    names = {"before": HELD_BEFORE[summary.settled.device]}
+    rows = [(names.get(name, name), _megabytes(size)) for name, size in parts.items()]
     rows += [("estimate", _megabytes(summary.memory.total))]
-    rows += [("peak, measured", _megabytes(summary.peak_bytes))]
+    rows += [("peak, measured", _megabytes(summary.progress.peak_bytes))]
     return [
         Text(
-            "The estimate before the training, for a batch of the longest examples, beside the "
-            "peak that was measured."
+            f"Of the memory {_held_by(summary)}: the estimate before the training, for a batch of "
+            "the longest examples, beside the peak that was measured until the last evaluation, "
+            "the largest where a run was broken off and went on. What was held before is measured."
         ),
         Table(("", "MB"), rows, "lr"),
     ]
+
+
+def _held_by(summary: CausalSummary) -> str:
+    return "of the GPU" if summary.settled.device == "cuda" else "of the whole process"
 
 
 def _samples(run: Path) -> Iterator[Block]:

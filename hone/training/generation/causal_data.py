@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from hone.models.errors import InvalidExamples, ToolsUnknown
+from hone.models.errors import InvalidExamples, InvalidInput, ToolsUnknown
 from hone.models.examples import SPLITS, sha256_of_file
 from hone.models.manifest import SplitRecord
 from hone.training.generation.causal_bases import CausalBase
 from hone.training.generation.conversations import (
+    Completion,
     Conversation,
     Example,
     Preference,
@@ -18,6 +20,7 @@ from hone.training.generation.encoding import (
     EncodedExamples,
     TrainedText,
     fit,
+    is_chat,
     template_for,
 )
 from hone.training.generation.generation_recipe import GenerationRecipe
@@ -81,17 +84,26 @@ def encode_splits(
 ) -> tuple[CausalData, CausalHyperparameters]:
     """Encode all splits, and settle what the recipe leaves to `auto`.
 
-    InvalidExamples when no training or no validation example is short enough.
+    InvalidExamples when no training or no validation example is short enough, InvalidInput for
+    what the recipe asks of completions where the data has preferences.
     """
+    if found.preferences:
+        _refuse_of_completions(recipe)
     train = found.examples["train"]
-    encoder = ConversationEncoder(
-        base.tokenizer,
-        template=template_for(recipe.dataset.template, train),
-        prompt_loss_weight=0.0 if found.preferences else recipe.dataset.prompt_loss_weight,
-    )
+    for split, rows in found.examples.items():
+        refuse_without_template(rows, base.tokenizer, f"the {split} file's line")
+    template = template_for(recipe.dataset.template, train)
+    weight = recipe.dataset.prompt_loss_weight
+    trained = ConversationEncoder(base.tokenizer, template=template, prompt_loss_weight=weight)
+    # A model is judged by what it answers: who wants prompts learned a little does not want them
+    # to be guessed.
+    encoder = ConversationEncoder(base.tokenizer, template=template)
     for split, rows in found.examples.items():
         refuse_unknown_tools(rows, encoder, f"the {split} file's line")
-    texts = {split: encode_all(rows, encoder) for split, rows in found.examples.items()}
+    texts = {
+        split: encode_all(rows, trained if split == "train" else encoder)
+        for split, rows in found.examples.items()
+    }
     settled = settle_causal(
         recipe,
         preferences=found.preferences,
@@ -108,6 +120,16 @@ def encode_splits(
                 "dataset.max_tokens, or take a base that reads more"
             )
     return CausalData(found.examples, encoder, encoded, rejected), settled
+
+
+def _refuse_of_completions(recipe: GenerationRecipe) -> None:
+    """Raise InvalidInput for a setting that DPO's loss has no place for."""
+    for name, value in (
+        ("dataset.prompt_loss_weight", recipe.dataset.prompt_loss_weight),
+        ("training.label_smoothing", recipe.training.label_smoothing),
+    ):
+        if value:
+            raise InvalidInput(f"{name} is for completions, and the data has preferences")
 
 
 def encode_all(
@@ -128,13 +150,31 @@ def refuse_unknown_tools(
     """Raise ToolsUnknown, naming lines, for tools that the base's template does not know."""
     lines = [row.line for row in examples if isinstance(row, Conversation) and row.uses_tools]
     if lines and not encoder.knows_tools:
-        shown = ", ".join(map(str, lines[:_LINES_SHOWN]))
-        more = f" and {len(lines) - _LINES_SHOWN} more" if len(lines) > _LINES_SHOWN else ""
         raise ToolsUnknown(
             "the base's chat template does not know tools, or not in a form that can be served, "
-            f"and {place} {shown}{more} has some: take a base whose template knows them, or leave "
-            "these lines out"
+            f"and {place} {_shown(lines)} has some: take a base whose template knows them, or "
+            "leave these lines out"
         )
+
+
+def refuse_without_template(
+    examples: Sequence[Example],
+    tokenizer: Any,  # noqa: ANN401 - transformers has no types
+    place: str,
+) -> None:
+    """Raise InvalidInput, naming lines, for chats that the base has no template for."""
+    lines = [row.line for row in examples if is_chat(row) and not isinstance(row, Completion)]
+    if lines and not tokenizer.chat_template:
+        raise InvalidInput(
+            f"the base has no chat template, and {place} {_shown(lines)} has a chat: take an "
+            "instruction-tuned base or a scratch: base, or write prompts with completions, or "
+            "plain preferences"
+        )
+
+
+def _shown(lines: Sequence[int]) -> str:
+    more = f" and {len(lines) - _LINES_SHOWN} more" if len(lines) > _LINES_SHOWN else ""
+    return ", ".join(map(str, lines[:_LINES_SHOWN])) + more
 
 
 def _fitted(

@@ -1,5 +1,6 @@
 """The model that is trained: a base, LoRA matrices where asked for, dropout, checkpointing."""
 
+import math
 import warnings
 from functools import partial
 from pathlib import Path
@@ -132,9 +133,11 @@ def _end_as_trained(model: Any, end: int) -> None:  # noqa: ANN401
     model.generation_config.eos_token_id = [*ends, *([] if end in ends else [end])]
 
 
-def token_ids(texts: list[tuple[int, ...]], *, pad_id: int, left: bool = False) -> Tensor:
-    """Return ids padded to the longest, int64 (texts, tokens)."""
-    longest = max(map(len, texts))
+def token_ids(
+    texts: list[tuple[int, ...]], *, pad_id: int, left: bool = False, multiple: int = 1
+) -> Tensor:
+    """Return ids padded to the longest, and on to a `multiple`, int64 (texts, tokens)."""
+    longest = multiple * math.ceil(max(map(len, texts)) / multiple)
     side = partial(_padded, longest=longest, pad_id=pad_id, left=left)
     return torch.tensor([side(ids) for ids in texts], dtype=torch.int64)
 

@@ -192,6 +192,7 @@ def causal_body(
     decoder: StagedDecoder,
 ) -> ManifestBody:
     """Return what a manifest says of a model that was not scored, and replaces no prompt."""
+    chats = {"trained_on_chats": data.encoder.template == "chat"}
     return ManifestBody(
         task="text-generation",
         limits=Limits(max_tokens=decoder.record.context_tokens, long_texts="reject"),
@@ -200,7 +201,7 @@ def causal_body(
         data=dict(records),
         scores={},
         variants=decoder.variants,
-        generation=decoder.record,
+        generation=decoder.record.model_copy(update=chats),
         left_out=decoder.left_out,
         token_lengths=_token_lengths(data),
         libraries={name: version(name) for name in _LIBRARIES},

@@ -14,13 +14,18 @@ from hone.training.generation.causal_data import CausalData
 from hone.training.generation.encoding import TrainedText
 from hone.training.generation.losses import token_losses
 
-_BATCH = 32
 _NORMAL_95 = 1.959964
 
 Scores = dict[str, dict[str, Score]]
 
 
-def score_splits(model: Any, data: CausalData, base: CausalBase) -> Scores:  # noqa: ANN401
+def score_splits(
+    model: Any,  # noqa: ANN401 - transformers has no types
+    data: CausalData,
+    base: CausalBase,
+    *,
+    batch_size: int,
+) -> Scores:
     """Score validation, and test where there is one.
 
     `loss` is in nats a trained token, its interval from the spread over texts; `exact_match` is
@@ -28,17 +33,26 @@ def score_splits(model: Any, data: CausalData, base: CausalBase) -> Scores:  # n
     answers that are wanted are scored.
     """
     splits = [split for split in ("validation", "test") if len(data.encoded.get(split, ()))]
-    return {split: score_texts(model, data.encoded[split].texts, base.pad_id) for split in splits}
+    return {
+        split: score_texts(model, data.encoded[split].texts, base.pad_id, batch_size=batch_size)
+        for split in splits
+    }
 
 
-def score_texts(model: Any, texts: Sequence[TrainedText], pad_id: int) -> dict[str, Score]:  # noqa: ANN401
+def score_texts(
+    model: Any,  # noqa: ANN401
+    texts: Sequence[TrainedText],
+    pad_id: int,
+    *,
+    batch_size: int,
+) -> dict[str, Score]:
     """Return loss, token accuracy and exact matches of some texts."""
     sums = np.zeros((len(texts), 3))
     exact = 0
     lengths = np.array([len(text.ids) for text in texts], dtype=np.int64)
     model.eval()
     with torch.inference_mode():
-        for rows in length_sorted_batches(lengths, _BATCH):
+        for rows in length_sorted_batches(lengths, batch_size):
             found = token_losses(model, [texts[row] for row in rows], pad_id=pad_id)
             sums[rows, 0] = (found.losses * found.weights).sum(dim=1).cpu()
             sums[rows, 1] = (found.right * found.weights).sum(dim=1).cpu()

@@ -73,11 +73,15 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """One prompt, plain or a chat, with an answer that is wanted and one that is not."""
+    """One prompt, plain or a chat, with an answer that is wanted and one that is not.
+
+    `line` is where it was read, if anywhere.
+    """
 
     prompt: str | tuple[Message, ...]
     chosen: str
     rejected: str
+    line: int = field(default=0, compare=False)
 
 
 Example = Completion | Conversation | Preference
@@ -142,7 +146,7 @@ def read_conversations(path: Path) -> list[Example]:
 
 def placed(example: Example, line: int) -> Example:
     """Return an example that knows where it was read, for problems that show later."""
-    return replace(example, line=line) if isinstance(example, Conversation) else example
+    return example if isinstance(example, Completion) else replace(example, line=line)
 
 
 def _lines(path: Path) -> list[bytes]:

@@ -228,10 +228,11 @@ def template_for(wanted: str, examples: Sequence[Example]) -> Template:
     """Return `chat` or `plain`; `auto` takes the one that the data is written in."""
     if wanted in {"plain", "chat"}:
         return "chat" if wanted == "chat" else "plain"
-    return "chat" if any(map(_is_chat, examples)) else "plain"
+    return "chat" if any(map(is_chat, examples)) else "plain"
 
 
-def _is_chat(example: Example) -> bool:
+def is_chat(example: Example) -> bool:
+    """Whether an example was written as messages."""
     if isinstance(example, Preference):
         return not isinstance(example.prompt, str)
     return isinstance(example, Conversation)

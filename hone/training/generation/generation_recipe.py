@@ -128,7 +128,8 @@ class CausalDatasetGroup(Group):
     long_examples: LongExamples = "leave_out"
     """What is done with a longer one: leave it out, or cut its end off. Both are counted."""
     prompt_loss_weight: float = Field(0.0, ge=0, le=1)
-    """What a prompt's tokens weigh in the loss; completions weigh 1, a message what it says."""
+    """What a prompt's tokens weigh in the training loss; completions weigh 1, a message what it
+    says. Scores are of completions alone."""
 
     @model_validator(mode="after")
     def _either_folder_or_files(self) -> Self:

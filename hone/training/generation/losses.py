@@ -45,14 +45,21 @@ class TokenLosses:
 
 
 def token_losses(
-    model: nn.Module, texts: Sequence[TrainedText], *, pad_id: int, label_smoothing: float = 0.0
+    model: nn.Module,
+    texts: Sequence[TrainedText],
+    *,
+    pad_id: int,
+    label_smoothing: float = 0.0,
+    multiple: int = 1,
 ) -> TokenLosses:
     """Run the model over texts and compare each token with what was predicted before it.
+
+    Texts are padded to a `multiple` of tokens.
 
     Losses are computed, in fp32, only where a token weighs something.
     """
     device = next(model.parameters()).device
-    ids = token_ids([text.ids for text in texts], pad_id=pad_id).to(device)
+    ids = token_ids([text.ids for text in texts], pad_id=pad_id, multiple=multiple).to(device)
     weights = torch.zeros(ids.shape, dtype=torch.float32)
     mask = torch.zeros(ids.shape, dtype=torch.int64)
     for row, text in enumerate(texts):
@@ -73,13 +80,14 @@ def token_losses(
 
 @dataclass(slots=True)
 class Supervised:
-    """The mean of the tokens' losses, each by its weight."""
+    """The mean of the tokens' losses, each by its weight. Texts are padded to a `multiple`."""
 
     train: Sequence[TrainedText]
     validation: Sequence[TrainedText]
     pad_id: int
     batch_size: int
     label_smoothing: float = 0.0
+    multiple: int = 1
 
     def __post_init__(self) -> None:
         self.lengths = _lengths(self.train)
@@ -91,7 +99,13 @@ class Supervised:
     def loss(self, model: nn.Module, rows: Sequence[int]) -> tuple[Tensor, float]:
         """Return the sum of the losses by weight, and of the weights that were predicted right."""
         texts = [self.train[row] for row in rows]
-        found = token_losses(model, texts, pad_id=self.pad_id, label_smoothing=self.label_smoothing)
+        found = token_losses(
+            model,
+            texts,
+            pad_id=self.pad_id,
+            label_smoothing=self.label_smoothing,
+            multiple=self.multiple,
+        )
         right = float((found.weights * found.right).sum())
         return (found.losses * found.weights).sum(), right
 
@@ -101,11 +115,22 @@ class Supervised:
         `scores` also has the perplexity, and the share of texts whose trained tokens were all
         the likeliest ones: those that greedy decoding repeats to the letter.
         """
-        return judge_texts(model, self.validation, pad_id=self.pad_id, batch_size=self.batch_size)
+        return judge_texts(
+            model,
+            self.validation,
+            pad_id=self.pad_id,
+            batch_size=self.batch_size,
+            multiple=self.multiple,
+        )
 
 
 def judge_texts(
-    model: nn.Module, texts: Sequence[TrainedText], *, pad_id: int, batch_size: int
+    model: nn.Module,
+    texts: Sequence[TrainedText],
+    *,
+    pad_id: int,
+    batch_size: int,
+    multiple: int = 1,
 ) -> Judged:
     """Return mean token loss, token accuracy, perplexity and exactly predicted texts."""
     lost = weighed = hit = 0.0
@@ -114,7 +139,8 @@ def judge_texts(
     model.eval()
     with torch.inference_mode():
         for rows in length_sorted_batches(_lengths(texts), batch_size):
-            found = token_losses(model, [texts[row] for row in rows], pad_id=pad_id)
+            some = [texts[row] for row in rows]
+            found = token_losses(model, some, pad_id=pad_id, multiple=multiple)
             lost += float((found.losses * found.weights).sum())
             hit += float((found.right * found.weights).sum())
             weighed += float(found.weights.sum())
@@ -164,9 +190,11 @@ def refer_to(
     return Pairs(chosen, rejected, reference)
 
 
-def _log_probabilities(model: nn.Module, texts: Sequence[TrainedText], pad_id: int) -> Tensor:
+def _log_probabilities(
+    model: nn.Module, texts: Sequence[TrainedText], pad_id: int, multiple: int = 1
+) -> Tensor:
     """Return the log-probability of each text's trained tokens, (texts,)."""
-    found = token_losses(model, texts, pad_id=pad_id)
+    found = token_losses(model, texts, pad_id=pad_id, multiple=multiple)
     return -(found.losses * found.weights).sum(dim=1)
 
 
@@ -179,6 +207,7 @@ class DirectPreference:
     pad_id: int
     batch_size: int
     beta: float
+    multiple: int = 1
 
     def __post_init__(self) -> None:
         self.lengths = np.maximum(_lengths(self.train.chosen), _lengths(self.train.rejected))
@@ -211,7 +240,7 @@ class DirectPreference:
     def _margins(self, model: nn.Module, pairs: Pairs, rows: Sequence[int]) -> Tensor:
         """Return what the better answer gained over the base and the worse one, times beta."""
         texts = [pairs.chosen[row] for row in rows] + [pairs.rejected[row] for row in rows]
-        chosen, rejected = _log_probabilities(model, texts, self.pad_id).chunk(2)
+        chosen, rejected = _log_probabilities(model, texts, self.pad_id, self.multiple).chunk(2)
         reference = torch.from_numpy(pairs.reference[list(rows)]).to(chosen.device)
         gained = (chosen - reference[:, 0]) - (rejected - reference[:, 1])
         return torch.mul(gained, self.beta)

@@ -44,7 +44,7 @@ from hone.training.generation.encoding import Prompt
 from hone.training.generation.generation_recipe import SCRATCH_PREFIX, GenerationRecipe
 from hone.training.generation.loop import CausalRun, train_causal
 from hone.training.generation.losses import DirectPreference, Objective, Supervised, refer_to
-from hone.training.generation.memory import MemoryPeak, estimate_memory
+from hone.training.generation.memory import estimate_memory, padded_to, rows_together
 from hone.training.generation.sampling import SamplePrompts
 from hone.training.generation.scratch import (
     SMALLEST_VOCABULARY,
@@ -53,6 +53,7 @@ from hone.training.generation.scratch import (
 )
 from hone.training.generation.settling import CausalHyperparameters
 from hone.training.loop import make_accelerator
+from hone.training.memory import held_bytes
 from hone.training.run_context import RunContext, refuse_early, run_folder
 
 MODEL_FOLDER, BASE_FOLDER = "model", "base"
@@ -60,7 +61,7 @@ MODEL_FOLDER, BASE_FOLDER = "model", "base"
 
 _LARGEST_VOCABULARY = 16_000
 _CHARACTERS_PER_TOKEN = 400
-_EVALUATED_TOGETHER = 32
+_MOST_EVALUATED_TOGETHER = 32
 
 
 def train_generator(recipe: GenerationRecipe, context: RunContext) -> Manifest | None:
@@ -128,17 +129,21 @@ def _train(
 ) -> TrainedFolder | None:
     """Train and score; leave the trained folder. None in all processes but the main one."""
     set_seed(recipe.training.seed)
-    peak = MemoryPeak(settled.device)
+    before = held_bytes(settled.device)
     checkpointing = recipe.training.gradient_checkpointing
     model = build_causal_model(base, recipe.model, gradient_checkpointing=checkpointing)
     if recipe.saving.adapter:  # better now than when it is trained
         check_layers(lora_matrices(model))
-    estimate = estimate_memory(model, recipe, settled, processes=context.processes.num_processes)
-    context.events.emit("memory_estimated", **asdict(estimate), total=estimate.total)
+    processes = context.processes.num_processes
+    estimate = estimate_memory(model, recipe, settled, before=before, processes=processes)
+    context.events.emit(
+        "memory_estimated", **asdict(estimate), total=estimate.total, device=settled.device
+    )
     accelerator = make_accelerator(settled)
     model.to(accelerator.device)
     parameters = trained_parameters(model)
-    objective = _objective(model, data, recipe, settled, base)
+    together = min(_MOST_EVALUATED_TOGETHER, rows_together(recipe, settled, processes=processes))
+    objective = _objective(model, data, recipe, settled, base, together=together)
     if _made_from_prompts(recipe, data):
         base.tokenizer.chat_template = None  # it never sees a chat
     publish = CheckpointPublisher(recipe, base, data, found.records, folder, context)
@@ -146,10 +151,9 @@ def _train(
     progress = train_causal(model, objective, run, accelerator)
     if not context.processes.is_main_process:
         return None
-    peak_bytes = peak.bytes()
-    context.events.emit("memory_measured", peak=peak_bytes, estimate=estimate.total)
+    context.events.emit("memory_measured", peak=progress.peak_bytes, estimate=estimate.total)
     whole, lora = _whole_model(model, base, recipe, folder)
-    scores = score_splits(whole, data, base)
+    scores = score_splits(whole, data, base, batch_size=together)
     for split, values in scores.items():
         told = {name: score.model_dump() for name, score in values.items()}
         context.events.emit("text_scored", split=split, **told)
@@ -162,7 +166,6 @@ def _train(
         base=base.base,
         records=found.records,
         memory=estimate,
-        peak_bytes=peak_bytes,
         left_out=data.left_out,
         truncated=data.truncated,
         trained_parameters=parameters[0],
@@ -211,14 +214,18 @@ def _objective(
     recipe: GenerationRecipe,
     settled: CausalHyperparameters,
     base: CausalBase,
+    *,
+    together: int,
 ) -> Objective:
+    """Return what is learned; so many validation examples are evaluated together."""
     if settled.objective == "supervised":
         return Supervised(
             data.encoded["train"].texts,
             data.encoded["validation"].texts,
             pad_id=base.pad_id,
-            batch_size=_EVALUATED_TOGETHER,
+            batch_size=together,
             label_smoothing=recipe.training.label_smoothing,
+            multiple=padded_to(settled),
         )
     train, validation = (
         refer_to(
@@ -226,12 +233,13 @@ def _objective(
             data.encoded[split].texts,
             data.rejected[split].texts,
             pad_id=base.pad_id,
-            batch_size=_EVALUATED_TOGETHER,
+            batch_size=together,
         )
         for split in ("train", "validation")
     )
     beta = recipe.training.dpo_beta
-    return DirectPreference(train, validation, base.pad_id, _EVALUATED_TOGETHER, beta)
+    multiple = padded_to(settled)
+    return DirectPreference(train, validation, base.pad_id, together, beta, multiple)
 
 
 def _run(

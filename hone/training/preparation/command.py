@@ -1,17 +1,23 @@
 """`hone prepare FILE`: the command line of the preparation."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Protocol, TypeVar
 
 import orjson
 import typer
 from rich.console import Console
 
+from hone.models.catalogue import HUB_PREFIX, SCRATCH_BASES, Task, find_base
 from hone.models.errors import InvalidInput, MissingDependency
 from hone.training.failures import told_by_status
-from hone.training.preparation.conversational import ConversationReport, prepare_conversations
+from hone.training.generation.conversations import Example
+from hone.training.preparation.conversational import (
+    ConversationReport,
+    prepare_conversations,
+)
 from hone.training.preparation.pictures.prepare import prepare_pictures
 from hone.training.preparation.pictures.sources import holds_pictures
 from hone.training.preparation.prepare import PrepareOptions, prepare
@@ -24,10 +30,18 @@ from hone.training.preparation.terminal import (
     progress_on,
 )
 
-GENERATION = "text-generation"
+GENERATION: Task = "text-generation"
 TASKS = ("text-classification", GENERATION)
 
 Report = TypeVar("Report")
+
+
+class Shown(Protocol):
+    """Examples as a base reads them."""
+
+    def print(self, console: Console) -> None:
+        """Print them token by token."""
+
 
 MENDS_WAIT = 2
 """Exit status when there was nobody to say yes, and nothing was written."""
@@ -144,8 +158,7 @@ def prepare_command(  # noqa: PLR0913 - one parameter for each option
     _check_task(task, show=show, base=base)
     with told_by_status():
         if task == GENERATION:
-            found = _run(options, prepare_conversations, yes=yes, json=json)
-            _tell_conversations(found, show=show, base=base, json=json)
+            _prepare_conversations(options, yes=yes, json=json, show=show)
             return
         pictures = not no_pictures and holds_pictures(file, options.reading(file))
         work = prepare_pictures if pictures else prepare
@@ -164,22 +177,52 @@ def _check_task(task: str, *, show: int, base: str | None) -> None:
         raise InvalidInput(f"--show needs --task {GENERATION} and --base")
 
 
-def _tell_conversations(
-    report: ConversationReport, *, show: int, base: str | None, json: bool
-) -> None:
-    """Print what was found, and examples as the base reads them."""
+def _prepare_conversations(options: PrepareOptions, *, yes: bool, json: bool, show: int) -> None:
+    """Prepare for a causal model, and print what was found and examples as the base reads them.
+
+    The base, and whether it can read the examples, are looked at before anything is written.
+    """
+    base, shown = options.base, list[Shown]()
+    if base is not None:
+        _check_causal_base(base)
+    read = _reader(base, show) if show and base is not None else None
+
+    def look(examples: Sequence[Example]) -> None:
+        if read is not None:
+            shown.append(read(examples))
+
+    work = partial(prepare_conversations, look=look)
+    _tell_conversations(_run(options, work, yes=yes, json=json), shown, json=json)
+
+
+def _reader(base: str, count: int) -> Callable[[Sequence[Example]], Shown]:
+    """Return what reads examples as a base does, which is opened; what that needs is an extra."""
+    try:
+        from hone.training.generation.showing_examples import (  # noqa: PLC0415
+            open_base,
+            read_examples,
+        )
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("hone"):
+            raise
+        raise MissingDependency("--show", "train") from error
+    open_base(base)
+    return lambda examples: read_examples(examples, base, count)
+
+
+def _check_causal_base(name: str) -> None:
+    """Raise NotFound for a name that no causal base has; a hub is not asked."""
+    if SCRATCH_BASES.get(name) != GENERATION and not name.startswith(HUB_PREFIX):
+        find_base(name, GENERATION)
+
+
+def _tell_conversations(report: ConversationReport, shown: Sequence[Shown], *, json: bool) -> None:
     if json:
         sys.stdout.write(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2).decode() + "\n")
     else:
         print_conversations(report, Console())
-    if show and base is not None:
-        try:
-            from hone.training.generation.showing_examples import show_examples  # noqa: PLC0415
-        except ModuleNotFoundError as error:
-            if (error.name or "").startswith("hone"):
-                raise
-            raise MissingDependency("--show", "train") from error
-        show_examples(report.examples["train"], base, show, Console(stderr=json))
+    for examples in shown:
+        examples.print(Console(stderr=json))
     _stop_if_waiting(written=report.written)
 
 

@@ -5,13 +5,11 @@ is to write. Memory grows with the file, as every example is compared with all o
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import orjson
 
@@ -24,12 +22,10 @@ from hone.training.generation.conversations import (
     Example,
     Preference,
     as_json,
-    parse_example,
     placed,
-    texts_of,
     tool_counts,
 )
-from hone.training.preparation.columns import find_columns
+from hone.training.preparation.conversational_rows import example_reader
 from hone.training.preparation.kept_instruction import kept_instruction
 from hone.training.preparation.output import check_folder, write_all, write_report
 from hone.training.preparation.prepare import PrepareOptions, open_all, spoken_names
@@ -42,31 +38,14 @@ from hone.training.preparation.problems import (
     counted,
 )
 from hone.training.preparation.report import FORMAT_VERSION, KIND, Split
-from hone.training.preparation.rows import BadLine, RawRow, Source, field_text, unreadable_reason
+from hone.training.preparation.rows import BadLine, Source
 from hone.training.preparation.spool import Origin, shown
 
 FEWEST_ROWS = 100
-_SAMPLE_ROWS = 2000
-_KNOWN = frozenset(
-    {
-        "messages",
-        "tools",
-        "functions",
-        "parallel_tool_calls",
-        "prompt",
-        "completion",
-        "chosen",
-        "rejected",
-        "input",
-        "preferred_output",
-        "preferred_completion",
-        "non_preferred_output",
-        "non_preferred_completion",
-    }
-)
-_AS_JSON = frozenset(_KNOWN - {"prompt", "completion", "chosen", "rejected"})
 _FORMS = {Completion: "prompt/completion", Conversation: "chat", Preference: "preference"}
 _PROGRESS_EVERY = 1000
+Look = Callable[[Sequence[Example]], None]
+"""Looks at the training examples before anything is written, and may refuse them by raising."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +110,16 @@ class ConversationReport:
 
 
 def prepare_conversations(
-    options: PrepareOptions, ask: Ask, progress: Progress = lambda _step, _rows: None
+    options: PrepareOptions,
+    ask: Ask,
+    progress: Progress = lambda _step, _rows: None,
+    look: Look = lambda _examples: None,
 ) -> ConversationReport:
     """Check and split example files for a causal model, and write the folder of splits and report.
 
-    Prompts that are alike but for case and punctuation go into one split. `ask` and the errors
-    are those of `prepare`.
+    Prompts that are alike but for case and punctuation go into one split. `look` is called with
+    the training examples before anything is written, which it keeps from being done by raising.
+    `ask` and the other errors are those of `prepare`.
     """
     shares = options.shares()
     check_folder(options.folder)
@@ -144,6 +127,7 @@ def prepare_conversations(
     run.load()
     run.mend()
     examples = run.split(shares)
+    look(examples["train"])
     report = ConversationReport(
         written=False,
         folder=options.folder,
@@ -200,7 +184,7 @@ class _Run:
         names = spoken_names(self.sources)
         bad: list[dict[str, object]] = []
         for origin, source in self.sources.items():
-            read = _reader(source, self.options)
+            read = example_reader(source, self.options)
             for record in source.records():
                 self.read += 1
                 reason = None
@@ -341,53 +325,6 @@ def _cut(keys: Sequence[str], shares: Mapping[str, float], *, seed: int) -> dict
 
 def _drawn(key: str, seed: int) -> bytes:
     return hashlib.blake2b(f"{seed}\0{key}".encode(), digest_size=16).digest()
-
-
-def _reader(source: Source, options: PrepareOptions) -> Callable[[RawRow], Example]:
-    """Return what makes an example of a source's row: by known names, else by two columns."""
-    rows = [r.fields for r in islice(source.records(), _SAMPLE_ROWS) if isinstance(r, RawRow)]
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    named = options.text_column is not None or options.label_column is not None
-    known = {name.casefold() for name in names} & _KNOWN
-    if not named and known - {"prompt", "input"}:
-        return lambda row: _checked(parse_example(_known_fields(row.fields)))
-    sample = [
-        {n: v if isinstance(v, str | int | float) else None for n, v in row.items()} for row in rows
-    ]
-    found = find_columns(names, sample, text=options.text_column, label=options.label_column)
-    return lambda row: _checked(_of_columns(row.fields, found.text, found.label))
-
-
-def _of_columns(fields: Mapping[str, object], text: str, label: str) -> Completion:
-    prompt, completion = field_text(fields.get(text)), field_text(fields.get(label))
-    if completion is None:
-        raise ValueError(f"has no {label!r}")
-    return Completion(prompt or "", completion)
-
-
-def _known_fields(fields: Mapping[str, object]) -> dict[str, Any]:
-    """Return the fields of known names; in tables, lists of messages are JSON in a cell."""
-    known: dict[str, Any] = {}
-    for name, value in fields.items():
-        folded = name.casefold()
-        if folded not in _KNOWN or value is None:
-            continue
-        if folded in _AS_JSON and isinstance(value, str):
-            try:
-                known[folded] = json.loads(value)
-            except (ValueError, RecursionError):
-                raise ValueError(f"has a {name!r} that is not JSON") from None
-        else:
-            known[folded] = value
-    return known
-
-
-def _checked(example: Example) -> Example:
-    for text in texts_of(example):
-        reason = unreadable_reason(text)
-        if reason is not None:
-            raise ValueError(reason)
-    return example
 
 
 def _prompt_text(example: Example) -> str:

@@ -41,7 +41,7 @@ def everything_refused(claims: Claims, claim: Claim) -> None:
     with pytest.raises(LeaseLost):
         claims.succeed(claim, NewModel("ft:ghost", "ada", 9), progress=told)
     with pytest.raises(LeaseLost):
-        claims.fail(claim, BROKEN, events=told.events)
+        claims.fail(claim, BROKEN, events=lambda _: told.events)
     with pytest.raises(LeaseLost):
         claims.put_back(claim)
 
@@ -216,6 +216,18 @@ class TestTheEnd:
             claims.succeed(claim, model_for(job))
         assert FineTunedModels(database).all() == []
         assert claims.put_back(claim).status == "cancelled"
+
+    def test_a_cancel_that_was_accepted_outdoes_a_failure(
+        self, database: Database, records: Records, claims: Claims
+    ) -> None:
+        job = records.create(new_job())
+        claim = take(claims)
+        records.cancel("acme", job.id)
+        ended = claims.fail(claim, BROKEN, events=lambda job: [NewEvent(f"it is {job.status}")])
+        assert (ended.status, ended.wish, ended.error) == ("cancelled", None, None)
+        last = Events(database).after("acme", job.id, 0)[-1]
+        assert last.message == "it is cancelled"
+        assert ended.finished_at is not None
 
     def test_a_models_name_is_given_once(self, records: Records, claims: Claims) -> None:
         first, second = (records.create(new_job(owner)) for owner in ("acme", "other"))

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from hone.service.jobs.claims import Claims
 from hone.service.jobs.events import NewEvent
+from hone.service.jobs.messages import given_up
 from tests.service.openai_jobs.conftest import Workbench
 
 TUNES = "/v1/fine-tunes"
@@ -42,6 +44,22 @@ def test_a_fine_tune_names_its_files_whole_and_shows_null_for_what_is_not_settle
     gone = workbench.ask("DELETE", f"{TUNES}/{made['id']}").json()
     assert gone == {"id": made["id"], "object": "fine-tune", "deleted": True}
     assert workbench.ask("GET", f"{TUNES}/{made['id']}").status == 404
+
+
+def test_a_fine_tune_that_runs_is_cancelled_for_its_owner_at_once(
+    workbench: Workbench, training_file: str
+) -> None:
+    id_ = workbench.made(TUNES, training_file=training_file)["id"]
+    claim = workbench.claim(id_)
+    cancelled = workbench.ask("POST", f"{TUNES}/{id_}/cancel").json()
+    assert cancelled["status"] == "cancelled"
+    assert workbench.ask("GET", f"{TUNES}/{id_}").json()["status"] == "cancelled"
+    still = workbench.ask("DELETE", f"{TUNES}/{id_}").error()
+    assert "still being cancelled" in still["message"]
+    Claims(workbench.state.database, "a test").put_back(claim, events=given_up)
+    ended = workbench.ask("GET", f"{TUNES}/{id_}").json()
+    assert (ended["status"], ended["events"][-1]["message"]) == ("cancelled", "Fine-tune cancelled")
+    assert workbench.ask("DELETE", f"{TUNES}/{id_}").json()["deleted"] is True
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [

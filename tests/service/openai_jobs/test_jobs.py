@@ -104,8 +104,14 @@ def test_a_running_job_tells_its_events_and_checkpoints(
     assert [one.step_number for one in found] == list(range(12))[::-1]
     now = client.fine_tuning.jobs.retrieve(job.id)
     assert (now.status, now.hyperparameters.batch_size) == ("running", 8)
-    assert client.fine_tuning.jobs.cancel(job.id).status == "running"
+    cancelled = client.fine_tuning.jobs.cancel(job.id)
+    assert (cancelled.status, cancelled.finished_at) == ("cancelled", None), "it is being stopped"
     assert workbench.state.records.find(job.id).wish == "cancel"
+    assert client.fine_tuning.jobs.retrieve(job.id).status == "cancelled"
+    assert client.fine_tuning.jobs.list().data[0].status == "cancelled"
+    assert client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
+    with pytest.raises(openai.BadRequestError, match="being cancelled; only a paused one"):
+        client.fine_tuning.jobs.resume(job.id)
     Claims(workbench.state.database, "a test").put_back(claim)
     assert client.fine_tuning.jobs.retrieve(job.id).status == "cancelled"
 
@@ -138,6 +144,8 @@ WRONG: list[tuple[dict[str, Any], str, str | None]] = [
     ({"method": {"type": "supervised", "supervised": {"hyperparameters": {"beta": 1}}}},
      "method.supervised.hyperparameters.beta", "unknown_field"),
     ({"method": {"type": "reinforcement"}}, "method", "unsupported_method"),
+    ({"method": {"type": "dpo"}}, "method", "method_not_supported"),
+    ({"method": {"type": "dpo"}, "model": "scratch:llama-1m"}, "model", "method_not_supported"),
     ({"method": {"type": "supervised", "dpo": {}}}, "method.dpo", "unknown_field"),
     ({"hyperparameters": {"n_epochs": 0}}, "hyperparameters.n_epochs", "invalid_request"),
     ({"hyperparameters": {"beta": 1}}, "hyperparameters.beta", "unknown_field"),

@@ -10,9 +10,16 @@ from safetensors.torch import load_file
 from hone.models.errors import InvalidInput
 from hone.models.names import ModelReference
 from hone.models.registry import Registry
-from hone.training.generation.conversations import Completion, Example, Preference
+from hone.training.generation.conversations import (
+    Completion,
+    Conversation,
+    Example,
+    Message,
+    Preference,
+)
 from hone.training.generation.sampling import read_samples
 from hone.training.loop import Interrupted
+from hone.training.process import _say_next
 from tests.bases import base_folder
 from tests.training.generation.running import recipe_for, train, without_publishing, write_splits
 from tests.training.generation.tiny import COLOURS, colour_rows, tiny_base
@@ -61,6 +68,28 @@ def test_a_run_ends_as_a_published_decoder_that_passed_its_gate(tmp_path: Path, 
     assert not list(finished.folder.glob("checkpoint-*"))
 
 
+def chats(count: int, first: int) -> list[Example]:
+    return [
+        Conversation((Message("user", f"{n} like"), Message("assistant", COLOURS[n % 4])))
+        for n in range(first, first + count)
+    ]
+
+
+@pytest.mark.slow
+def test_who_trained_on_chats_is_told_to_ask_with_messages(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for form, rows in (("chats", chats), ("prompts", colour_rows)):
+        data = write_splits(tmp_path / form, rows)
+        train(recipe_for(tmp_path, data, saving={"name": form, "promote": False}))
+        manifest = Registry(tmp_path / "store").open(ModelReference(form)).manifest
+        _say_next(manifest, "store")
+    told = capsys.readouterr().out
+    body = '{"model": "chats", "messages": [{"role": "user", "content": "..."}]}'
+    assert f"/v1/chat/completions -H 'content-type: application/json' -d '{body}'" in told
+    assert '/v1/completions -H \'content-type: application/json\' -d \'{"model": "prompts"' in told
+
+
 @pytest.mark.slow
 def test_a_pretrained_base_is_adapted_and_published(tmp_path: Path, data: Path) -> None:
     model = {"base": str(base_folder("stories260K")), "method": "lora", "lora_rank": 4}
@@ -99,6 +128,36 @@ def test_a_run_that_was_broken_off_goes_on_to_the_last_bit(
     assert resumed.named("resumed")[0]["step"] == 8
     assert equal(weights(resumed.folder), weights(whole.folder))
     assert list(read_samples(resumed.folder)) == list(read_samples(whole.folder))
+
+
+@pytest.mark.usefixtures("unpublished")
+def test_the_peak_of_memory_is_that_of_all_processes_of_a_run(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hold(megabytes: int) -> None:
+        monkeypatch.setattr("hone.training.loop.peak_bytes", lambda _device: megabytes * 10**6)
+
+    recipe = recipe_for(tmp_path, data)
+    calls = iter(range(100))
+    hold(900)
+    with pytest.raises(Interrupted):
+        train(recipe, lambda: next(calls) == 8)
+
+    def stopped(_trained: object, _context: object) -> None:
+        raise Interrupted
+
+    hold(700)
+    monkeypatch.setattr("hone.training.generation.text_generation.publish_causal", stopped)
+    with pytest.raises(Interrupted):
+        train(recipe)
+    without_publishing(monkeypatch)
+    hold(14)  # it only publishes what was trained before
+    finished = train(recipe)
+    assert finished.named("resumed")[0]["step"] == 12
+    assert finished.named("memory_measured")[0]["peak"] == 900 * 10**6
+    card = (finished.folder / "card.md").read_text(encoding="utf-8")
+    assert "900.0 MB" in card
+    assert "14.0" not in card
 
 
 @pytest.mark.usefixtures("unpublished")

@@ -32,6 +32,10 @@ class TextClassification:
         "texts that the training file does not."
     )
 
+    def method_refusal(self, method: str, origin: Origin) -> Failure | None:
+        """Refuse all but the one method for labels."""
+        return other_method(method, origin)
+
     def refusal(
         self, job: Job, origin: Origin, training: FileReport, validation: FileReport | None
     ) -> Failure | None:
@@ -40,8 +44,9 @@ class TextClassification:
         if training.of_pictures:
             reason = f"its examples are pictures, and the base `{origin.name}` reads texts."
             return invalid_file("training_file", reason)
-        if job.method != "supervised":
-            return other_method(job, origin)
+        other = self.method_refusal(job.method, origin)
+        if other is not None:
+            return other
         if training.form == "preference":
             return invalid_file("training_file", "preferences are for the method `dpo`.")
         if not training.is_classification:

@@ -31,6 +31,9 @@ class TaskKind(Protocol):
     def sampled_checkpoints(self) -> bool:
         """Whether its checkpoints are published, and can be asked while the job runs."""
 
+    def method_refusal(self, method: str, origin: Origin) -> Failure | None:
+        """Return why such a base cannot be trained with a method, whatever the files hold."""
+
     def refusal(
         self, job: Job, origin: Origin, training: FileReport, validation: FileReport | None
     ) -> Failure | None:

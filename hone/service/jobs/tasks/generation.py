@@ -35,6 +35,16 @@ class TextGeneration:
         "file does not."
     )
 
+    def method_refusal(self, method: str, origin: Origin) -> Failure | None:
+        """Refuse preferences for a base that is made anew."""
+        if method != "dpo" or not origin.base.startswith(_SCRATCH):
+            return None
+        message = (
+            f"`{origin.name}` knows nothing yet that preferences could change: `dpo` needs a "
+            "base that was trained."
+        )
+        return Failure("method_not_supported", message, "model")
+
     def refusal(
         self, job: Job, origin: Origin, training: FileReport, validation: FileReport | None
     ) -> Failure | None:
@@ -51,13 +61,9 @@ class TextGeneration:
             holds = "preferences, which are" if prefers else f"of the form {training.form}, not"
             wanted = "for the method `dpo`." if prefers else "preferences, which `dpo` learns from."
             return invalid_file("training_file", f"its examples are {holds} {wanted}")
-        if prefers and origin.base.startswith(_SCRATCH):
-            message = (
-                f"`{origin.name}` knows nothing yet that preferences could change: `dpo` needs a "
-                "base that was trained."
-            )
-            return Failure("method_not_supported", message, "model")
-        found = _refused_tools(origin, training, "training_file")
+        found = self.method_refusal(job.method, origin)
+        if found is None:
+            found = _refused_tools(origin, training, "training_file")
         if found is None and validation is not None:
             found = _refused_tools(origin, validation, "validation_file")
         return found

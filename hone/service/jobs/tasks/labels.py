@@ -10,9 +10,11 @@ from hone.service.jobs.records import Failure, Job
 from hone.service.jobs.tasks.contract import PreparedReport, label_count
 
 
-def other_method(job: Job, origin: Origin) -> Failure:
+def other_method(method: str, origin: Origin) -> Failure | None:
     """Return the failure of a job whose method no classifier is trained with."""
-    message = f"The method `{job.method}` is for bases that write text, not `{origin.name}`."
+    if method == "supervised":
+        return None
+    message = f"The method `{method}` is for bases that write text, not `{origin.name}`."
     return Failure("method_not_supported", message, "method")
 
 

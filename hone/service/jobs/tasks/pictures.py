@@ -31,6 +31,10 @@ class PictureClassification:
         "must hold pictures that the training file does not."
     )
 
+    def method_refusal(self, method: str, origin: Origin) -> Failure | None:
+        """Refuse all but the one method for labels."""
+        return other_method(method, origin)
+
     def refusal(
         self, job: Job, origin: Origin, training: FileReport, validation: FileReport | None
     ) -> Failure | None:
@@ -39,8 +43,9 @@ class PictureClassification:
         if not training.of_pictures:
             reason = f"its examples are texts, and the base `{origin.name}` sees pictures."
             return invalid_file("training_file", reason)
-        if job.method != "supervised":
-            return other_method(job, origin)
+        other = self.method_refusal(job.method, origin)
+        if other is not None:
+            return other
         in_a_table = training.form == "archive of pictures" and not training.labels
         if in_a_table:
             return None  # which classes it names is seen when the job is prepared
