@@ -63,7 +63,14 @@ class ClientGone(Exception):
 
 
 class BrokenOff(Exception):
-    """An answer failed after it had begun; the client was told in its last event."""
+    """An answer failed after it had begun; the client was told in its last event.
+
+    `refused` is the code of what it was told, where that was the request's own doing.
+    """
+
+    def __init__(self, refused: str | None = None) -> None:
+        super().__init__(refused)
+        self.refused = refused
 
 
 class Reply(NamedTuple):
@@ -198,8 +205,11 @@ class ClassifierEndpoint:
             self._count("cancelled", model)
             if not isinstance(error, ClientGone):
                 raise
-        except BrokenOff:
-            self._count("failed", model)
+        except BrokenOff as error:
+            if error.refused is None:
+                self._count("failed", model)
+            else:
+                self._refuse(error.refused, model)
         except HoneError as error:
             await self._tell(error, model, request_id, send)
         except Exception as error:  # the boundary: an HTTP 500, and the log says why
@@ -256,9 +266,11 @@ class ClassifierEndpoint:
         if answer.status == 500:
             self._count("failed", model)
         else:
-            labels = model.metrics.labels if model is not None else NO_MODEL
-            self._metrics.refuse(answer.code or "refused", labels)
+            self._refuse(answer.code or "refused", model)
         await respond(send, answer.status, Reply(answer.body()), request_id, answer.headers)
+
+    def _refuse(self, code: str, model: ServedModel | None) -> None:
+        self._metrics.refuse(code, model.metrics.labels if model is not None else NO_MODEL)
 
     def _count(self, outcome: Outcome, model: ServedModel | None) -> None:
         labels = model.metrics.labels if model is not None else NO_MODEL

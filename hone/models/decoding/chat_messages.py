@@ -5,11 +5,13 @@ their order, of what it was trained on, however a client writes them.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+MOST_NESTED = 64
+"""How deep arguments and schemas may be nested: all that write them as JSON can go so far."""
 
 
 class Call(NamedTuple):
@@ -42,6 +44,22 @@ class ChatMessage:
         if self.answers is not None:
             found |= {"tool_call_id": self.answers.id, "name": self.answers.name}
         return found
+
+
+def nested_too_deep(value: object) -> bool:
+    """Tell whether objects and lists lie in one another more than `MOST_NESTED` deep."""
+    inner: list[object] = [value]
+    for _ in range(MOST_NESTED):
+        inner = [one for outer in inner for one in _within(outer)]
+        if not inner:
+            return False
+    return True
+
+
+def _within(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def shown_messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:

@@ -9,17 +9,20 @@ The service looks a job's lines through with what the training reads them by, so
 was admitted can be trained on.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 
-from hone.models.decoding.chat_messages import TOOL_NAME, Call, shown_tool
+from hone.models.decoding.chat_messages import (
+    MOST_NESTED,
+    TOOL_NAME,
+    Call,
+    nested_too_deep,
+    shown_tool,
+)
 
 Tools = tuple[Mapping[str, Any], ...]
-
-MOST_NESTED = 64
-"""How deep arguments and schemas may be nested: all that write them as JSON can go so far."""
 
 
 def parse_tools(row: Mapping[str, Any]) -> Tools:
@@ -145,15 +148,5 @@ def _call(value: object, tools: Tools) -> Call:
 
 
 def _refuse_nested(value: object, what: str) -> None:
-    inner: list[object] = [value]
-    for _ in range(MOST_NESTED):
-        inner = [one for outer in inner for one in _within(outer)]
-        if not inner:
-            return
-    raise ValueError(f"has {what} are nested more than {MOST_NESTED} deep")
-
-
-def _within(value: object) -> Iterable[object]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
+    if nested_too_deep(value):
+        raise ValueError(f"has {what} are nested more than {MOST_NESTED} deep")

@@ -11,6 +11,7 @@ from functools import partial
 
 import numpy as np
 
+from hone.models.decoding.constraints import UnsupportedSchema
 from hone.models.decoding.engine import DecoderEngine
 from hone.models.decoding.generations import Generation, Stage, Update
 from hone.models.decoding.prefixes import PrefixStore
@@ -215,8 +216,12 @@ class Turns:
             self._fail(generation, error)
 
     def _fail(self, generation: Generation, error: Exception) -> None:
-        logger.error("decoding failed", exc_info=error)
-        failure = GenerationFailed("the model failed on this sequence")
+        failure: HoneError
+        if isinstance(error, UnsupportedSchema):  # the request's doing, not the model's
+            failure = error
+        else:
+            logger.error("decoding failed", exc_info=error)
+            failure = GenerationFailed("the model failed on this sequence")
         self._updates.append(Update(generation, error=failure))
         self.release(generation)
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from starlette.types import Scope, Send
 
 from hone.models.decoding.generations import Generation, Update
-from hone.models.errors import HoneError
+from hone.models.errors import HoneError, InvalidInput
 from hone.service.answers import Bill
 from hone.service.endpoint import (
     CLIENT_WATCH,
@@ -181,6 +181,11 @@ class GenerationRun:
             raise
         except ClientGone:
             raise
+        except InvalidRequest as error:
+            if not self._started:
+                raise
+            await self._end_badly(error, send)
+            raise BrokenOff(error.code) from None
         except Exception as error:  # the boundary of a stream: who reads it is told in it
             if not self._started:
                 raise
@@ -214,10 +219,20 @@ class GenerationRun:
             if update is None:
                 raise ClientGone
             if update.error is not None:
-                self._failed = update.generation
-                raise _told(update.error)
+                raise self._told(update)
             updates.append(update)
         return updates
+
+    def _told(self, update: Update) -> HoneError:
+        """Return what the client is told of what befell a generation."""
+        error = update.error
+        if isinstance(error, InvalidInput):  # its schema turned out to be one to give up on
+            place = "tools" if self._question.tools else "response_format"
+            return InvalidRequest(f"'{place}': {error}.", param=place, code=error.code)
+        self._failed = update.generation
+        if error is not None and error.code == "scheduler_closed":
+            return NotReady(_STOPPING)
+        return InferenceFailed("The model failed on this request.")
 
     def _count(self, generations: Sequence[Generation]) -> None:
         sequences, metrics = self.model.sequences, self.model.metrics
@@ -256,9 +271,3 @@ def _frames(answer: GenerationAnswer, update: Update) -> list[bytes]:
     if update.finish:
         frames.append(answer.closing(update))
     return frames
-
-
-def _told(error: HoneError) -> HoneError:
-    if error.code == "scheduler_closed":
-        return NotReady(_STOPPING)
-    return InferenceFailed("The model failed on this request.")

@@ -6,7 +6,12 @@ from typing import Any
 
 import orjson
 
-from hone.models.decoding.chat_messages import Call, ChatMessage
+from hone.models.decoding.chat_messages import (
+    MOST_NESTED,
+    Call,
+    ChatMessage,
+    nested_too_deep,
+)
 from hone.models.decoding.tool_grammars import MOST_CALLS
 from hone.models.prompt_form import INSTRUCTING_ROLES, Turn
 from hone.service.errors import InvalidRequest
@@ -219,6 +224,8 @@ class _ToolReader(_Reader):
             found = None
         if type(found) is not dict:
             raise fields.wrong("arguments", "must be a string that is a JSON object")
+        if nested_too_deep(found):
+            raise fields.wrong("arguments", f"is nested more than {MOST_NESTED} deep")
         if len(value) > self._max_characters:
             what = f"has {len(value)} characters; at most {self._max_characters} are taken"
             raise fields.wrong("arguments", what, "text_too_long")

@@ -4,7 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hone.models.decoding.chat_messages import TOOL_NAME, shown_tool
+from hone.models.decoding.chat_messages import (
+    MOST_NESTED,
+    TOOL_NAME,
+    nested_too_deep,
+    shown_tool,
+)
 from hone.models.decoding.constraints import ConstraintFactory, UnsupportedSchema, UnsupportedTool
 from hone.models.decoding.tool_calls import Tool, ToolForm
 from hone.service.errors import InvalidRequest
@@ -114,6 +119,9 @@ class _Tools:
             type(parameters) is not dict or parameters.get("type", "object") != "object"
         ):
             raise inner.wrong("parameters", "must be a JSON schema of an object")
+        if nested_too_deep(parameters):
+            what = f"is nested more than {MOST_NESTED} deep"
+            raise inner.wrong("parameters", what, UnsupportedSchema.code)
         strict = inner.flag("strict")
         inner.end()
         self.known[name] = Tool(name, parameters, strict)

@@ -87,3 +87,23 @@ def test_a_schema_that_cannot_be_followed_is_refused(
 ) -> None:
     with pytest.raises(UnsupportedSchema):
         factory.grammar(schema)
+
+
+def test_a_schema_that_breaks_off_is_told_from_a_token_that_is_wrong(
+    factory: ConstraintFactory, tokenizer: CausalTokenizer
+) -> None:
+    pattern = {"type": "string", "pattern": "^(a{1,1000}){1,1000}$"}
+    constraint = factory.follow(factory.grammar(pattern))
+    [quote, letter] = (
+        [i for i in range(3, 512) if tokenizer.token_bytes(i) == b][-1] for b in (b'"', b"a")
+    )
+    assert constraint.allowed()[quote]
+    constraint.follow(quote)
+
+    def go_on() -> None:
+        for _ in range(400):
+            assert constraint.allowed()[letter]
+            constraint.follow(letter)
+
+    with pytest.raises(UnsupportedSchema, match="too complex"):
+        go_on()

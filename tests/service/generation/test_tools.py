@@ -367,6 +367,47 @@ def test_a_strict_schema_that_cannot_be_followed_is_refused(ask: Any) -> None:
     assert refused.value.param == "tools[1].function.parameters"
 
 
+def nested(levels: int) -> dict[str, Any]:
+    parameters: dict[str, Any] = {"type": "object"}
+    for _ in range(levels):
+        parameters = {"type": "object", "properties": {"a": parameters}}
+    return parameters
+
+
+@pytest.mark.parametrize("choice", ["required", "auto"])
+@pytest.mark.parametrize("levels", [40, 127, 400])
+def test_a_tool_that_is_nested_too_deep_is_refused(ask: Any, choice: str, levels: int) -> None:
+    with pytest.raises(BadRequestError) as refused:
+        ask("x", tools=function(parameters=nested(levels)), tool_choice=choice)
+    assert refused.value.param == "tools[0].function.parameters"
+    assert refused.value.code == "unsupported_schema"
+    assert ask("x", tools=function(parameters=nested(3)), max_tokens=3).choices
+
+
+def test_arguments_that_are_nested_too_deep_are_refused(ask: Any) -> None:
+    arguments = f'{{"a": {"[" * 300}{"]" * 300}}}'
+    with pytest.raises(BadRequestError) as refused:
+        ask("", messages=called(function={"name": "f", "arguments": arguments}))
+    assert refused.value.param == "messages[1].tool_calls[0].function.arguments"
+
+
+@pytest.mark.parametrize(
+    "impossible",
+    [
+        {"type": "object", "enum": []},
+        {"type": "object", "properties": {"a": {"enum": []}}, "required": ["a"]},
+        {"type": "object", "properties": {"a": False}, "required": ["a"]},
+    ],
+)
+def test_a_call_that_must_come_and_cannot_is_refused(ask: Any, impossible: dict[str, Any]) -> None:
+    tools = [*TOOLS, *function(parameters=impossible)]
+    assert ask("x", tools=tools).choices
+    with pytest.raises(BadRequestError) as refused:
+        ask("x", tools=tools, tool_choice="required")
+    assert refused.value.param == "tools[2].function.parameters"
+    assert refused.value.code == "unsupported_schema"
+
+
 @pytest.mark.parametrize(
     ("asked", "param"),
     [
