@@ -1,5 +1,6 @@
 """A causal model's tokenizer: text to ids, ids to text, and the bytes of each token."""
 
+import itertools
 import json
 from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
@@ -74,6 +75,19 @@ class CausalTokenizer:
         """Return the text of ids, special tokens left out."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
+    def places(self, text: str) -> list[int]:
+        """Return where in `text` each of its tokens begins, in characters; never falling.
+
+        What is not in the text has no length: tokens that begin a sequence, and a blank that the
+        tokenizer adds.
+        """
+        ids = self.encode(text)
+        if self.decode(ids) == text:
+            return places(self, ids)
+        # It rewrites texts, or something in this one is a special token to it.
+        begins = (begin for begin, _ in self._tokenizer.encode(text).offsets[: len(ids)])
+        return list(itertools.accumulate(begins, max))
+
     def token_bytes(self, token: int) -> bytes:
         """Return the bytes that a token stands for; of a special one, its name's."""
         return self._bytes_of_all[token] if 0 <= token < len(self._bytes_of_all) else b""
@@ -128,6 +142,13 @@ def _byte_characters() -> dict[str, int]:
 
 
 _BYTE_OF = _byte_characters()
+
+
+def places(tokenizer: CausalTokenizer, ids: Sequence[int]) -> list[int]:
+    """Return where in the text of `ids` each of them begins, in characters; never falling."""
+    detokenizer = Detokenizer(tokenizer)
+    lengths = (len(detokenizer.push(token)) for token in ids[:-1])
+    return list(itertools.accumulate(lengths, initial=0)) if ids else []
 
 
 class Detokenizer:

@@ -42,10 +42,14 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token that was chosen, and its log-probability if that was asked for."""
+    """A token that was chosen, and its log-probability if that was asked for.
+
+    `place` is how many characters were said before it, a stop string's among them.
+    """
 
     id: int
     logprob: TokenLogprob | None = None
+    place: int = 0
 
 
 @dataclass(slots=True)
@@ -102,6 +106,7 @@ class Generation:
         self._sampler = Sampler(self.request.sampling, choice=self.choice)
         self._detokenizer = Detokenizer(self.voice.tokenizer, self.request.prompt)
         self._stops = StopFinder(self.request.stops)
+        self._said = 0
 
     @property
     def generated(self) -> int:
@@ -134,8 +139,9 @@ class Generation:
             return Update(self, self._rest(), None, "stop")
         if self.constraint:
             self.constraint.follow(token)
-        text = self._stops.push(self._detokenizer.push(token))
-        update = Update(self, text, Token(token, logprob))
+        piece = self._detokenizer.push(token)
+        update = Update(self, self._stops.push(piece), Token(token, logprob, self._said))
+        self._said += len(piece)
         complete = self.constraint is not None and self.constraint.complete
         if self._stops.found is not None or complete:
             update.finish = "stop"

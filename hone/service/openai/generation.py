@@ -124,7 +124,7 @@ class GenerationRun:
         generations: Sequence[Generation] = ()
         try:
             generations = await self._begin()
-            answer = GenerationAnswer(self._question, self.model, generations, request_id)
+            answer = await self._blank(generations, request_id)
             if self._question.answering.stream:
                 bill = await self._stream(answer, send, request_id)
             else:
@@ -145,6 +145,14 @@ class GenerationRun:
             self.model.metrics.count_savings(bill.savings)
         self.model.metrics.outcomes["answered"].inc()
         self.model.metrics.request_seconds.observe(time.perf_counter() - arrived_at)
+
+    async def _blank(self, generations: Sequence[Generation], request_id: str) -> GenerationAnswer:
+        """Return an answer to be filled in."""
+        make = functools.partial(
+            GenerationAnswer, self._question, self.model, generations, request_id
+        )
+        # Where each token of a long prompt stands takes too long for the loop.
+        return await asyncio.to_thread(make) if self._question.scores_prompts else make()
 
     async def _begin(self) -> Sequence[Generation]:
         """Queue the request; once more if its model was taken out of memory in this moment."""

@@ -1,17 +1,17 @@
 """Answers of a causal model, as both completion APIs write them: whole, or event by event."""
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
+from hone.models.decoding.detokenizing import places
 from hone.models.decoding.generations import Generation, Update
 from hone.models.decoding.sampling import TokenLogprob
 from hone.service.answers import Bill, created_now, savings_body
 from hone.service.generating import GeneratingModel
-from hone.service.openai.generation_requests import GenerationQuestion
+from hone.service.openai.generation_requests import GenerationQuestion, Prompt
 from hone.service.openai.sampling import IMPOSSIBLE
 from hone.service.openai.tool_answers import ToolAnswer
 
@@ -21,16 +21,25 @@ KEEP_ALIVE = b": still at work\n\n"
 Json = dict[str, Any]
 
 
+class Scored(NamedTuple):
+    """A token's log-probabilities as the chat API writes them, and where in the text it begins."""
+
+    entry: Json
+    place: int
+
+
 @dataclass(slots=True)
 class Choice:
-    """One choice of an answer as far as it is known."""
+    """One choice of an answer as far as it is known. `prompt` is what a completion goes on from."""
 
     index: int
     generation: Generation
+    prompt: str = ""
     text: str = ""
     finish: str | None = None
-    tokens: list[Json] = field(default_factory=list)
-    """Log-probabilities, in the form of the API that is spoken."""
+    tokens: list[Scored] = field(default_factory=list)
+    told: int = 0
+    """How many of the tokens were told so far, in a stream."""
     begun: bool = False
     tools: ToolAnswer | None = None
     """Reads its text, where tools may be called."""
@@ -50,8 +59,10 @@ class GenerationAnswer:
         self._model = model
         self.generations = generations
         self._choices = {
-            g: Choice(index, g, tools=self._tool_answer()) for index, g in enumerate(generations)
+            g: Choice(index, g, self._prompt(index), tools=self._tool_answer())
+            for index, g in enumerate(generations)
         }
+        self._places = [self._places_in(prompt) for prompt in self._echoed()]
         kind = "chat.completion" if question.is_chat else "text_completion"
         self._head: Json = {
             "id": request_id,
@@ -70,9 +81,10 @@ class GenerationAnswer:
     def take(self, update: Update) -> list[Json]:
         """Note what is new; return it as parts of a stream, none if it says nothing."""
         choice = self._choices[update.generation]
-        fresh = self._fresh(choice, update)
+        self._note(choice, update)
         choice.text += update.text
         choice.finish = update.finish or choice.finish
+        fresh = _fresh(choice)
         if choice.tools is not None:
             return self._tool_parts(choice, choice.tools, update, fresh)
         if not (update.text or fresh or not choice.begun):
@@ -80,7 +92,7 @@ class GenerationAnswer:
         return [self._part(choice, update.text, fresh)]
 
     def _tool_parts(
-        self, choice: Choice, tools: ToolAnswer, update: Update, fresh: list[Json]
+        self, choice: Choice, tools: ToolAnswer, update: Update, fresh: list[Scored]
     ) -> list[Json]:
         deltas = tools.take(update.text, last=update.finish is not None)
         if update.finish == "stop" and tools.calls:
@@ -120,9 +132,8 @@ class GenerationAnswer:
             delta = {"role": "assistant", "content": content, "refusal": None}
             yield self.event({"index": choice.index, "delta": delta, **_NOT_YET})
         elif self._question.answering.echo:
-            prompt = self._prompt(choice)
-            logprobs = self._legacy_logprobs((self._prompt_tokens(choice), 0))
-            echoed = {"text": prompt, "logprobs": logprobs, "finish_reason": None}
+            logprobs = self._legacy_logprobs(self._prompt_tokens(choice))
+            echoed = {"text": choice.prompt, "logprobs": logprobs, "finish_reason": None}
             yield self.event({"index": choice.index, **echoed})
 
     def closing(self, update: Update) -> bytes:
@@ -183,45 +194,48 @@ class GenerationAnswer:
             message = {"role": "assistant", **_said(choice), "refusal": None, "annotations": []}
             logprobs = self._chat_logprobs(choice.tokens)
             return {"index": choice.index, "message": message, "logprobs": logprobs, **ended}
-        prompt = self._prompt(choice)
-        said = (choice.tokens, len(prompt))
-        if not self._question.answering.echo:
-            logprobs = self._legacy_logprobs(said)
-            return {"index": choice.index, "text": choice.text, "logprobs": logprobs, **ended}
-        logprobs = self._legacy_logprobs((self._prompt_tokens(choice), 0), said)
-        return {"index": choice.index, "text": prompt + choice.text, "logprobs": logprobs, **ended}
+        text, tokens = choice.text, choice.tokens
+        if self._question.answering.echo:
+            text, tokens = choice.prompt + text, self._prompt_tokens(choice) + tokens
+        logprobs = self._legacy_logprobs(tokens)
+        return {"index": choice.index, "text": text, "logprobs": logprobs, **ended}
 
     # Parts
 
-    def _part(self, choice: Choice, text: str, tokens: list[Json]) -> Json:
+    def _part(self, choice: Choice, text: str, tokens: list[Scored]) -> Json:
         if self._question.is_chat:
             said: Json = {"delta": {"content": text}, "logprobs": self._chat_logprobs(tokens)}
         else:
-            before = len(self._prompt(choice)) + len(choice.text) - len(text)
-            said = {"text": text, "logprobs": self._legacy_logprobs((tokens, before))}
+            said = {"text": text, "logprobs": self._legacy_logprobs(tokens)}
         return {"index": choice.index, **said, "finish_reason": None}
 
-    def _fresh(self, choice: Choice, update: Update) -> list[Json]:
+    def _note(self, choice: Choice, update: Update) -> None:
         token = update.token
-        if token is None or token.logprob is None:
-            return []
-        entry = self._entry(token.id, token.logprob)
-        choice.tokens.append(entry)
-        return [entry]
+        if token is not None and token.logprob is not None:
+            entry = self._entry(token.id, token.logprob)
+            choice.tokens.append(Scored(entry, len(choice.prompt) + token.place))
 
-    def _prompt(self, choice: Choice) -> str:
-        number = choice.index // self._question.choices
-        prompt = self._question.prompts[number]
+    def _prompt(self, index: int) -> str:
+        if self._question.is_chat:
+            return ""
+        prompt = self._question.prompts[index // self._question.choices]
         return prompt if isinstance(prompt, str) else self._model.tokenizer.decode(prompt)
 
-    def _prompt_tokens(self, choice: Choice) -> list[Json]:
-        request = choice.generation.request
-        if request.prompt_logprobs is None:
+    def _echoed(self) -> Sequence[Prompt]:
+        """Return the prompts whose tokens are to be scored."""
+        return self._question.prompts if self._question.scores_prompts else ()
+
+    def _places_in(self, prompt: Prompt) -> list[int]:
+        tokenizer = self._model.tokenizer
+        return tokenizer.places(prompt) if isinstance(prompt, str) else places(tokenizer, prompt)
+
+    def _prompt_tokens(self, choice: Choice) -> list[Scored]:
+        if not self._places:
             return []
-        first = self._entry(request.prompt[0], None)
-        scores = choice.generation.prompt_logprobs
-        later = zip(request.prompt[1:], scores, strict=True)
-        return [first, *(self._entry(token, score) for token, score in later)]
+        scores = [None, *choice.generation.prompt_logprobs]
+        entries = map(self._entry, choice.generation.request.prompt, scores)
+        begins = self._places[choice.index // self._question.choices]
+        return [Scored(entry, place) for entry, place in zip(entries, begins, strict=True)]
 
     def _entry(self, token: int, score: TokenLogprob | None) -> Json:
         entry = self._named(token, None if score is None else score.logprob)
@@ -235,29 +249,37 @@ class GenerationAnswer:
             "token": found.decode(errors="replace"), "logprob": shown, "bytes": list(found),
         }  # fmt: skip
 
-    def _chat_logprobs(self, tokens: list[Json]) -> Json | None:
+    def _chat_logprobs(self, tokens: list[Scored]) -> Json | None:
         if self._question.answering.logprobs is None:
             return None
-        return {"content": tokens, "refusal": None}
+        return {"content": [token.entry for token in tokens], "refusal": None}
 
-    def _legacy_logprobs(self, *parts: tuple[list[Json], int]) -> Json | None:
-        """Return four parallel lists, of parts that begin at an offset from the prompt's start.
-
-        Within a part offsets count the characters of the tokens before.
-        """
+    def _legacy_logprobs(self, tokens: list[Scored]) -> Json | None:
+        """Return four parallel lists. Offsets count from the beginning of the prompt."""
         if self._question.answering.logprobs is None:
             return None
-        offsets: list[int] = []
-        for part, offset in parts:
-            lengths = (len(entry["token"]) for entry in part[:-1])
-            offsets += itertools.accumulate(lengths, initial=offset) if part else ()
-        tokens = [entry for part, _ in parts for entry in part]
         return {
-            "tokens": [entry["token"] for entry in tokens],
-            "token_logprobs": [entry["logprob"] for entry in tokens],
-            "top_logprobs": [_best(entry) for entry in tokens],
-            "text_offset": offsets,
+            "tokens": [token.entry["token"] for token in tokens],
+            "token_logprobs": [token.entry["logprob"] for token in tokens],
+            "top_logprobs": [_best(token.entry) for token in tokens],
+            "text_offset": [token.place for token in tokens],
         }
+
+
+def _fresh(choice: Choice) -> list[Scored]:
+    """Return the tokens that can be told now: those that begin in what was said.
+
+    Later ones may be of a stop string, which has no place in the text. They are told when more was
+    said, or at the end, as standing there.
+    """
+    end = len(choice.prompt) + len(choice.text)
+    waiting = choice.tokens[choice.told :]
+    if choice.finish:
+        waiting = [Scored(entry, min(place, end)) for entry, place in waiting]
+        choice.tokens[choice.told :] = waiting
+    fresh = [token for token in waiting if token.place <= end]
+    choice.told += len(fresh)
+    return fresh
 
 
 def _said(choice: Choice) -> Json:

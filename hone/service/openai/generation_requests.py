@@ -77,6 +77,11 @@ class GenerationQuestion:
         """Whether it came by the chat API."""
         return self.messages is not None
 
+    @property
+    def scores_prompts(self) -> bool:
+        """Whether the prompts' own tokens are asked for, with their log-probabilities."""
+        return self.answering.echo and self.answering.logprobs is not None
+
     def requests(self, model: GeneratingModel, inbox: Inbox) -> list[GenerationRequest]:
         """Return one request for each prompt; InvalidRequest for one that cannot be completed.
 
@@ -170,7 +175,7 @@ class GenerationQuestion:
             raise InvalidRequest(f"'{place}' holds no tokens of this model.", param=place)
         if any(token >= model.vocabulary_size for token in self.sampling.logit_bias):
             raise InvalidRequest("'logit_bias' names no token of this model.", param="logit_bias")
-        scored = self.answering.logprobs if self.answering.echo else None
+        scored = self.answering.logprobs if self.scores_prompts else None
         return GenerationRequest(
             ids, self.sampling, wanted, self.stops, self.choices, grammar, scored, inbox
         )

@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
 
 from hone.models.decoding.detokenizing import CausalTokenizer, Detokenizer
 from hone.models.errors import InvalidInput
@@ -125,3 +133,84 @@ def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path) -> None:
         CausalTokenizer.from_file(path)
     with pytest.raises(InvalidInput, match="Unicode"):
         byte_level().encode("\ud800")
+
+
+TEXTS = st.text(
+    st.one_of(
+        st.sampled_from("ab <>|s/\n\t▁é漢字😀👩‍🚀"), st.characters(exclude_categories=["Cs"])
+    ),
+    max_size=24,
+)
+
+
+def marked_bytes() -> CausalTokenizer:
+    """Return a tokenizer of bytes, with a token that begins each text."""
+    vocabulary = {
+        character: n for n, character in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))
+    }
+    tokenizer = Tokenizer(models.BPE(vocab={**vocabulary, "<s>": 256}, merges=[]))
+    tokenizer.add_special_tokens([AddedToken("<s>", special=True)])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        "<s> $A", special_tokens=[("<s>", 256)]
+    )
+    return CausalTokenizer(tokenizer)
+
+
+def marked_pieces() -> CausalTokenizer:
+    """Return a tokenizer of the kind that puts a blank before a text: words, letters, bytes."""
+    pieces = [
+        "<s>",
+        "<unk>",
+        "▁",
+        "a",
+        "b",
+        "▁a",
+        "ab",
+        "▁ab",
+        *(f"<0x{n:02X}>" for n in range(256)),
+    ]
+    vocabulary = {piece: n for n, piece in enumerate(pieces)}
+    merges = [("▁", "a"), ("a", "b"), ("▁a", "b")]
+    model = models.BPE(vocab=vocabulary, merges=merges, byte_fallback=True, unk_token="<unk>")
+    tokenizer = Tokenizer(model)
+    tokenizer.add_special_tokens([AddedToken("<s>", special=True)])
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    tokenizer.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 0)])
+    return CausalTokenizer(tokenizer)
+
+
+@pytest.mark.parametrize("made", [marked_bytes(), marked_pieces()], ids=["level", "fallback"])
+@given(text=TEXTS)
+def test_each_token_of_a_text_has_its_place_in_it(made: CausalTokenizer, text: str) -> None:
+    begins = made.places(text)
+    ids = made.encode(text)
+    assert len(begins) == len(ids)
+    assert begins == sorted(begins)
+    assert all(0 <= place <= len(text) for place in begins)
+    if made.decode(ids) != text:
+        return
+    for token, place in zip(ids, begins, strict=True):
+        piece = made.decode([token]) if token not in made.special_ids else ""
+        assert "\N{REPLACEMENT CHARACTER}" in piece or text.startswith(piece, place)
+
+
+def test_a_first_token_and_an_added_blank_take_no_place() -> None:
+    assert marked_pieces().places("ab ab") == [0, 0, 2]
+    assert (
+        marked_pieces().places(" a😀b")
+        == [0, 0, 0, *[2] * 4, 3][: len(marked_pieces().encode(" a😀b"))]
+    )
+    assert marked_bytes().places("<s>ab") == [0, 0, 3, 4]
+    assert marked_bytes().places("") == [0]

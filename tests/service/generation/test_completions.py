@@ -119,6 +119,23 @@ def test_echo_scores_the_prompt(client: OpenAI) -> None:
     assert alone.logprobs.token_logprobs == found.token_logprobs[:6]
 
 
+def test_offsets_are_places_in_the_text_streamed_or_not(client: OpenAI) -> None:
+    text = complete(client, max_tokens=24).choices[0].text
+    for stops in ([], [text[6:12]], [text[6:9] + "~~", text[10:14]], [text[:4]]):
+        asked: dict[str, Any] = {"echo": True, "logprobs": 1, "max_tokens": 24, "stop": stops}
+        whole = complete(client, **asked).choices[0]
+        found = whole.logprobs
+        assert found.text_offset == sorted(found.text_offset)
+        for token, place in zip(found.tokens, found.text_offset, strict=True):
+            assert place <= len(whole.text)
+            assert whole.text.startswith(token, place) or place == len(whole.text)
+        events = list(complete(client, **asked, stream=True))
+        parts = [event.choices[0].logprobs for event in events if event.choices[0].logprobs]
+        assert [one for part in parts for one in part.text_offset] == found.text_offset
+        assert [one for part in parts for one in part.tokens] == found.tokens
+        assert "".join(event.choices[0].text for event in events) == whole.text
+
+
 def test_chat_logprobs_have_the_bytes_and_the_best(client: OpenAI) -> None:
     choice = chat(client, logprobs=True, top_logprobs=3).choices[0]
     assert "".join(one.token for one in choice.logprobs.content) == choice.message.content
