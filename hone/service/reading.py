@@ -36,10 +36,16 @@ def check_model(model: Any) -> str:  # noqa: ANN401 - any JSON
     return model
 
 
-def check_texts(value: Any, name: str, settings: Settings) -> list[str]:  # noqa: ANN401 - any JSON
-    """Return the texts of a field that may be one or a list of them."""
+def check_texts(
+    value: Any,  # noqa: ANN401 - any JSON
+    name: str,
+    settings: Settings,
+    *,
+    blank: bool = False,
+) -> list[str]:
+    """Return the texts of a field that may be one or a list of them; `blank` ones if allowed."""
     if type(value) is str:
-        check_text(value, name, settings.max_characters)
+        check_text(value, name, settings.max_characters, blank=blank)
         return [value]
     if type(value) is not list or not value:
         raise InvalidRequest(f"'{name}' must be a string or a list of strings.", param=name)
@@ -50,7 +56,7 @@ def check_texts(value: Any, name: str, settings: Settings) -> list[str]:  # noqa
             code="too_many_items",
         )
     for index, text in enumerate(value):
-        check_text(text, f"{name}[{index}]", settings.max_characters)
+        check_text(text, f"{name}[{index}]", settings.max_characters, blank=blank)
     return value
 
 
@@ -105,11 +111,17 @@ def _picture(value: dict[str, Any], place: str) -> bytes:
     return embedded_picture(value["image"], f"{place}.image")
 
 
-def check_text(text: Any, name: str, max_characters: int) -> None:  # noqa: ANN401 - any JSON
-    """Raise InvalidRequest unless it is a string that says something, and not too long."""
+def check_text(
+    text: Any,  # noqa: ANN401 - any JSON
+    name: str,
+    max_characters: int,
+    *,
+    blank: bool = False,
+) -> None:
+    """Raise InvalidRequest unless it is a string, not too long, that says something or may not."""
     if type(text) is not str:
         raise InvalidRequest(f"'{name}' must be a string.", param=name)
-    if not text or text.isspace():
+    if not blank and (not text or text.isspace()):
         raise InvalidRequest(f"'{name}' is empty.", param=name, code="empty_text")
     if len(text) > max_characters:
         raise InvalidRequest(

@@ -171,7 +171,9 @@ class GenerationQuestion:
                 f"{len(ids)}{more} too many."
             )
             raise InvalidRequest(message, param=place, code="context_length_exceeded")
-        if not ids or not all(0 <= token < model.vocabulary_size for token in ids):
+        if not ids:
+            raise InvalidRequest(f"'{place}' has no tokens.", param=place, code="empty_text")
+        if not all(0 <= token < model.vocabulary_size for token in ids):
             raise InvalidRequest(f"'{place}' holds no tokens of this model.", param=place)
         if any(token >= model.vocabulary_size for token in self.sampling.logit_bias):
             raise InvalidRequest("'logit_bias' names no token of this model.", param="logit_bias")
@@ -352,7 +354,7 @@ def _prompts(fields: Fields, settings: Settings) -> tuple[Sequence[Prompt], Sequ
             raise fields.wrong("prompt", f"has more than {settings.max_items} prompts")
         places = [f"prompt[{index}]" for index in range(len(value))]
         return [_token_ids(v, p) for v, p in zip(value, places, strict=True)], places
-    texts = check_texts(value, "prompt", settings)
+    texts = check_texts(value, "prompt", settings, blank=True)  # a blank has tokens, too
     single = type(value) is str
     return texts, ["prompt"] if single else [f"prompt[{i}]" for i in range(len(texts))]
 

@@ -63,11 +63,12 @@ def read_messages(
 
 
 def read_chat(value: Any, place: str, settings: Settings) -> list[ChatMessage]:  # noqa: ANN401 - any JSON
-    """Return the messages of a chat for a causal model, tool calls and their answers included."""
+    """Return the messages of a chat for a causal model, tool calls and their answers included.
+
+    Which messages make a chat is for the model's template to say.
+    """
     reader = _ToolReader(settings.max_characters, ("text",), None, reader=CAUSAL_READER)
-    messages = _read_all(value, place, reader)
-    _check_asked(messages, place)
-    return messages
+    return _read_all(value, place, reader)
 
 
 def _read_all(value: Any, place: str, reader: "_Reader") -> list[ChatMessage]:  # noqa: ANN401

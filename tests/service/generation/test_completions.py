@@ -225,6 +225,35 @@ def test_what_cannot_be_done_is_refused_by_name(
     assert refused.value.param == param
 
 
+@pytest.mark.parametrize("prompt", ["\n", " ", "  \n ", ["a", " "]])
+def test_a_blank_is_a_prompt(client: OpenAI, prompt: Any) -> None:
+    answer = complete(client, prompt=prompt)
+    assert answer.usage.prompt_tokens == sum(map(len, prompt))
+    assert all(len(choice.text) == 12 for choice in answer.choices)
+
+
+def test_a_prompt_without_a_token_is_none(client: OpenAI) -> None:
+    for prompt, place in (("", "prompt"), (["a", ""], "prompt[1]")):
+        with pytest.raises(BadRequestError) as refused:
+            complete(client, prompt=prompt)
+        assert (refused.value.param, refused.value.code) == (place, "empty_text")
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"role": "system", "content": "Be brief."}],
+        [{"role": "assistant", "content": "Hello."}],
+        [{"role": "user", "content": " "}],
+        [{"role": "user", "content": ""}],
+    ],
+)
+def test_a_chat_is_what_the_template_renders(client: OpenAI, messages: Any) -> None:
+    assert len(chat(client, messages=messages).choices[0].message.content) == 12
+    with pytest.raises(BadRequestError):
+        chat(client, messages=messages, model="fake")
+
+
 def test_a_causal_model_does_not_classify_and_a_classifier_still_does(fake: Service) -> None:
     error = fake.post({"model": MODEL, "input": "x"}).error()
     assert error["code"] == "not_a_classifier"

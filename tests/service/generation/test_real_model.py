@@ -76,6 +76,11 @@ def test_a_chat_goes_through_the_bundles_template(teller: OpenAI, expected: dict
     assert answer.choices[0].message.content == truth
 
 
+def test_a_prompt_of_nothing_but_its_first_token_is_one(teller: OpenAI) -> None:
+    for prompt in ("", "\n", " "):
+        assert said(teller, prompt)
+
+
 def test_the_context_is_bounded(teller: OpenAI) -> None:
     with pytest.raises(BadRequestError) as refused:
         teller.completions.create(model="stories", prompt="a b " * 300, max_tokens=1)
