@@ -5,17 +5,46 @@ from collections.abc import Sequence
 from hone.models.decoding.generations import Generation
 from hone.models.errors import Overloaded
 
-_SMOOTHING = 0.05
+_HALF_LIFE_S = 5.0
 _SHORTEST_RETRY_S = 0.05
+_LONGEST_RETRY_S = 60.0
+"""Clients of the API take no notice of a longer one, and ask again at once."""
+
+
+class Pace:
+    """How fast a decoder gets through tokens when its slots are full. Not thread-safe.
+
+    A lone stream, or a few, tell little of that: a step for sixteen takes hardly longer than one
+    for four. So only turns count with as many slots taken as there ever were; who waits has full
+    slots before it. Of those, tokens and time are added up, and what is past fades.
+    """
+
+    def __init__(self) -> None:
+        self._taken = 0
+        self._tokens = self._seconds = 0.0
+
+    def learn(self, tokens: int, seconds: float, taken: int) -> None:
+        """Note a turn: the tokens that were read or chosen, its time, and the slots taken."""
+        if taken < self._taken or not tokens:
+            return
+        if taken > self._taken:
+            self._taken, self._tokens, self._seconds = taken, 0.0, 0.0
+        fading = 0.5 ** (seconds / _HALF_LIFE_S)
+        self._tokens = self._tokens * fading + tokens
+        self._seconds = self._seconds * fading + seconds
+
+    def seconds(self, tokens: int) -> float:
+        """Return how long so many tokens will take; 0 while nothing is known."""
+        return tokens * self._seconds / self._tokens if self._tokens else 0.0
 
 
 class Admission:
     """Counts the tokens that those who wait may cost, prompt and answer. Not thread-safe."""
 
-    def __init__(self, most_waiting_tokens: int) -> None:
+    def __init__(self, most_waiting_tokens: int, pace: Pace) -> None:
         self._most = most_waiting_tokens
+        self._pace = pace
         self._waiting = 0
-        self._seconds_per_token = 0.0
 
     @property
     def waiting_tokens(self) -> int:
@@ -26,7 +55,8 @@ class Admission:
         """Count them, or raise Overloaded. Where nothing waits, any request fits."""
         cost = sum(generation.estimate for generation in generations)
         if self._waiting and self._waiting + cost > self._most:
-            retry_after_s = max(_SHORTEST_RETRY_S, self._waiting * self._seconds_per_token)
+            wait_s = self._pace.seconds(self._waiting)
+            retry_after_s = min(max(_SHORTEST_RETRY_S, wait_s), _LONGEST_RETRY_S)
             raise Overloaded("the queue is full", retry_after_s=retry_after_s)
         self._waiting += cost
 
@@ -37,9 +67,3 @@ class Admission:
     def clear(self) -> None:
         """Nothing waits any more."""
         self._waiting = 0
-
-    def learn(self, tokens: int, seconds: float) -> None:
-        """Note how long a turn took for so many tokens."""
-        if tokens:
-            weight = _SMOOTHING if self._seconds_per_token else 1.0
-            self._seconds_per_token += weight * (seconds / tokens - self._seconds_per_token)

@@ -234,14 +234,14 @@ class Scheduler:
 
     def _whole_turn(self) -> None:
         started = time.perf_counter()
-        done = 0
+        done = taken = 0
         try:
-            done = self._turn()
+            done, taken = self._turn()
         except Exception:  # not a sequence's doing but ours; none may wait for ever
             logger.exception("a turn of the scheduler failed")
             self._end_all(GenerationFailed("the model failed on this sequence"))
         with self._condition:  # requests enter meanwhile
-            self._waiting.learn(done, time.perf_counter() - started)
+            self._waiting.learn(done, time.perf_counter() - started, taken)
         self._progress_at = time.monotonic()
         self._tell()
 
@@ -272,13 +272,14 @@ class Scheduler:
             self._tell()
         return True
 
-    def _turn(self) -> int:
-        """Do one turn; return how many tokens were read or chosen."""
+    def _turn(self) -> tuple[int, int]:
+        """Do one turn; return how many tokens were read or chosen, and how many slots are taken."""
         self._turns.begin()
         self._admit()
+        taken = len(self._turns.holders())
         read = self._turns.read_prompts()
         self._tell()  # first tokens need not wait for the step
-        return read + self._turns.step()
+        return read + self._turns.step(), taken
 
     def _tell(self) -> None:
         heard = [u for u in self._turns.updates() if not u.generation.cancelled]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hone.models.decoding.adapters import AdapterWeights
-from hone.models.decoding.admission import Admission
+from hone.models.decoding.admission import Pace
 from hone.models.decoding.fake import UNFITTING_RANK, FakeDecoder
 from hone.models.decoding.generations import Generation, Update
 from hone.models.decoding.prefixes import BLOCK_TOKENS, PrefixStore
@@ -207,15 +207,15 @@ def test_a_new_voice_may_ask_while_a_turn_is_noted(
     asking = threading.Thread(
         target=lambda: begun.extend(scheduler.submit(request([7], 3), second)), daemon=True
     )
-    learn = Admission.learn
+    learn = Pace.learn
 
-    def learn_while_another_comes(admission: Admission, tokens: int, seconds: float) -> None:
-        monkeypatch.setattr(Admission, "learn", learn)
+    def learn_while_another_comes(pace: Pace, tokens: int, seconds: float, taken: int) -> None:
+        monkeypatch.setattr(Pace, "learn", learn)
         asking.start()
         asking.join(0.2)  # it comes in between if it can
-        learn(admission, tokens, seconds)
+        learn(pace, tokens, seconds, taken)
 
-    monkeypatch.setattr(Admission, "learn", learn_while_another_comes)
+    monkeypatch.setattr(Pace, "learn", learn_while_another_comes)
     asked = scheduler.submit(request([5], 3), first)
     assert [update.error for update in listener.wait_for(asked)] == [None]
     asking.join(60)
