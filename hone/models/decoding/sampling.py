@@ -21,13 +21,16 @@ BoolArray = npt.NDArray[np.bool_]
 Logits = npt.NDArray[np.floating]
 IntIds = npt.NDArray[np.intp]
 
+_COLDEST = 1e-6
+"""Temperatures below it are taken for 0: two logits would have to be equal to the last bit."""
+
 _CANDIDATES = 256
 """How many of the best tokens are sorted before the whole vocabulary is."""
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingParameters:
-    """How tokens are chosen. A temperature of 0 is greedy; `top_k` 0 means no bound.
+    """How tokens are chosen. A temperature of 0, or hardly more, is greedy; no `top_k` is 0.
 
     `logprobs` is how many of the best tokens to report beside the chosen one, None for nothing.
     """
@@ -44,7 +47,7 @@ class SamplingParameters:
     @property
     def greedy(self) -> bool:
         """Whether the best token is taken, without drawing."""
-        return self.temperature == 0 or self.top_k == 1
+        return self.temperature < _COLDEST or self.top_k == 1
 
     @property
     def changes_logits(self) -> bool:

@@ -65,8 +65,9 @@ class CallPiece(NamedTuple):
 class ToolCallReader:
     """Takes the pieces of a text; gives out its words, and its calls once they are known as such.
 
-    `sure` says that the text follows the grammar of calls (`tool_grammars`), so that arguments can
-    be given out as they come. Linear in the length of the text.
+    `sure` says that the text is nothing but calls, as the grammar of a call that is needed has them
+    (`tool_grammars`): arguments are given out as they come, and nothing is words. Linear in the
+    length of the text.
     """
 
     def __init__(self, form: ToolForm, names: Collection[str], *, sure: bool = False) -> None:
@@ -82,6 +83,8 @@ class ToolCallReader:
         self._found: list[Said | CallPiece] = []
         self.calls = 0
         """How many calls were found."""
+        self.cut = False
+        """Whether the text ended within a call that was given out all the same."""
 
     def push(self, text: str) -> list[Said | CallPiece]:
         """Take the next piece; return what is known now."""
@@ -94,9 +97,18 @@ class ToolCallReader:
     def finish(self) -> list[Said | CallPiece]:
         """Return what was held back, at the end of the text."""
         held, self._held = self._held, ""
-        begun = self._told and self._step == self._read_object
-        nothing = begun or (self.calls and not held.strip())
+        self.cut = bool(self._told and self._step == self._read_object)
+        if self._sure:
+            return self._only_call()
+        nothing = self.cut or (self.calls and not held.strip())
         return [] if nothing or not held else [Said(held)]
+
+    def _only_call(self) -> list[Said | CallPiece]:
+        """Return the call that is sure to have been begun, where its name is, too."""
+        if self.calls or len(self._names) > 1:
+            return []
+        self.calls, self.cut = 1, True
+        return [CallPiece(0, next(iter(self._names)), "")]
 
     # Steps: each looks at what is held, and tells whether the next can go on with it.
 

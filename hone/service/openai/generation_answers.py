@@ -95,7 +95,7 @@ class GenerationAnswer:
         self, choice: Choice, tools: ToolAnswer, update: Update, fresh: list[Scored]
     ) -> list[Json]:
         deltas = tools.take(update.text, last=update.finish is not None)
-        if update.finish == "stop" and tools.calls:
+        if update.finish == "stop" and tools.complete:
             choice.finish = "tool_calls"
         if fresh and not deltas:
             deltas = [{}]  # log-probabilities of what is held back

@@ -24,6 +24,11 @@ class ToolAnswer:
         self.content = ""
         self.calls: list[Json] = []
 
+    @property
+    def complete(self) -> bool:
+        """Whether there are calls, and the last one is whole."""
+        return bool(self.calls) and not self._reader.cut
+
     def take(self, text: str, *, last: bool) -> list[Json]:
         """Take the next piece of text; return the deltas of a stream."""
         found = self._reader.push(text)

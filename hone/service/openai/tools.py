@@ -76,8 +76,10 @@ def read_tools(fields: Fields, reader: str) -> ToolUse | None:
             tools.add(tool, f"tools[{number}]", reader)
     named = _named(choice, fields, reader)
     wanted = choice if named is None else "required"
-    if not tools.known and wanted == "required":
+    if not tools.known and wanted not in (None, "none"):
         raise fields.wrong("tool_choice", "needs 'tools'")
+    if not tools.known and several is not None:
+        raise fields.wrong("parallel_tool_calls", "needs 'tools'")
     if named is not None and named not in tools.known:
         raise fields.wrong("tool_choice", "names a function that is not among the 'tools'")
     if not tools.known or wanted == "none":

@@ -149,3 +149,17 @@ def test_logprobs_are_those_of_the_model() -> None:
     assert logprob_of(LOGITS, 2, 0).top == ()
     two = prompt_logprobs(np.stack([LOGITS, LOGITS]), [0, 3], 1)
     assert [one.logprob for one in two] == pytest.approx([math.log(0.5), math.log(0.05)], abs=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [1e-320, 5e-324, 1e-300, 1e-9])
+def test_a_temperature_of_hardly_more_than_nothing_is_greedy(temperature: float) -> None:
+    sampler = Sampler(SamplingParameters(temperature=temperature, seed=1))
+    assert {sampler.choose(LOGITS) for _ in range(20)} == {0}  # and no warning, which would raise
+
+
+@given(temperature=st.floats(1e-6, 2), logits=logits_of)
+def test_the_coldest_temperature_that_draws_has_no_overflow(
+    temperature: float, logits: np.ndarray
+) -> None:
+    sampler = Sampler(SamplingParameters(temperature=temperature, seed=1))
+    assert 0 <= sampler.choose(logits) < len(logits)

@@ -222,6 +222,32 @@ def test_a_needed_calls_arguments_come_as_they_are_written(ask: Any, form: str) 
     assert calls[0]["arguments"] == '{"cit'
 
 
+NAMED = {"type": "function", "function": {"name": "weather"}}
+
+
+@pytest.mark.parametrize("choice", ["required", NAMED])
+def test_a_needed_call_that_is_cut_off_is_a_call_as_far_as_it_came(
+    ask: Any, form: str, choice: Any
+) -> None:
+    says = written(form, ROME)
+    begin = says.index('{"city')
+    for most in (1, 4, begin - 9, begin, begin + 6, len(says) - 3):
+        cut = ask(says, tool_choice=choice, max_tokens=most).choices[0]
+        content, calls, finish = put_together(
+            ask(says, tool_choice=choice, max_tokens=most, stream=True)
+        )
+        assert (content, cut.message.content) == ("", None if calls else "")
+        assert finish == cut.finish_reason == "length"
+        made = [(c.function.name, c.function.arguments) for c in cut.message.tool_calls or []]
+        assert made == [(call["name"], call["arguments"]) for call in calls]
+        known = choice == NAMED or most >= begin
+        assert [name for name, _ in made] == ["weather"] * known
+        assert all(says[begin:].startswith(arguments) for _, arguments in made)
+    stopped = ask(says, tool_choice=choice, stop=["Ro"]).choices[0]
+    assert stopped.finish_reason == "stop"
+    assert stopped.message.tool_calls[0].function.arguments == '{"city": "'
+
+
 def test_one_call_at_most_where_only_one_may_be_made(ask: Any, form: str) -> None:
     says = written(form, ROME, ZONE)
     for more in ({}, {"tool_choice": "required"}):
@@ -325,6 +351,10 @@ def called(**more: Any) -> list[dict[str, Any]]:
         ({"tool_choice": {"type": "allowed_tools"}}, "tool_choice.type"),
         ({"tool_choice": {"type": "function", "function": {"name": "g"}}}, "tool_choice"),
         ({"tools": None, "tool_choice": "required"}, "tool_choice"),
+        ({"tools": None, "tool_choice": "auto"}, "tool_choice"),
+        ({"tools": [], "tool_choice": "auto"}, "tool_choice"),
+        ({"tools": None, "parallel_tool_calls": False}, "parallel_tool_calls"),
+        ({"tools": None, "parallel_tool_calls": True}, "parallel_tool_calls"),
         ({"parallel_tool_calls": "no"}, "parallel_tool_calls"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"extra_body": {"functions": [{"name": "f"}]}}, "functions"),
