@@ -1,5 +1,6 @@
 """How much may wait: counted in tokens, as a long prompt costs what many short ones do."""
 
+import math
 from collections.abc import Sequence
 
 from hone.models.decoding.generations import Generation
@@ -17,9 +18,13 @@ class Pace:
     A lone stream, or a few, tell little of that: a step for sixteen takes hardly longer than one
     for four. So only turns count with as many slots taken as there ever were; who waits has full
     slots before it. Of those, tokens and time are added up, and what is past fades.
+
+    Until all of the `slots` were taken once, the speed is guessed to grow with the root of their
+    number: sixteen streams did from 1.3 times (int4) to 7 times (fp32) the tokens of one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
         self._taken = 0
         self._tokens = self._seconds = 0.0
 
@@ -35,7 +40,9 @@ class Pace:
 
     def seconds(self, tokens: int) -> float:
         """Return how long so many tokens will take; 0 while nothing is known."""
-        return tokens * self._seconds / self._tokens if self._tokens else 0.0
+        if not self._tokens:
+            return 0.0
+        return tokens * self._seconds / self._tokens * math.sqrt(self._taken / self._slots)
 
 
 class Admission:

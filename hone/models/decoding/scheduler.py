@@ -83,7 +83,7 @@ class Scheduler:
         self.voice = Voice(tokenizer, constraints) if tokenizer else None
         self._deliver = deliver
         self._condition = threading.Condition()
-        self._waiting = WaitingRoom(most_waiting_tokens)
+        self._waiting = WaitingRoom(most_waiting_tokens, engine.slots)
         self._turns = Turns(engine, prefixes, self._over)
         self._errands: deque[_Errand] = deque()
         self._closing = self._aborting = False

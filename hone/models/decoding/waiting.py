@@ -19,11 +19,11 @@ from hone.models.decoding.voices import Voice
 class WaitingRoom:
     """Generations in the order of their coming. Not thread-safe."""
 
-    def __init__(self, most_tokens: int) -> None:
+    def __init__(self, most_tokens: int, slots: int) -> None:
         self._most_tokens = most_tokens
         self._line: deque[Generation] = deque()
         self._admissions: dict[Voice, Admission] = {}
-        self._pace = Pace()
+        self._pace = Pace(slots)
         self._turns: dict[int, int] = {}
         """When each request's turn is: who came, or got a slot, later has a higher number."""
         self._numbers = itertools.count()
