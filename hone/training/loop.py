@@ -6,7 +6,6 @@ steps, the learning rate, checkpoints and resuming, evaluations and early stoppi
 
 import contextlib
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -30,10 +29,6 @@ from hone.training.progress import Judged, Progress
 from hone.training.recipe_groups import LoopGroup
 from hone.training.row_schedule import FloatRows, IntRows, RowLosses
 from hone.training.telling import Telling
-
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
-# PyTorch's products in half precision on a CPU keep a kernel of some megabytes for each shape that
-# they have met, 1,024 of them by default: a tiny model came to hold a gigabyte of nothing else.
 
 
 class Interrupted(Exception):

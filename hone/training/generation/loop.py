@@ -1,5 +1,6 @@
 """What a causal language model learns in the training loop."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +17,10 @@ from hone.training.generation.settling import CausalHyperparameters
 from hone.training.loop import BatchLoss, LoopRun
 from hone.training.progress import Judged, Progress
 from hone.training.row_schedule import FloatRows, IntRows, RowLosses
+
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
+# PyTorch's products in half precision on a CPU keep a kernel of some megabytes for each shape that
+# they have met, 1,024 of them by default: with many lengths, a gigabyte of nothing else.
 
 
 @dataclass(frozen=True, slots=True)
