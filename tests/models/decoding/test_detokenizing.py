@@ -32,6 +32,21 @@ def byte_level() -> CausalTokenizer:
     return CausalTokenizer(tokenizer)
 
 
+def mark_blanks(tokenizer: Tokenizer) -> None:
+    """Let a tokenizer put a blank before a text, and write blanks as sentencepiece does."""
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+
+
 def byte_fallback() -> CausalTokenizer:
     """Return sentencepiece's way: a few pieces, and bytes for the rest."""
     pieces = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "a", "b", "▁a", "ab"]
@@ -44,17 +59,7 @@ def byte_fallback() -> CausalTokenizer:
             fuse_unk=True,
         )
     )
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
-    )
-    tokenizer.decoder = decoders.Sequence(
-        [
-            decoders.Replace("▁", " "),
-            decoders.ByteFallback(),
-            decoders.Fuse(),
-            decoders.Strip(" ", 1, 0),
-        ]
-    )
+    mark_blanks(tokenizer)
     return CausalTokenizer(tokenizer)
 
 
@@ -176,17 +181,7 @@ def marked_pieces() -> CausalTokenizer:
     model = models.BPE(vocab=vocabulary, merges=merges, byte_fallback=True, unk_token="<unk>")
     tokenizer = Tokenizer(model)
     tokenizer.add_special_tokens([AddedToken("<s>", special=True)])
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
-    )
-    tokenizer.decoder = decoders.Sequence(
-        [
-            decoders.Replace("▁", " "),
-            decoders.ByteFallback(),
-            decoders.Fuse(),
-            decoders.Strip(" ", 1, 0),
-        ]
-    )
+    mark_blanks(tokenizer)
     tokenizer.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 0)])
     return CausalTokenizer(tokenizer)
 
