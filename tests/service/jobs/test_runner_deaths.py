@@ -1,5 +1,6 @@
 """Services and trainings that are killed or stopped: no job is lost, none is published twice."""
 
+import os
 import random
 import signal
 import time
@@ -78,7 +79,9 @@ def test_a_service_that_was_stopped_past_its_lease_changes_nothing(yard: Yard, u
     with services(yard, url, fake=True, lease_s=1.0) as found:
         stale = found.start()
         yard.wait_for_step(job, 1)
-        stale.send_signal(signal.SIGSTOP)
+        with yard.database.writing():  # it must not take the store's lock with it
+            stale.send_signal(signal.SIGSTOP)
+            os.waitpid(stale.pid, os.WUNTRACED)
         found.start()
         done = yard.wait(job, "succeeded", "failed")
         told = yard.said(job)
