@@ -141,7 +141,7 @@ _GROUP_KEYS = [
 ]
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(
     own=st.dictionaries(st.sampled_from(_KEYS), _VALUES, max_size=3),
     other=st.dictionaries(st.sampled_from(_KEYS), _VALUES, max_size=3),

@@ -83,7 +83,7 @@ def outcomes(shape: dict[str, Any], items: list[Item], name: str) -> list[Outcom
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(shapes, questions, st.sampled_from(COSTS), st.sampled_from(COSTS))
 def test_any_run_is_judged(
     shape: dict[str, Any], asked: dict[str, Any], old: ArmCosts, new: ArmCosts

@@ -4,7 +4,7 @@ import math
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hone.comparison.economics import cached_request_usd, cost_of, net_tokens, part, savings
@@ -160,7 +160,6 @@ parts = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(
     st.lists(parts, min_size=1, max_size=2),
     st.lists(parts, min_size=1, max_size=2),
@@ -183,7 +182,6 @@ def test_break_even_is_the_first_volume_at_which_nothing_is_lost(
         assert saved(before) < 1e-6 * (1 + month(new, before) + fixed)
 
 
-@settings(deadline=None)
 @given(
     st.lists(parts, min_size=1, max_size=2),
     st.lists(parts, min_size=1, max_size=2),

@@ -22,7 +22,7 @@ def answers(n: int, *, seed: int, sharp: float = 0.3) -> tuple[Floats, Floats]:
     return confidence, wrong
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 10_000), st.sampled_from([0.02, 0.05, 0.1]), st.integers(100, 1500))
 def test_with_one_start_the_choice_is_mapies_fixed_sequence(
     seed: int, max_error: float, n: int
@@ -49,7 +49,7 @@ def by_mapie(
     return float(tried[max(rejected)]) if len(rejected) else None
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 10_000), st.sampled_from([0.02, 0.05, 0.1]), st.integers(100, 1500))
 def test_two_starts_find_all_that_each_finds_with_its_share(
     seed: int, max_error: float, n: int

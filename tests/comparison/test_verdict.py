@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hone.comparison.economics import Saving
@@ -280,7 +280,6 @@ savings_ = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(
     data=st.tuples(counts_, counts_, counts_),
     money=st.tuples(savings_, savings_),

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hone.models.errors import InvalidExamples
@@ -13,7 +13,6 @@ visible = st.text(min_size=1).filter(lambda text: bool(text.strip()))
 
 
 @given(rows=st.lists(st.builds(Example, visible, visible), min_size=1, max_size=5))
-@settings(deadline=None)
 def test_what_is_written_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, rows: list[Example]
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -49,14 +49,12 @@ def make_manifest(**changes: Any) -> Manifest:
 
 
 @given(labels=st.lists(st.text(), min_size=2, max_size=5, unique=True), licence=st.text())
-@settings(deadline=None)
 def test_what_is_written_is_read_back(labels: list[str], licence: str) -> None:
     manifest = make_manifest(labels=labels, licence=licence)
     assert Manifest.from_bytes(manifest.to_bytes()) == manifest
 
 
 @given(content=st.dictionaries(st.text(), json_values, max_size=4))
-@settings(deadline=None)
 def test_any_resolved_recipe_can_be_recorded(content: dict[str, Any]) -> None:
     manifest = make_manifest(recipe={"sha256": sha256_of_json(content), "content": content})
     again = Manifest.from_bytes(manifest.to_bytes())
@@ -64,7 +62,6 @@ def test_any_resolved_recipe_can_be_recorded(content: dict[str, Any]) -> None:
 
 
 @given(content=st.binary(max_size=200))
-@settings(deadline=None)
 def test_noise_is_refused(content: bytes) -> None:
     with pytest.raises(BundleCorrupt):
         Manifest.from_bytes(content)

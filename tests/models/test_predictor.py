@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -44,7 +44,6 @@ temperatures = st.floats(1e-6, 1e6)
 
 
 @given(logits=logit_rows, temperature=temperatures)
-@settings(deadline=None)
 def test_rows_are_probabilities_whatever_the_logits(
     logits: npt.NDArray[np.float32], temperature: float
 ) -> None:
@@ -56,7 +55,6 @@ def test_rows_are_probabilities_whatever_the_logits(
 
 
 @given(logits=logit_rows, temperature=temperatures)
-@settings(deadline=None)
 def test_a_temperature_never_puts_another_label_first(
     logits: npt.NDArray[np.float32], temperature: float
 ) -> None:

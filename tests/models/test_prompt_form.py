@@ -27,7 +27,7 @@ spaces = st.text(" \n\t\r", max_size=3)
 words = st.text("ab#->\n :é漢", max_size=12)
 instructions = st.sampled_from(["", INSTRUCTION, "Say a # or b:\n\nText:\n", "###\n-> a ->\n"])
 separators = st.sampled_from(["", "\n\n###", " ->", "->", "###", "\n\n### =>", " <<>>"])
-quick = settings(deadline=None, max_examples=100)
+quick = settings(max_examples=100)
 
 
 @quick

@@ -240,7 +240,7 @@ HOSTILE_NAMES = [
 
 
 @given(name=st.sampled_from(HOSTILE_NAMES) | st.text() | st.text("ab.-_/@\\\0~", max_size=70))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_no_name_leads_out_of_the_store(name: str) -> None:
     registry = Registry(Path("/nowhere/store"))
     try:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn import metrics
 
@@ -41,7 +41,6 @@ labelled = st.integers(2, 5).flatmap(
 
 
 @given(labelled)
-@settings(deadline=None)
 def test_f1_is_what_scikit_learn_says(drawn: tuple[int, list[tuple[int, int]]]) -> None:
     classes, pairs = drawn
     truth, predicted = (np.array(column) for column in zip(*pairs, strict=True))
@@ -60,7 +59,6 @@ binary = st.lists(
 
 
 @given(binary, st.sampled_from([0.25, 0.5, 1.0, 2.0]))
-@settings(deadline=None)
 def test_binary_scores_are_what_scikit_learn_says(
     rows: list[tuple[bool, int, bool]], beta: float
 ) -> None:
@@ -111,7 +109,6 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-@settings(deadline=None)
 def test_a_proportion_has_its_wilson_interval(drawn: tuple[int, int]) -> None:
     successes, n = drawn
     score = scoring.proportion(successes, n)

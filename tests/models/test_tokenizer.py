@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
@@ -49,7 +49,6 @@ texts = st.text(max_size=80) | st.text("ab cd.é中😀\x00\u200b[SEP]", max_siz
 @makers
 @policies
 @given(batch=st.lists(texts, min_size=1, max_size=6), max_tokens=st.integers(3, 40))
-@settings(deadline=None)
 def test_a_text_gives_the_same_ids_alone_and_in_a_batch(
     make: Make, long_texts: LongTexts, batch: list[str], max_tokens: int
 ) -> None:
@@ -62,7 +61,6 @@ def test_a_text_gives_the_same_ids_alone_and_in_a_batch(
 
 @makers
 @given(text=texts, max_tokens=st.integers(3, 40))
-@settings(deadline=None)
 def test_what_is_kept_is_an_end_of_the_whole(make: Make, text: str, max_tokens: int) -> None:
     whole = TextTokenizer(make(), max_tokens=10_000).encode([text])[0]
     head = TextTokenizer(make(), max_tokens=max_tokens).encode([text])[0]
@@ -92,7 +90,6 @@ def test_a_long_text_is_refused_where_the_bundle_says_so() -> None:
 
 @makers
 @given(text=texts)
-@settings(deadline=None)
 def test_a_count_leaves_out_the_special_tokens(make: Make, text: str) -> None:
     tokenizer = TextTokenizer(make(), max_tokens=4)
     specials = 2 if make is bert_like else 0
@@ -100,7 +97,6 @@ def test_a_count_leaves_out_the_special_tokens(make: Make, text: str) -> None:
 
 
 @given(batch=st.lists(texts, min_size=1, max_size=6))
-@settings(deadline=None)
 def test_padding_is_right_and_masked(batch: list[str]) -> None:
     tokenizer = TextTokenizer(bert_like(), max_tokens=16)
     encoded = tokenizer.encode(batch)

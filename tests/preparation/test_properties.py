@@ -39,7 +39,7 @@ def prepared(drawn: list[object], folder: str, refuse: set[str], seed: int = 0) 
         return None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(drawn=rows, refuse=REFUSALS, seed=st.integers(0, 3))
 def test_every_row_is_kept_or_dropped_once_and_no_text_is_in_two_splits(
     drawn: list[object], refuse: set[str], seed: int
@@ -62,7 +62,7 @@ def test_every_row_is_kept_or_dropped_once_and_no_text_is_in_two_splits(
     assert set(where.values()) == {1}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(drawn=rows, seed=st.integers(0, 3))
 def test_every_class_of_three_or_more_is_in_all_splits(drawn: list[object], seed: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -78,7 +78,7 @@ def test_every_class_of_three_or_more_is_in_all_splits(drawn: list[object], seed
     assert len(keys) == len(set(keys))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     content=st.binary(max_size=300), suffix=st.sampled_from(["csv", "tsv", "json", "jsonl", "txt"])
 )

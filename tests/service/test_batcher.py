@@ -27,9 +27,7 @@ texts_of_words = st.lists(st.integers(1, 12), min_size=1, max_size=40).map(
     lambda ids: " ".join(map(str, ids))
 )
 requests = st.lists(st.lists(texts_of_words, min_size=1, max_size=6), min_size=1, max_size=12)
-patient = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+patient = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 class NumberScorer:

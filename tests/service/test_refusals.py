@@ -219,7 +219,7 @@ anything = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=8,
 )
-fuzzed = settings(max_examples=150, deadline=None)
+fuzzed = settings(max_examples=150)
 
 
 @fuzzed

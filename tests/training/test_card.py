@@ -7,7 +7,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -248,7 +248,6 @@ def test_markup_in_labels_is_shown_and_not_obeyed_in_markdown() -> None:
 
 
 @given(label=st.text(min_size=1, max_size=30), prompt=st.text(max_size=60))
-@settings(deadline=None)
 def test_any_text_is_shown_as_it_is(label: str, prompt: str) -> None:
     blocks: list[Block] = [
         Table(("x",), [(f"[{label}]",)], "l"),

@@ -87,7 +87,7 @@ def test_a_camera_s_second_jpeg_behind_the_first_is_left_alone() -> None:
 
 
 @given(st.binary(max_size=400), st.sampled_from(["JPEG", "PNG", "WEBP"]), st.integers(0, 400))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_damaged_files_are_decoded_or_refused_and_nothing_else(
     noise: bytes, kind: str, at: int
 ) -> None:

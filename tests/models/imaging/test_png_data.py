@@ -72,7 +72,7 @@ def test_what_unpacks_to_200_mb_is_not_unpacked_further_than_the_header_says() -
     st.sampled_from(DEPTHS), st.integers(1, 40), st.integers(1, 40),
     st.sampled_from([-1, 0, 1]), st.integers(1, 5),
 )  # fmt: skip
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_each_colour_type_and_depth_has_its_length(
     kind: tuple[int, int], width: int, height: int, wrong: int, pieces: int
 ) -> None:
@@ -91,7 +91,7 @@ def test_each_colour_type_and_depth_has_its_length(
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.sampled_from(DEPTHS))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_interlaced_pictures_have_theirs(width: int, height: int, kind: tuple[int, int]) -> None:
     """The passes of Adam7 are counted here pixel by pixel, as the specification draws them."""
     colour, depth = kind

@@ -15,7 +15,7 @@ RULE = Preprocessing(
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_picture_gets_the_model_s_shape(width: int, height: int, exact: bool) -> None:
     rule = RULE.model_copy(update={"shortest_edge": None if exact else 18})
     pixels = crop_picture(Image.new("RGB", (width, height), (9, 9, 9)), rule)

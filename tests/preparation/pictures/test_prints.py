@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -35,7 +35,6 @@ def test_pictures_that_show_nothing_are_not_alike() -> None:
 
 
 @given(st.lists(st.integers(0, NEAR_BITS * 2), min_size=2, max_size=9), st.integers(0, 99))
-@settings(deadline=None)
 def test_groups_are_those_that_comparing_every_pair_would_find(flips: list[int], seed: int) -> None:
     generator = np.random.default_rng(seed)
     bits = generator.integers(0, 2, 256).astype(np.uint8)

@@ -96,9 +96,7 @@ def test_a_key_with_something_around_it_is_another(keys: Keys) -> None:
 
 
 @given(text=st.text(max_size=80))
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 def test_no_text_is_a_key_by_chance(keys: Keys, text: str) -> None:
     assert keys.authenticate(text) is None
 

@@ -195,9 +195,7 @@ class TestTransitions:
 
 class TestPaging:
     @given(count=st.integers(0, 7), limit=st.integers(1, 9), jump=st.integers(-5000, 5000))
-    @settings(
-        suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10, deadline=None
-    )
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10)
     def test_pages_are_the_list_in_order_whatever_the_clock_does(
         self, database: Database, count: int, limit: int, jump: int
     ) -> None:
@@ -245,9 +243,7 @@ class TestPaging:
         other=st.dictionaries(st.text("ab\"'.$%_\\é 0", max_size=4), st.text("xy\"1é", max_size=3),
                               max_size=3),
     )  # fmt: skip
-    @settings(
-        suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20, deadline=None
-    )
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
     def test_metadata_is_matched_exactly(
         self, database: Database, wanted: dict[str, str], other: dict[str, str]
     ) -> None:

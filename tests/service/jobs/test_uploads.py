@@ -60,9 +60,7 @@ def test_parts_are_joined_in_the_order_given(store: Store) -> None:
 
 
 @given(cuts=st.lists(st.integers(1, 5), min_size=1, max_size=6), seed=st.randoms())
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10, deadline=None
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10)
 def test_any_cutting_gives_the_same_file(store: Store, cuts: list[int], seed: object) -> None:
     pieces = [bytes([65 + n]) * size for n, size in enumerate(cuts)]
     upload = store.begin(sum(cuts))

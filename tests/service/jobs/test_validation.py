@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hone.service.jobs import checking
@@ -207,14 +207,12 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(line=st.dictionaries(KEYS, VALUES, max_size=5))
 def test_no_shape_breaks_it(tmp_path_factory: pytest.TempPathFactory, line: Any) -> None:
     report = check(tmp_path_factory.getbasetemp(), line)
     assert report.examples + report.problem_count == 1
 
 
-@settings(deadline=None)
 @given(content=st.binary(max_size=300))
 def test_no_content_breaks_it(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any"
@@ -424,7 +422,6 @@ TURNS = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(turns=st.lists(TURNS, max_size=4), tools=TOOL_VALUES)
 def test_what_is_admitted_with_tools_can_be_trained_on(
     tmp_path_factory: pytest.TempPathFactory, turns: list[Any], tools: Any

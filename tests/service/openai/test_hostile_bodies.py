@@ -24,7 +24,7 @@ FIELDS = {
     "/v1/chat/completions": ["messages", "n", "tools", "top_logprobs", "response_format", "stop"],
     "/v1/decisions": ["input", "questions", "prompt_cache_key"],
 }
-fuzzed = settings(max_examples=60, deadline=None)
+fuzzed = settings(max_examples=60)
 
 
 @pytest.mark.parametrize("path", GOOD)

@@ -159,7 +159,7 @@ FIELDS = (
 )  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     path=st.sampled_from(JSON_ROUTES),
     body=st.dictionaries(st.sampled_from(FIELDS) | st.text(), anything, max_size=8),
@@ -169,7 +169,7 @@ def test_no_json_is_a_500(workbench: Workbench, path: str, body: Any) -> None:
     assert answer.status in {200, 400, 404}, answer.body
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(path=st.sampled_from(FORM_ROUTES), inside=st.binary(max_size=300), cut=st.integers(0, 250))
 def test_no_form_is_a_500(workbench: Workbench, path: str, inside: bytes, cut: int) -> None:
     whole = (
