@@ -8,8 +8,10 @@ so many requests want 8 to 192 tokens each, and a stream asks for the next as so
 answer; a static batch takes the next ones when its last has ended. Only wanted tokens count.
 
 Each contestant is a process of its own that waits while another decodes; a round asks all of them
-for each number of streams, and the best round counts. llama-cpp-python is left out: PyPI has no
-wheel of it, and its models need a converter that is not in the package.
+for each number of streams, and the best round counts. Before it is measured, a contestant decodes a
+little that does not count: on a processor that has just rested, or has just done other work, the
+first steps take up to twice as long. Rounds begin with another contestant each. llama-cpp-python is
+left out: PyPI has no wheel of it, and its models need a converter that is not in the package.
 """
 
 import argparse
@@ -29,6 +31,7 @@ EVERYBODY = (
     "ctranslate2_batch:int8",
 )  # fmt: skip
 
+_WARMING_TOKENS = 24
 
 Rates = dict[str, dict[int, list[float]]]
 """Tokens a second: of each contestant, for each number of streams, in each round."""
@@ -55,14 +58,18 @@ class Contestant:
 
     def tokens_per_s(self, streams: int, wanted: list[int]) -> float:
         """Answer requests for so many tokens each, and return the pace."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"streams": streams, "wanted": wanted}) + "\n")
-        self._process.stdin.flush()
-        return sum(wanted) / float(self._line("seconds"))
+        self._seconds(streams, [_WARMING_TOKENS] * streams)
+        return sum(wanted) / self._seconds(streams, wanted)
 
     def end(self) -> None:
         """End the process."""
         self._process.communicate()
+
+    def _seconds(self, streams: int, wanted: list[int]) -> float:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"streams": streams, "wanted": wanted}) + "\n")
+        self._process.stdin.flush()
+        return float(self._line("seconds"))
 
     def _line(self, what: str) -> str:
         assert self._process.stdout is not None
@@ -93,9 +100,10 @@ def main() -> None:
         c.name: {n: [] for n in streams} for c in contestants
     }
     loads = [load_average()]
-    for _ in range(asked.rounds):
+    for turn in range(asked.rounds):
+        first = turn * len(contestants) // asked.rounds
         for number in streams:
-            for contestant in contestants:
+            for contestant in contestants[first:] + contestants[:first]:
                 wanted = mixed_lengths(asked.mixed) if asked.mixed else [asked.tokens] * number
                 found[contestant.name][number].append(contestant.tokens_per_s(number, wanted))
         loads.append(load_average())

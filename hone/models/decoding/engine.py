@@ -32,13 +32,13 @@ from hone.models.decoding.adapters import (
 )
 from hone.models.engines import FloatArray
 from hone.models.errors import BundleCorrupt, InvalidInput
+from hone.models.huge_pages import HUGE_PAGE, in_huge_pages
 from hone.models.tokenizer import IntArray
 
 _WIDTH = 32
 """The mask's width is a multiple of this, so that shapes seldom change from step to step."""
 _KEY = "past_key_values.{}.key"
 _KEPT_BINDINGS = 64
-_HUGE_PAGE = 2 << 20
 
 
 class DecoderEngine(Protocol):
@@ -109,7 +109,8 @@ class OnnxDecoder:
     ) -> None:
         if slots < 1 or longest < 2:
             raise InvalidInput("a decoder needs a slot at least, of two tokens at least")
-        self._session = _open(model, intra_threads)
+        with in_huge_pages():
+            self._session = _open(model, intra_threads)
         shapes = {value.name: value.shape for value in self._session.get_inputs()}
         layers = sum(name.endswith(".key") for name in shapes)
         if "logit_positions" not in shapes or _KEY.format(0) not in shapes:
@@ -265,8 +266,8 @@ def _pages_of_zeros(shape: tuple[int, ...]) -> FloatArray:
     Elsewhere the beginning of a slot would often lie in two of them, and take twice the memory.
     """
     size = math.prod(shape) * np.dtype(np.float32).itemsize
-    memory = np.zeros(size + _HUGE_PAGE, dtype=np.uint8)
-    start = -memory.ctypes.data % _HUGE_PAGE
+    memory = np.zeros(size + HUGE_PAGE, dtype=np.uint8)
+    start = -memory.ctypes.data % HUGE_PAGE
     return memory[start : start + size].view(np.float32).reshape(shape)
 
 
