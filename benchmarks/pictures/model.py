@@ -99,8 +99,11 @@ def _base_folder(recipe: dict[str, Any], base: Path | None) -> str | None:
     if group.get("method") not in ("probe", "auto"):
         return None
     try:
-        return str(find_base(str(base or group.get("base", ""))).folder)
-    except HoneError:
+        return str(find_base(str(base or group.get("base", "")), "image-classification").folder)
+    except HoneError as error:
+        if base is not None:
+            raise SystemExit(f"--base: {error}") from error
+        print(f"the hand-written server is left out: {error}", file=sys.stderr)
         return None
 
 
