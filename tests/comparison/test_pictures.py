@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,28 @@ def test_embedded_pictures_are_those_of_files(tmp_path: Path) -> None:
         assert len(server.served) == again + 9  # another picture in the same file is another one
 
 
+def _folder_of_odd_files(outside: Path) -> Path:
+    """Return a folder with links that lead out of it, and with a pipe that nobody writes to."""
+    (outside / "a.jpg").write_bytes(colour_file("red", 2))
+    inside = outside / "inside"
+    inside.mkdir()
+    (inside / "out.jpg").symlink_to(outside / "a.jpg")
+    (inside / "away").symlink_to(outside)
+    (inside / "circle").symlink_to("circle")
+    os.mkfifo(inside / "pipe.jpg")
+    return inside
+
+
+def test_a_path_that_goes_round_within_the_folder_is_taken(tmp_path: Path) -> None:
+    data = write_picture_data(tmp_path / "real")
+    rows = [json.loads(line) for line in (data / "test.jsonl").read_text().splitlines()]
+    rows = [row | {"image": f"pictures/../{row['image']}"} for row in rows]
+    write_lines(data / "test.jsonl", rows)
+    (data / "pictures/link.jpg").symlink_to("1000.jpg")
+    (tmp_path / "data").symlink_to(data)  # what the folder itself is called does not matter
+    assert len(plan_of(experiment_text(tmp_path / "data", prompt(NOWHERE))).material.items) == 9
+
+
 @pytest.mark.parametrize(
     ("rows", "task", "words"),
     [
@@ -183,7 +206,13 @@ def test_embedded_pictures_are_those_of_files(tmp_path: Path) -> None:
         ([{"image": "https://x.test/a.jpg"}], None, "addresses are not fetched"),
         ([{"image": "b.jpg"}], None, "b.jpg: there is no such file"),
         ([{"image": "a\0.jpg"}], None, "there is no such file"),
-        ([{"image": "."}], None, "there is no such file"),
+        ([{"image": "."}], None, "line 1: .: it is a folder"),
+        ([{"image": "../a.jpg"}], None, "line 1: ../a.jpg: it leads out of the folder"),
+        ([{"image": "a.jpg"}, {"image": "/etc/passwd"}], None, "line 2: /etc/passwd: it is an abs"),
+        ([{"image": "out.jpg"}], None, "line 1: out.jpg: it leads out of the folder"),
+        ([{"image": "away/a.jpg"}], None, "line 1: away/a.jpg: it leads out of the folder"),
+        ([{"image": "circle"}], None, "line 1: circle: there is no such file"),
+        ([{"image": "pipe.jpg"}], None, "line 1: pipe.jpg: it is a pipe, and no file"),
         ([{"image": "cut.jpg"}], None, "cut.jpg: it is a JPEG picture that was cut off"),
         ([{"image": "data:image/png;base64,####"}], None, "line 1: 'image' is not valid base64"),
         ([{"image": as_url(colour_file("red", 1), "png")}], None, "it is called image/png"),
@@ -193,6 +222,7 @@ def test_embedded_pictures_are_those_of_files(tmp_path: Path) -> None:
 def test_unusable_items_are_named_by_their_lines(
     tmp_path: Path, rows: list[Mapping[str, Any]], task: str | None, words: str
 ) -> None:
+    tmp_path = _folder_of_odd_files(tmp_path)
     (tmp_path / "a.jpg").write_bytes(colour_file("red", 1))
     (tmp_path / "cut.jpg").write_bytes(colour_file("red", 1)[:-40])
     write_lines(tmp_path / "test.jsonl", [{"label": "red", **row} for row in rows])
