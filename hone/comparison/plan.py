@@ -22,7 +22,7 @@ from hone.comparison.prompt_making import bare_prompt, fixed_form
 from hone.models.errors import InvalidInput
 from hone.models.prompting.tokens import TokenRule
 
-_NOTHING = Material((), 0, (), (), (), 0, {})
+_NOTHING = Material((), 0, (), (), (), 0, {}, "text")
 _MATERIAL_KEYS = (
     "path",
     "test",
@@ -154,11 +154,12 @@ def estimates(plan: Plan) -> Iterator[Estimate]:
     for contender in plan.asked:
         rule = TokenRule.of(contender.tokenizer, contender.detail)
         pictures = plan.material.kind == "image"
-        maker = bare_prompt(contender, plan.material.kind)
         if isinstance(contender, PromptContender):
             maker = fixed_form(
                 contender, plan.material, group.label_descriptions, seed=group.seed
             ).prompt
+        else:
+            maker = bare_prompt(contender, plan.material.kind)
         chat = contender.api == "chat"
         items = plan.material.items
         counts = (rule.prompt_tokens(maker(n, item), chat=chat) for n, item in enumerate(items))

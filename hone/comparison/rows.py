@@ -104,7 +104,7 @@ def read_rows(path: Path, made: Callable[[Row], Record], *, noun: str) -> list[R
 
 
 def read_shots(path: Path, kind: InputKind | None) -> list[Shot]:
-    """Read training examples of a kind, by default that of the first line.
+    """Read training examples of a kind, where None is given that of the first line.
 
     InvalidExamples names every bad line (the first 100).
     """

@@ -171,9 +171,10 @@ class Runner:
 
     def _questions(self, contender: Asked) -> Iterator[tuple[int, tuple[Item, int, Prompt]]]:
         """Yield every item and repeat with its prompt, numbered."""
-        maker = bare_prompt(contender, self.plan.material.kind)
         if isinstance(contender, PromptContender):
             maker = self.ready.forms[contender.name].prompt
+        else:
+            maker = bare_prompt(contender, self.plan.material.kind)
         number = 0
         for place, item in enumerate(self.plan.material.items):
             for repeat in range(self.plan.repeats(contender)):

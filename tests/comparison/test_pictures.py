@@ -1,16 +1,21 @@
 """Comparisons about pictures: who is asked, what is sent, what it costs, and what is refused."""
 
+import asyncio
 import base64
 import json
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import orjson
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 from pydantic import TypeAdapter
 
+from hone.comparison import asking
 from hone.comparison.budget import BudgetSpent
 from hone.comparison.experiment_file import InvalidExperiment
 from hone.comparison.outcomes import Item
@@ -389,13 +394,58 @@ def test_a_picture_that_changes_after_the_check_is_not_asked_about(tmp_path: Pat
     store = str(tmp_path / "store")
     tuned = {"name": "tuned", "kind": "bundle", "model": "colours", "store": store}
     plan = plan_of(experiment_text(data, tuned))
+    ready = make_ready(plan)
     (data / "pictures/1003.jpg").write_bytes(colour_file("red", 99))
     (data / "pictures/1004.jpg").unlink()
-    ready = make_ready(plan)
     outcomes = [ready.local["tuned"].answer(item, 0) for item in plan.material.items]
     failed = {outcome.item: outcome.error or "" for outcome in outcomes if outcome.kind == "failed"}
     assert set(failed) == {"line-4", "line-5"}
-    assert "is not what it was" in failed["line-4"]
+    assert failed["line-4"].endswith("1003.jpg (pictures/1003.jpg) is not what it was")
+    assert failed["line-5"].endswith("(pictures/1004.jpg): there is no such file")
+
+
+def test_the_recorded_answer_to_an_empty_text_is_no_pictures(tmp_path: Path) -> None:
+    data = write_picture_data(tmp_path / "data", test=3)
+    rows = [{"id": "line-1", "answer": ""}, {"text": "", "answer": "red"}]
+    write_lines(tmp_path / "old.jsonl", rows)
+    old = {"name": "old", "kind": "recorded", "path": str(tmp_path / "old.jsonl")}
+    finished = run(experiment_text(data, old), tmp_path / "out")
+    own = [outcome for outcome in finished.outcomes if outcome.contender == "old"]
+    assert [outcome.kind for outcome in own] == ["unparsable", "failed", "failed"]
+
+
+def test_bodies_with_pictures_are_made_off_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_picture_data(tmp_path / "data", test=3)
+    made: list[tuple[str, bool]] = []
+
+    def noted(what: str, make: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def note(given: Any) -> Any:
+            made.append((what, on_a_loop()))
+            return make(given)
+
+        return note
+
+    monkeypatch.setattr(asking, "data_url", noted("data URL", asking.data_url))
+    written = noted("JSON", orjson.dumps)
+    monkeypatch.setattr(asking, "orjson", SimpleNamespace(dumps=written))
+    with upstream() as server:
+        few = prompt(server.address, prompt="zero-shot", k=None)
+        run(experiment_text(data, few, served(server.address)), tmp_path / "out")
+        assert len(server.served) == 6
+    assert Counter(made)["data URL", False] == Counter(made)["JSON", False] == 6
+    assert ("data URL", True) not in made
+    # What is reckoned with on the loop has the pictures' hashes in their place.
+    assert Counter(made)["JSON", True] == 6
+
+
+def on_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def test_labels_follow_from_a_prepared_folder(tmp_path: Path) -> None:

@@ -54,9 +54,7 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         raise UnusablePicture(_why_not(error)) from None
     try:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            raise UnusablePicture(f"it is {_kind(mode)}, and no file with a picture")
+        _check_regular(os.fstat(descriptor).st_mode)
         file = os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
@@ -73,8 +71,10 @@ def _why_not(error: OSError) -> str:
     return "it cannot be read"
 
 
-def _kind(mode: int) -> str:
-    return next((name for tells, name in _KINDS if tells(mode)), "something else")
+def _check_regular(mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        kind = next((name for tells, name in _KINDS if tells(mode)), "something else")
+        raise UnusablePicture(f"it is {kind}, and no file with a picture")
 
 
 def path_within(folder: Path, written: str) -> Path:

@@ -51,7 +51,8 @@ class PictureFile(BaseModel):
     """A picture on disk that was checked; `width` and `height` in pixels, before any rotation.
 
     With `at`, the picture is the data URL `image` of the JSON line that begins at that byte.
-    `written` is the path as its line has it, None for an embedded one, and `line` which one that is.
+    `written` is the path as its line has it, None for an embedded one, and `line` the number of
+    that line.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
