@@ -108,7 +108,10 @@ def test_however_the_process_ends_a_sentence_says_so(
 def test_an_error_inside_the_process_has_a_status_of_its_own(
     monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    monkeypatch.setattr(features, "obtain_base", lambda *_: {}["no such key"])
+    def breaks(*_: object) -> None:
+        raise KeyError("a key")
+
+    monkeypatch.setattr(features, "obtain_base", breaks)
     assert features.main(["somewhere"]) == BROKE
     assert features.main(["nowhere", "listed"]) == BROKE  # a command that is none
     monkeypatch.undo()
