@@ -159,6 +159,17 @@ def test_the_record_shows_a_prompt_with_names_and_keeps_no_bytes(tmp_path: Path)
     assert Item.model_validate_json(items.splitlines()[0]).input.name == "green/1000.jpg"  # type: ignore[union-attr]
 
 
+def test_a_place_on_somebodys_machine_is_no_name(tmp_path: Path) -> None:
+    data = write_picture_data(tmp_path / "data", test=3)
+    rows = [json.loads(line) for line in (data / "test.jsonl").read_text().splitlines()]
+    rows[0]["name"], rows[1]["name"] = "/home/somebody/photos/a.jpg", None
+    write_lines(data / "test.jsonl", rows)
+    items = plan_of(experiment_text(data, prompt(NOWHERE))).material.items
+    names = [item.image.name for item in items if item.image is not None]
+    assert names == ["pictures/1000.jpg", "pictures/1001.jpg", "red/1002.jpg"]
+    assert [item.image.line for item in items if item.image is not None] == [1, 2, 3]
+
+
 def test_embedded_pictures_are_those_of_files(tmp_path: Path) -> None:
     data = write_picture_data(tmp_path / "data")
     rows = [json.loads(line) for line in (data / "test.jsonl").read_text().splitlines()]
