@@ -166,7 +166,7 @@ def test_a_place_on_somebodys_machine_is_no_name(tmp_path: Path) -> None:
     write_lines(data / "test.jsonl", rows)
     items = plan_of(experiment_text(data, prompt(NOWHERE))).material.items
     names = [item.image.name for item in items if item.image is not None]
-    assert names == ["pictures/1000.jpg", "pictures/1001.jpg", "red/1002.jpg"]
+    assert names == ["pictures/1000.jpg", "pictures/1001.jpg", "blue/1002.jpg"]
     assert [item.image.line for item in items if item.image is not None] == [1, 2, 3]
 
 
