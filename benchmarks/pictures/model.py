@@ -17,6 +17,7 @@ from benchmarks.served import BUILD
 from hone.models.bundle import Bundle
 from hone.models.catalogue import find_base
 from hone.models.errors import HoneError
+from hone.models.imaging.files import read_picture_file
 from hone.models.names import parse_reference
 from hone.models.registry import Registry
 
@@ -67,7 +68,7 @@ def read_pictures(folder: Path) -> list[bytes]:
     if not files:
         raise SystemExit(f"{folder} has no pictures")
     chosen = np.random.default_rng(0).permutation(len(files))[:_MOST]
-    return [files[place].read_bytes() for place in chosen]
+    return [read_picture_file(files[place]) for place in chosen]
 
 
 def describe(model: PictureModel, folder: Path, base: Path | None) -> Path:

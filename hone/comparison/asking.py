@@ -194,9 +194,10 @@ class Asker:
 
     async def _call(self, question: _Question) -> CallFailed | None:
         """Make one call and write down what came of it; return its failure, if it failed."""
-        body = question.body
         if question.prompt.pictures:  # read off the loop, and held while they are sent alone
-            body = await asyncio.to_thread(self._body, question.prompt, data_url)
+            body = await asyncio.to_thread(self._with_pictures, question.prompt)
+        else:
+            body = orjson.dumps(question.body)
         most = self._most(question)
         await self.budget.reserve(most)
         actual = most  # what it may have cost, should anything below be cut off
@@ -215,7 +216,7 @@ class Asker:
         return failed
 
     async def _made(
-        self, call: int, question: _Question, body: Mapping[str, Any], most: float
+        self, call: int, question: _Question, body: bytes, most: float
     ) -> tuple[float, CallFailed | None]:
         """Return what a call cost in dollars, and its failure, if it failed."""
         usage: Usage | None = None
@@ -250,6 +251,10 @@ class Asker:
 
     def _body(self, prompt: Prompt, show: Show) -> dict[str, Any]:
         return request_body(self.contender, prompt, self.labels, self.descriptions, show)
+
+    def _with_pictures(self, prompt: Prompt) -> bytes:
+        """Return the body that asks a prompt with pictures, many megabytes of JSON."""
+        return orjson.dumps(self._body(prompt, data_url))
 
     def _most(self, question: _Question) -> float:
         """Return what one call may cost at most."""

@@ -10,7 +10,7 @@ from hone.comparison.experiment import (
     Prompted,
     ServedContender,
 )
-from hone.comparison.prompts import check_prompt, check_served
+from hone.comparison.prompts import check_prompt, check_served, served_template
 from hone.models.prompting.inputs import InputKind
 from hone.models.prompting.wire import READ_PICTURES
 
@@ -40,5 +40,7 @@ def _unaskable(contender: PromptContender | ServedContender, kind: InputKind) ->
         yield f"the API {contender.api} takes no pictures: give another 'api'"
     if contender.api == "classify" and contender.detail is not None:
         yield "detail: /classify has no such field"
-    if contender.api == "classify" and (contender.template or "{image}").strip() != "{image}":
+    if not isinstance(contender, ServedContender) or contender.api != "classify":
+        return
+    if served_template(contender, kind).strip() != "{image}":
         yield "template: /classify takes the picture alone"

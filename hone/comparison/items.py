@@ -43,7 +43,7 @@ class Material:
     leaked: tuple[str, ...]
     repeated: int
     sha256: dict[str, str]
-    kind: InputKind = "text"
+    kind: InputKind
 
 
 class InvalidMaterial(InvalidExamples):
@@ -56,7 +56,7 @@ class InvalidMaterial(InvalidExamples):
 
 def read_material(group: ExperimentGroup) -> Material:
     """Read an experiment's files; InvalidMaterial with all that is wrong with them."""
-    test, train = _files(group)
+    test, train = files_of(group)
     if group.path is not None and not Path(group.path).is_dir():
         raise InvalidMaterial([_missing(test, group)])
     problems: list[str] = []
@@ -106,12 +106,12 @@ def _read(
         return []
 
 
-def read_items(path: Path, kind: InputKind | None = None) -> list[Item]:
+def read_items(path: Path, kind: InputKind | None) -> list[Item]:
     """Read test items from JSON lines: text or image, label, and id and group if they have them.
 
-    All are of one kind, by default that of the first line. An item without an id is called by its
-    line. InvalidExamples names every bad line (the first 100), ids that repeat and pictures that
-    cannot be used included.
+    All are of one kind, where None is given that of the first line. An item without an id is called
+    by its line. InvalidExamples names every bad line (the first 100), ids that repeat and pictures
+    that cannot be used included.
     """
     inputs, lines = InputReader(path, kind), dict[str, int]()
 
@@ -125,7 +125,8 @@ def read_items(path: Path, kind: InputKind | None = None) -> list[Item]:
     return read_rows(path, made, noun="items")
 
 
-def _files(group: ExperimentGroup) -> tuple[Path, Path | None]:
+def files_of(group: ExperimentGroup) -> tuple[Path, Path | None]:
+    """Return the files of the items and of the training examples, there or not."""
     if group.path is not None:
         return Path(group.path) / "test.jsonl", Path(group.path) / "train.jsonl"
     return Path(group.test or ""), None if group.train is None else Path(group.train)

@@ -179,7 +179,7 @@ class RecordedAnswerer:
 
     name: str
     by_id: Mapping[tuple[str, int], Mapping[str, Any]]
-    by_text: Mapping[tuple[str, int], Mapping[str, Any]]
+    by_text: Mapping[tuple[str | None, int], Mapping[str, Any]]
     reader: LabelReader
 
     @property
@@ -189,11 +189,13 @@ class RecordedAnswerer:
 
     def answer(self, item: Item, repeat: int) -> Outcome:
         """Return what was recorded; an item without a record is a failed call."""
-        row = self.by_id.get((item.id, repeat)) or self.by_text.get((item.text or "", repeat))
+        row = self.by_id.get((item.id, repeat))
+        if row is None and item.text is not None:  # a picture is not that of an empty text
+            row = self.by_text.get((item.text, repeat))
         if row is None:
             return _failed(self.name, item, repeat, "there is no recorded answer")
-        if row.get("error"):
-            return _failed(self.name, item, repeat, str(row["error"]))
+        if row.get("error") or not {"answer", "label"} & row.keys():
+            return _failed(self.name, item, repeat, row["error"] or "no reason was recorded")
         answer = row.get("answer")
         read = self.reader.read(row["label"] if answer is None else answer)
         usage = _recorded_usage(row)
@@ -221,7 +223,7 @@ def read_recorded(
     """
     path = Path(contender.path)
     by_id: dict[tuple[str, int], Mapping[str, Any]] = {}
-    by_text: dict[tuple[str, int], Mapping[str, Any]] = {}
+    by_text: dict[tuple[str | None, int], Mapping[str, Any]] = {}
     problems: list[str] = []
     try:
         lines = path.read_bytes().splitlines()
@@ -243,7 +245,7 @@ def read_recorded(
         shown = "\n  ".join(problems[:100])
         raise InvalidExamples(f"{path} has {len(problems)} unusable lines:\n  {shown}")
     answerer = RecordedAnswerer(contender.name, by_id, by_text, reader)
-    if items and all((i.id, 0) not in by_id and (i.text or "", 0) not in by_text for i in items):
+    if items and all((i.id, 0) not in by_id and (i.text, 0) not in by_text for i in items):
         raise InvalidExamples(f"{path} has no answer for any of the items: see its ids and texts")
     return answerer
 
@@ -251,7 +253,7 @@ def read_recorded(
 _FIELDS: dict[str, tuple[type, ...]] = {
     "id": (str, int),
     "text": (str,),
-    "answer": (str,),
+    "answer": (str, dict, list),
     "label": (str,),
     "error": (str,),
     "confidence": (float, int),
@@ -286,6 +288,8 @@ def _recorded_row(line: bytes) -> dict[str, Any]:
         raise ValueError("has neither 'id' nor 'text'")
     if not {"answer", "label", "error"} & set(row):
         raise ValueError("has neither 'answer' nor 'label' nor 'error'")
+    if not isinstance(answer := row.get("answer", ""), str):
+        row["answer"] = orjson.dumps(answer).decode()  # read as the model wrote it
     return row
 
 

@@ -1,11 +1,14 @@
 """Features of pictures by an image base, to find those that look alike.
 
 The training room computes them, as a process of its own: here is no torch. What it found is kept in
-the run folder, by the hashes of the pictures and of the base's files.
+the run folder, by the hashes of the pictures and of the base's files, or by its commit on a hub: a
+name alone may stand for other weights tomorrow.
 """
 
 import hashlib
 import importlib.util
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,19 +24,26 @@ from hone.models.catalogue import CATALOGUE, HUB_PREFIX, LEGACY_ALIASES, SCRATCH
 from hone.models.engines import FloatArray
 from hone.models.errors import InvalidInput, MissingDependency
 from hone.models.examples import sha256_of_file
+from hone.models.imaging.feature_messages import DONE, FeatureMessage, read_message
 from hone.models.imaging.pictures import PictureFile
 from hone.models.manifest import sha256_of_json
 
 _COMMAND = "hone.training.images.features"
+_MOST_SAID = 2000
+_WITH_COMMIT = re.compile(rf"{HUB_PREFIX}[^@]+@[0-9a-f]{{40}}")
 _FILES = ("*.safetensors", "config.json", "preprocessor_config.json")
 
 
 @dataclass(frozen=True, slots=True)
 class PictureEncoder:
-    """An image base by its name; `revision` is a hash of its files, or the name on a hub."""
+    """An image base by its name.
+
+    `revision` is a hash of its files, or its name on a hub with the commit; None where only the
+    hub knows that.
+    """
 
     base: str
-    revision: str
+    revision: str | None
 
     @classmethod
     def of(cls, name: str) -> "PictureEncoder":
@@ -47,7 +57,7 @@ class PictureEncoder:
                 f"base: {name} sees nothing in pictures: give the folder of an image classifier, "
                 f"or {HUB_PREFIX}owner/name"
             )
-        revision = name
+        revision = name if _WITH_COMMIT.fullmatch(name) else None
         if not name.startswith(HUB_PREFIX):
             folder = find_base(name, "image-classification").folder
             files = [path for pattern in _FILES for path in sorted(folder.glob(pattern))]
@@ -58,6 +68,20 @@ class PictureEncoder:
             raise MissingDependency("finding pictures that look alike", "train")
         return cls(name, revision)
 
+    def pinned(self) -> "PictureEncoder":
+        """Return the base as it is now: one of a hub is fetched, and has its commit from then on.
+
+        InvalidInput with what the process said, if it failed.
+        """
+        if self.revision is not None:
+            return self
+        messages: list[FeatureMessage] = []
+        _run([self.base], messages.append)
+        name = next((each.base for each in messages if each.base is not None), None)
+        if name is None or not _WITH_COMMIT.fullmatch(name):
+            raise InvalidInput(f"base: {self.base} has no commit that its features could go by")
+        return PictureEncoder(name, name)
+
     def features(
         self,
         pictures: Sequence[PictureFile],
@@ -67,7 +91,8 @@ class PictureEncoder:
         """Return float32 vectors of length 1, of shape (pictures, features).
 
         They are read from `folder`, or computed and kept there; `progressed` is told of each batch
-        and may raise, which ends the process. InvalidInput with what it said, if it failed.
+        and may raise, which ends the process. InvalidInput with what it said, if it failed. The
+        base has to be `pinned`.
         """
         path = folder / f"embeddings-{self._key(pictures)}.f32"
         if not path.is_file():
@@ -76,6 +101,8 @@ class PictureEncoder:
         return np.fromfile(path, dtype="<f4").reshape(len(pictures), -1)
 
     def _key(self, pictures: Sequence[PictureFile]) -> str:
+        if self.revision is None:
+            raise ValueError(f"the base {self.base} is not pinned")
         digest = hashlib.sha256(self.revision.encode())
         for picture in pictures:
             digest.update(bytes.fromhex(picture.sha256))
@@ -87,27 +114,49 @@ class PictureEncoder:
         scratch: Path,
         progressed: Callable[[int], None] | None,
     ) -> Path:
-        """Run the process in a folder of its own, and return the file that it wrote.
-
-        Its kernel's parent is this thread, with which it ends.
-        """
-        listed, out, errors = (scratch / name for name in ("pictures.jsonl", "features", "errors"))
+        """Run the process in a folder of its own, and return the file that it wrote."""
+        listed, out = scratch / "pictures.jsonl", scratch / "features"
         lines = (picture.model_dump_json() for picture in pictures)
         listed.write_text("\n".join(lines), encoding="utf-8")
-        program = [sys.executable, "-m", _COMMAND, self.base, str(listed), str(out)]
-        command = leash.command(signal.SIGKILL, program=program)
-        with (
-            errors.open("wb") as said,
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said) as process,  # noqa: S603
-        ):
-            try:
-                for line in process.stdout or ():
-                    if progressed is not None:
-                        progressed(int(line))
-            except BaseException:
-                process.kill()
-                raise
-        if process.returncode:
-            last = errors.read_text("utf-8", errors="replace").strip().splitlines()[-1:]
-            raise InvalidInput(f"base: {last[0] if last else 'the features were not computed'}")
+
+        def heard(message: FeatureMessage) -> None:
+            if progressed is not None and message.pictures is not None:
+                progressed(message.pictures)
+
+        _run([self.base, str(listed), str(out)], heard)
         return out
+
+
+def _run(arguments: Sequence[str], heard: Callable[[FeatureMessage], None]) -> None:
+    """Run the process, which tells `heard` of each message; that may raise, which ends it.
+
+    Its kernel's parent is this thread, with which it ends. InvalidInput with what it said, if it
+    failed: never a traceback.
+    """
+    program = [sys.executable, "-m", _COMMAND, *arguments]
+    command = leash.command(signal.SIGKILL, program=program)
+    error: FeatureMessage | None = None
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said) as process,  # noqa: S603
+    ):
+        try:
+            for line in process.stdout or ():
+                message = read_message(line)
+                if message is None:
+                    continue
+                error = message if message.error is not None else error
+                heard(message)
+        except BaseException:
+            process.kill()
+            raise
+        status = process.wait()
+        said.seek(max(0, said.seek(0, os.SEEK_END) - _MOST_SAID))
+        last = said.read().decode("utf-8", errors="replace").strip().splitlines()[-1:]
+    if status == DONE:
+        return
+    if error is not None:
+        raise InvalidInput(f"base: {error.error}")
+    how = f"signal {-status}" if status < 0 else f"status {status}"
+    why = f": {last[0].strip()}" if last else ""
+    raise InvalidInput(f"base: the process that computes features ended with {how}{why}")

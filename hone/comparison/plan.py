@@ -18,11 +18,11 @@ from hone.comparison.experiment import (
 from hone.comparison.experiment_file import ExperimentFile, InvalidExperiment
 from hone.comparison.items import InvalidMaterial, Material, read_material
 from hone.comparison.prices import SNAPSHOT, Price, load_prices
-from hone.comparison.prompt_making import bare_prompt, fixed_form
+from hone.comparison.prompt_making import PromptMaker, bare_prompt, fixed_form
 from hone.models.errors import InvalidInput
 from hone.models.prompting.tokens import TokenRule
 
-_NOTHING = Material((), 0, (), (), (), 0, {})
+_NOTHING = Material((), 0, (), (), (), 0, {}, "text")
 _MATERIAL_KEYS = (
     "path",
     "test",
@@ -144,21 +144,25 @@ def check_price(plan: Plan, contender: Asked) -> None:
         )
 
 
+def _maker(plan: Plan, contender: Asked) -> PromptMaker:
+    """Return what makes a contender's prompts; where examples are retrieved, with drawn ones."""
+    if isinstance(contender, ServedContender):
+        return bare_prompt(contender, plan.material.kind)
+    group = plan.experiment.experiment
+    descriptions = group.label_descriptions
+    return fixed_form(contender, plan.material, descriptions, seed=group.seed).prompt
+
+
 def estimates(plan: Plan) -> Iterator[Estimate]:
     """Yield what asking each contender would take.
 
     Retrieved examples are stood for by fixed ones: finding them is part of the run. An answer is
     taken for a label of mean length.
     """
-    group = plan.experiment.experiment
     for contender in plan.asked:
         rule = TokenRule.of(contender.tokenizer, contender.detail)
         pictures = plan.material.kind == "image"
-        maker = bare_prompt(contender, plan.material.kind)
-        if isinstance(contender, PromptContender):
-            maker = fixed_form(
-                contender, plan.material, group.label_descriptions, seed=group.seed
-            ).prompt
+        maker = _maker(plan, contender)
         chat = contender.api == "chat"
         items = plan.material.items
         counts = (rule.prompt_tokens(maker(n, item), chat=chat) for n, item in enumerate(items))

@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hone.comparison.experiment import Asked, Prompted
+from hone.comparison.experiment import Prompted, ServedContender
 from hone.comparison.items import Material
 from hone.comparison.outcomes import Item
 from hone.comparison.picture_features import PictureEncoder
-from hone.comparison.prompts import choose_examples, templates_of
+from hone.comparison.prompts import choose_examples, served_template, templates_of
 from hone.models.engines import FloatArray
 from hone.models.examples import words_key
 from hone.models.imaging.pictures import PictureFile
@@ -112,14 +112,13 @@ def _embedder(
     if kind == "text":
         encoder = BertEncoder.from_base(base)
         return lambda inputs: kept_embeddings(encoder, [*map(shown_as, inputs)], folder, progressed)
-    pictures = PictureEncoder.of(base)
+    pictures = PictureEncoder.of(base).pinned()
     return lambda inputs: pictures.features(
         [each for each in inputs if isinstance(each, PictureFile)], folder, progressed
     )
 
 
-def bare_prompt(contender: Asked, kind: InputKind) -> PromptMaker:
+def bare_prompt(contender: ServedContender, kind: InputKind) -> PromptMaker:
     """Return what gives a served model its text or picture, in its template."""
-    template = getattr(contender, "template", None) or f"{{{kind}}}"
-    bare = Templates("", template, "", as_turns=False)
+    bare = Templates("", served_template(contender, kind), "", as_turns=False)
     return lambda _place, item: bare.render(item.input, labels="", examples=())

@@ -43,7 +43,7 @@ def _api(contender: Prompted) -> str:
     return str(getattr(contender, "api", "chat"))
 
 
-def templates_of(contender: Prompted, kind: InputKind = "text") -> Templates:
+def templates_of(contender: Prompted, kind: InputKind) -> Templates:
     """Return a contender's templates for inputs of a kind, the file's or the defaults.
 
     Examples that are the same for all items stand before the input, so that a provider's cache
@@ -52,6 +52,11 @@ def templates_of(contender: Prompted, kind: InputKind = "text") -> Templates:
     system, user = _texts(contender) if kind == "text" else _pictures(contender)
     example = _EXAMPLES[kind] if contender.example is None else contender.example
     return Templates(system, user, example, contender.examples_as == "turns")
+
+
+def served_template(contender: ServedContender, kind: InputKind) -> str:
+    """Return the template of what a served model is sent: the file's, or the bare input."""
+    return f"{{{kind}}}" if contender.template is None else contender.template
 
 
 def check_unread(contender: Prompted | ServedContender) -> Findings:
@@ -116,7 +121,7 @@ def _texts(contender: Prompted) -> tuple[str, str]:
     )
 
 
-def check_prompt(contender: Prompted, kind: InputKind = "text") -> Findings:
+def check_prompt(contender: Prompted, kind: InputKind) -> Findings:
     """Find what is wrong with a prompt contender's templates for inputs of a kind."""
     templates = templates_of(contender, kind)
     both = [*placeholders(templates.system), *placeholders(templates.user)]
@@ -148,9 +153,9 @@ def check_prompt(contender: Prompted, kind: InputKind = "text") -> Findings:
     return Findings(tuple(errors), tuple(warnings))
 
 
-def check_served(contender: ServedContender, kind: InputKind = "text") -> Findings:
+def check_served(contender: ServedContender, kind: InputKind) -> Findings:
     """Find what is wrong with a served contender's template for inputs of a kind."""
-    template = f"{{{kind}}}" if contender.template is None else contender.template
+    template = served_template(contender, kind)
     errors = list(_unknown("template", template, (kind,)))
     if kind not in placeholders(template):
         errors.append(_missing_input("template", template, kind))

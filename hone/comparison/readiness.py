@@ -24,7 +24,7 @@ from hone.comparison.experiment_draft import place_of
 from hone.comparison.experiment_file import TEMPLATE_KEYS, InvalidExperiment
 from hone.comparison.fitting import misfits
 from hone.comparison.generating import load_generating
-from hone.comparison.items import Material
+from hone.comparison.items import Material, files_of
 from hone.comparison.local_contenders import (
     BundleAnswerer,
     LocalContender,
@@ -34,6 +34,7 @@ from hone.comparison.local_contenders import (
     read_recorded,
 )
 from hone.comparison.outcomes import Item
+from hone.comparison.picture_check import undecodable
 from hone.comparison.picture_features import PictureEncoder
 from hone.comparison.plan import Plan, check_price
 from hone.comparison.prompt_making import PromptForm, bare_form, fixed_form
@@ -46,7 +47,7 @@ from hone.models.manifest import Manifest
 from hone.models.names import parse_reference
 from hone.models.prompting.answers import LabelReader
 from hone.models.prompting.embedding import BertEncoder
-from hone.models.prompting.inputs import InputKind
+from hone.models.prompting.inputs import InputKind, identity
 from hone.models.prompting.prompts import Prompt
 from hone.models.prompting.tokens import TokenRule
 from hone.models.registry import Registry
@@ -90,6 +91,7 @@ def make_ready(plan: Plan, *, needs_keys: bool = True) -> Ready:
         problems += [f"{place}: {said}" for said in _problems(ready, contender)]
         if (said := _said(partial(_read_key, ready, contender))) is not None:
             keyless[contender.name] = said
+    problems += _undecodable(ready)
     about_items: list[str] = []
     if "items" not in plan.unread and (said := _said(lambda: about_items.extend(_on_items(ready)))):
         problems.append(said)
@@ -102,6 +104,23 @@ def make_ready(plan: Plan, *, needs_keys: bool = True) -> Ready:
             ready.warnings += notes_on(name, answerer.manifest, plan.material)
     ready.warnings += about_items
     return ready
+
+
+def _undecodable(ready: Ready) -> Iterator[str]:
+    """Yield the pictures that would be asked about or shown, and cannot be decoded."""
+    if ready.kind != "image":
+        return
+    material = ready.plan.material
+    test, train = files_of(ready.plan.experiment.experiment)
+    yield from undecodable((item.input for item in material.items), test)
+    prompts = [one for one in ready.plan.experiment.contenders if isinstance(one, Prompted)]
+    shown = [shot for form in ready.forms.values() for shot in form.fixed]
+    if any(one.prompt == "retrieved" for one in prompts):
+        shown = list(material.training)
+    if train is not None:
+        in_order = dict.fromkeys(shot.input for shot in material.training)
+        named = {identity(shot.input) for shot in shown}
+        yield from undecodable((each for each in in_order if identity(each) in named), train)
 
 
 def _in_order(plan: Plan, problems: Sequence[str]) -> list[str]:

@@ -25,6 +25,7 @@ from hone.comparison.wording import (
 )
 from hone.models.cells import Ranged
 from hone.models.document import Banner, Block, Bullets, Document, Fact, Heading, Section, Tone
+from hone.models.imaging.pictures import PictureFile
 
 _TONES: dict[str, Tone] = {
     "REPLACE": "good",
@@ -32,7 +33,7 @@ _TONES: dict[str, Tone] = {
     "KEEP THE PROMPT": "bad",
     "NOT ENOUGH DATA": "neutral",
 }
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 def report(judgement: Judgement) -> Document:
@@ -222,7 +223,10 @@ def report_json(judgement: Judgement) -> bytes:
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any part of a judgement, any JSON
     if isinstance(value, BaseModel):
-        return _plain(value.model_dump())
+        # Where a picture lies on this machine is nobody else's business.
+        if isinstance(value, PictureFile):
+            value = value.written or value.name
+        return value if isinstance(value, str) else _plain(value.model_dump())
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, dict):

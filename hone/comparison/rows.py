@@ -5,7 +5,7 @@ All lines of a file have inputs of one kind, which the first line tells unless i
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 import orjson
@@ -16,7 +16,7 @@ from hone.models.imaging.headers import UnusablePicture
 from hone.models.imaging.pictures import find_picture
 from hone.models.prompting.inputs import Input, InputKind, Shot
 
-_MOST_SHOWN = 100
+_MOST_SHOWN, _LONGEST_SHOWN = 100, 200
 _NOUNS: dict[InputKind, str] = {"text": "a text", "image": "a picture"}
 
 Record = TypeVar("Record")
@@ -50,14 +50,14 @@ class InputReader:
         kind = self._kind_in(row)
         if kind == "text":
             return row.word("text")
-        value, name = row.word("image"), row.fields.get("name")
-        shown = f"line {row.number}" if value.startswith("data:") else value
+        value = row.word("image")
+        shown = f"line {row.number}" if value.lower().startswith("data:") else value
+        name = _name(row.fields.get("name")) or shown
         try:
-            return find_picture(
-                value, self.path, at=row.at, name=name if isinstance(name, str) and name else shown
-            )
+            return find_picture(value, self.path, at=row.at, line=row.number, name=name)
         except UnusablePicture as error:
-            raise ValueError(f"{shown[:200]}: {error}") from None
+            place = "" if shown is not value else f"{shown[:_LONGEST_SHOWN]}: "
+            raise ValueError(f"{place}{error}") from None
 
     def _kind_in(self, row: Row) -> InputKind:
         """Return the kind of the file's inputs; ValueError for a row of the other kind."""
@@ -73,6 +73,13 @@ class InputReader:
                 "all inputs have to be of one kind"
             )
         return self.kind
+
+
+def _name(given: object) -> str | None:
+    """Return what a line calls its picture; a place on somebody's machine is no name to show."""
+    if not isinstance(given, str) or not given or PurePath(given).is_absolute():
+        return None
+    return given
 
 
 def read_rows(path: Path, made: Callable[[Row], Record], *, noun: str) -> list[Record]:
@@ -97,7 +104,7 @@ def read_rows(path: Path, made: Callable[[Row], Record], *, noun: str) -> list[R
 
 
 def read_shots(path: Path, kind: InputKind | None) -> list[Shot]:
-    """Read training examples of a kind, by default that of the first line.
+    """Read training examples of a kind, where None is given that of the first line.
 
     InvalidExamples names every bad line (the first 100).
     """

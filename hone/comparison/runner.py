@@ -20,7 +20,7 @@ from hone.comparison.held_folder import RunFolder
 from hone.comparison.local_contenders import BundleAnswerer, LocalContender, RecordedAnswerer
 from hone.comparison.outcomes import Item, Outcome
 from hone.comparison.plan import Plan
-from hone.comparison.prompt_making import PromptForm, bare_prompt, retrieved_form
+from hone.comparison.prompt_making import PromptForm, PromptMaker, bare_prompt, retrieved_form
 from hone.comparison.readiness import Ready, learned_from, notes_on
 from hone.models.prompting.calls import connect
 from hone.models.prompting.prompts import Prompt, in_words
@@ -171,8 +171,10 @@ class Runner:
 
     def _questions(self, contender: Asked) -> Iterator[tuple[int, tuple[Item, int, Prompt]]]:
         """Yield every item and repeat with its prompt, numbered."""
-        maker = bare_prompt(contender, self.plan.material.kind)
-        if isinstance(contender, PromptContender):
+        maker: PromptMaker
+        if isinstance(contender, ServedContender):
+            maker = bare_prompt(contender, self.plan.material.kind)
+        else:
             maker = self.ready.forms[contender.name].prompt
         number = 0
         for place, item in enumerate(self.plan.material.items):

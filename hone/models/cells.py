@@ -3,10 +3,10 @@
 All texts are plain: what looks like markup in them is shown, never obeyed.
 """
 
-import base64
 import re
 from dataclasses import dataclass
 
+from hone.models.data_uris import data_uri
 from hone.models.page import escape, visible
 
 # Underscores within a word are left alone: card\_not\_working is hard to read.
@@ -111,5 +111,5 @@ def _gauge(cell: Interval) -> str:
 def _thumbnail(name: str, content: bytes | None) -> str:
     if content is None:
         return escape(name)
-    drawn = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+    drawn = data_uri(content, "image/jpeg")
     return f'<img class="thumbnail" src="{drawn}" alt="{escape(name)}" title="{escape(name)}">'

@@ -4,13 +4,13 @@ A card says the same in both, so it is put together once, of these blocks. All t
 what looks like markup in them (a label may be called `<script>` or `a|b`) is shown, never obeyed.
 """
 
-import base64
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from hone.models.cells import Cell, html_cell, inline, markdown_cell
+from hone.models.data_uris import data_uri
 from hone.models.gallery import Gallery
 from hone.models.page import escape, page, visible
 
@@ -317,4 +317,4 @@ def _html_picture(picture: Picture) -> str:
 
 
 def _data_uri(png: Png) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png.content).decode()}"
+    return data_uri(png.content, "image/png")

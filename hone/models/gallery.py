@@ -3,10 +3,10 @@
 The words are text of the page and not drawn: no font that ships with a library has all scripts.
 """
 
-import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from hone.models.data_uris import data_uri
 from hone.models.page import escape
 
 
@@ -21,7 +21,7 @@ class Photo:
 
     def data_uri(self) -> str:
         """Return the file as a data URI."""
-        return f"data:image/jpeg;base64,{base64.b64encode(self.content).decode()}"
+        return data_uri(self.content, "image/jpeg")
 
 
 @dataclass(frozen=True, slots=True)

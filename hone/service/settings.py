@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from hone.models.engines import Device
 from hone.models.errors import InvalidName
+from hone.models.imaging.files import LARGEST_FILE
 from hone.models.manifest import Variant
 from hone.models.names import check_model_name
 
@@ -102,7 +103,7 @@ class Settings(BaseSettings):
     """Whether this service trains; several services may share one job store."""
 
     max_body_bytes: int = Field(2 * 2**20, ge=1024)
-    max_picture_body_bytes: int = Field(32 * 2**20, ge=1024)
+    max_picture_body_bytes: int = Field(LARGEST_FILE, ge=1024)
     """The same for requests with pictures; it holds where any model, in memory or resting, is for
     them."""
     max_items: int = Field(256, ge=1)

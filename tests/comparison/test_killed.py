@@ -3,64 +3,42 @@
 import os
 import random
 import signal
-import subprocess
-import sys
-import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from hone.comparison.cache import ANSWERS_FILE, open_cache
 from tests.comparison.experiments import experiment_text, prompt, run, write_data
-from tests.comparison.upstream import Behaviour, Upstream, upstream
+from tests.comparison.killing import answered, kill_after, start, wait_for
+from tests.comparison.picture_runs import write_picture_data
+from tests.comparison.upstream import Behaviour, upstream
 
-ROOT = Path(__file__).resolve().parents[2]
 ITEMS, WORKERS = 60, 4
 
-
-def start(text: str, folder: Path, *words: str) -> "subprocess.Popen[str]":
-    """Start a run in a process of its own."""
-    path = folder / "experiment.toml"
-    path.write_text(text)
-    program = words or ("-m", "tests.comparison.kill_driver", str(path), str(folder / "out"))
-    return subprocess.Popen(
-        [sys.executable, *program],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+Written = Callable[..., Path]
 
 
-def wait_for(server: Upstream, served: int, process: "subprocess.Popen[str]") -> None:
-    """Wait until the server has seen so many requests."""
-    deadline = time.monotonic() + 120
-    while len(server.served) < served:
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-
-
-def answered(folder: Path) -> int:
-    with open_cache(folder / "out") as cache:
-        return sum(row["state"] == "answered" for row in cache.rows())
+@pytest.fixture(params=[write_data, write_picture_data], ids=["texts", "pictures"])
+def written(request: pytest.FixtureRequest) -> Written:
+    """Return what writes a comparison's data: of texts, and of pictures."""
+    made: Written = request.param
+    return made
 
 
 @pytest.mark.slow
-def test_kills_at_random_points_lose_no_answer_that_arrived(tmp_path: Path) -> None:
-    data = write_data(tmp_path / "data", test=ITEMS)
+def test_kills_at_random_points_lose_no_answer_that_arrived(
+    tmp_path: Path, written: Written
+) -> None:
+    data = written(tmp_path / "data", test=ITEMS)
     drawn = random.Random(7)
     with upstream(Behaviour(delay_s=0.04)) as server:
-        text = experiment_text(data, prompt(server.address), limits={"dollars": 5.0})
+        text = experiment_text(data, prompt(server.address), limits={"dollars": 500.0})
         kept = 0
         for _ in range(4):
             process = start(text, tmp_path)
-            wait_for(server, len(server.served) + drawn.randrange(1, 12), process)
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            server.settle()
+            kill_after(server, len(server.served) + drawn.randrange(1, 12), process)
             assert kept <= answered(tmp_path)
             kept = answered(tmp_path)
         assert 0 < kept < ITEMS
@@ -79,18 +57,15 @@ def test_kills_at_random_points_lose_no_answer_that_arrived(tmp_path: Path) -> N
         assert cache.sums().unclear_usd == lost > 0  # and it counts against the budget
 
 
-def test_a_kill_leaves_the_whole_run_before_as_it_was(tmp_path: Path) -> None:
-    data, out = write_data(tmp_path / "data", test=ITEMS), tmp_path / "out"
+def test_a_kill_leaves_the_whole_run_before_as_it_was(tmp_path: Path, written: Written) -> None:
+    data, out = written(tmp_path / "data", test=ITEMS), tmp_path / "out"
     with upstream(Behaviour(delay_s=0.02)) as server:
         run(experiment_text(data, prompt(server.address)), out)
         names = ("experiment.toml", "items.jsonl", "outcomes.jsonl", "question.json", "run.json")
         before = {name: (out / name).read_bytes() for name in names}
         changed = experiment_text(data, prompt(server.address, k=4))
         process = start(changed, tmp_path)
-        wait_for(server, ITEMS + 20, process)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        server.settle()
+        kill_after(server, ITEMS + 20, process)
         assert {name: (out / name).read_bytes() for name in names} == before
         assert (out / "unfinished" / "experiment.toml").read_text() == changed
         kept, asked = answered(tmp_path), len(server.served)
@@ -107,9 +82,7 @@ def test_a_file_of_answers_cut_by_a_power_failure_is_read_to_its_last_whole_answ
     with upstream() as server:
         text = experiment_text(data, prompt(server.address))
         process = start(text, tmp_path)
-        wait_for(server, 8, process)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        kill_after(server, 8, process)
         log = out / f"{ANSWERS_FILE}-wal"
         if log.exists() and log.stat().st_size > 5000:
             os.truncate(log, log.stat().st_size - 100)

@@ -1,5 +1,6 @@
 """Examples that look like an item: found by a base's features, in a process that has torch."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from hone.comparison.asking import Stopped
 from hone.comparison.picture_features import PictureEncoder
 from hone.comparison.readiness import make_ready
 from hone.models.errors import HoneError, InvalidInput
+from hone.models.imaging.feature_messages import BROKE, REFUSED, read_message
 from hone.models.imaging.pictures import PictureFile
+from hone.training.images import features
 from tests.comparison.experiments import experiment_text, plan_of, prompt, run
 from tests.comparison.picture_runs import compared_pictures, write_picture_data
 from tests.comparison.upstream import upstream
@@ -79,8 +82,71 @@ def test_what_the_process_says_is_the_error(tmp_path: Path, base: str) -> None:
     data = write_picture_data(tmp_path / "data")
     pictures = pictures_of(data)
     (data / "pictures/1000.jpg").unlink()
-    with pytest.raises(InvalidInput, match=r"base: the picture green/1000.jpg cannot be used"):
+    with pytest.raises(InvalidInput, match=r"base: the picture green/1000.jpg .*no such file$"):
         PictureEncoder.of(base).features(pictures, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("does", "words"),
+    [
+        ("refuses", "base: no such thing"),
+        ("breaks", "base: computing features failed inside (KeyError)"),
+        ("fails", "base: the process that computes features ended with status 1: ValueError: oh"),
+        ("dies", "base: the process that computes features ended with signal 9"),
+        ("says nothing", "base: says nothing has no commit that its features could go by"),
+    ],
+)
+def test_however_the_process_ends_a_sentence_says_so(
+    monkeypatch: pytest.MonkeyPatch, does: str, words: str
+) -> None:
+    monkeypatch.setattr(picture_features, "_COMMAND", "tests.comparison.feature_stand_in")
+    with pytest.raises(InvalidInput) as caught:
+        PictureEncoder(does, None).pinned()
+    assert str(caught.value) == words
+
+
+def test_an_error_inside_the_process_has_a_status_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    def breaks(*_: object) -> None:
+        raise KeyError("a key")
+
+    monkeypatch.setattr(features, "obtain_base", breaks)
+    assert features.main(["somewhere"]) == BROKE
+    assert features.main(["nowhere", "listed"]) == BROKE  # a command that is none
+    monkeypatch.undo()
+    assert features.main(["nowhere"]) == REFUSED
+    said = [read_message(line) for line in capfdbinary.readouterr().out.splitlines()]
+    assert [message.code for message in said if message] == [None, None, "not_found"]
+    assert all(message and "\n" not in (message.error or "") for message in said)
+
+
+def test_a_base_of_a_hub_goes_by_its_commit(
+    tmp_path: Path, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = "a1" * 20, "b2" * 20
+    kept = tmp_path / "hub/models--owner--name"
+    for commit in (first, second):
+        shutil.copytree(base, kept / "snapshots" / commit)
+    (kept / "refs").mkdir()
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (kept / "refs/main").write_text(first)
+    encoder = PictureEncoder.of("hub:owner/name")
+    pictures = pictures_of(write_picture_data(tmp_path / "data", test=3))
+    with pytest.raises(ValueError, match="is not pinned"):
+        encoder.features(pictures, tmp_path)
+    before = encoder.pinned()
+    assert before.base == before.revision == f"hub:owner/name@{first}"
+    (kept / "refs/main").write_text(second)  # what the name stands for has moved
+    after = encoder.pinned()
+    assert after.revision == f"hub:owner/name@{second}"
+    assert before.pinned() is before
+    assert PictureEncoder.of(before.base) == before
+    assert before.features(pictures, tmp_path).shape == (3, 16)
+    [path] = tmp_path.glob("embeddings-*.f32")
+    assert path.stem == f"embeddings-{before._key(pictures)}"
+    assert before._key(pictures) != after._key(pictures)
 
 
 def no_weights(folder: Path) -> str:

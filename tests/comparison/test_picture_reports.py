@@ -2,7 +2,6 @@
 
 import json
 import re
-import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ from hone.models.imaging.pictures import PictureBytes
 from hone.models.imaging.thumbnails import THUMBNAIL_SIDE, thumbnail
 from hone.models.registry import Registry
 from tests.comparison.experiments import experiment_text, plan_of, prompt, run, write_lines
+from tests.comparison.killing import answered, kill_after, start
 from tests.comparison.picture_runs import colour_file, compared_pictures, write_picture_data
-from tests.comparison.test_killed import answered, start, wait_for
 from tests.comparison.upstream import Behaviour, upstream
 from tests.pictures import CATS_DOGS, encoded, picture, png_bomb, shared
 from tests.tiny_picture_bundle import publish_tiny_pictures
@@ -35,6 +34,9 @@ def test_the_report_shows_what_flipped_small_and_by_name(tmp_path: Path) -> None
         folder = compared_pictures(tmp_path, server, test=60)
     flips = orjson.loads((folder / "report.json").read_bytes())["broken"]
     assert len(flips) == 30
+    assert flips[0]["picture"] == "pictures/1001.jpg"
+    for name in ("report.json", "report.html", "report.md", "run.json"):
+        assert str(tmp_path / "data") not in (folder / name).read_text(), name
     assert flips[0]["text"] == "red/1001.jpg"
     page, words = (folder / "report.html").read_text(), (folder / "report.md").read_text()
     shown = _IMAGE.findall(page)
@@ -72,10 +74,7 @@ def test_a_killed_run_pays_for_no_answer_twice(tmp_path: Path) -> None:
     with upstream(Behaviour(delay_s=0.04)) as server:
         text = experiment_text(data, prompt(server.address, k=3), limits={"dollars": 100.0})
         process = start(text, tmp_path)
-        wait_for(server, 9, process)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        server.settle()
+        kill_after(server, 9, process)
         kept, before = answered(tmp_path), len(server.served)
         for path in (data / "pictures").iterdir():  # elsewhere, and by other names, the same
             path.rename(path.with_stem(f"moved-{path.stem}"))
@@ -96,11 +95,11 @@ def test_real_photos_are_read_as_they_are_served(tmp_path: Path) -> None:
     if not photos.is_dir():
         pytest.skip("the photos are not here")
     publish_tiny_pictures(Registry(tmp_path / "store"))
-    rows: list[dict[str, Any]] = [
-        {"image": str(path), "label": label}
-        for label in ("cat", "dog")
-        for path in sorted((photos / label).iterdir())[:12]
-    ]
+    rows: list[dict[str, Any]] = []
+    for label in ("cat", "dog"):
+        for path in sorted((photos / label).iterdir())[:12]:
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+            rows.append({"image": path.name, "label": label})
     write_lines(tmp_path / "test.jsonl", rows[::2])
     write_lines(tmp_path / "train.jsonl", rows[1::2])
     write_lines(tmp_path / "prices.json", [{}])

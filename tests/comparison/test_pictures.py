@@ -1,15 +1,21 @@
 """Comparisons about pictures: who is asked, what is sent, what it costs, and what is refused."""
 
+import asyncio
 import base64
 import json
-from collections.abc import Mapping
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import orjson
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 from pydantic import TypeAdapter
 
+from hone.comparison import asking
 from hone.comparison.budget import BudgetSpent
 from hone.comparison.experiment_file import InvalidExperiment
 from hone.comparison.outcomes import Item
@@ -17,6 +23,7 @@ from hone.comparison.plan import estimates
 from hone.comparison.readiness import make_ready
 from hone.comparison.run import Finished
 from hone.models.errors import InvalidInput
+from hone.models.imaging.pictures import data_url
 from hone.models.imaging.tokens import PICTURE_TOKENS
 from hone.models.registry import Registry
 from tests.comparison.experiments import experiment_text, plan_of, prompt, run, write_lines
@@ -152,6 +159,17 @@ def test_the_record_shows_a_prompt_with_names_and_keeps_no_bytes(tmp_path: Path)
     assert Item.model_validate_json(items.splitlines()[0]).input.name == "green/1000.jpg"  # type: ignore[union-attr]
 
 
+def test_a_place_on_somebodys_machine_is_no_name(tmp_path: Path) -> None:
+    data = write_picture_data(tmp_path / "data", test=3)
+    rows = [json.loads(line) for line in (data / "test.jsonl").read_text().splitlines()]
+    rows[0]["name"], rows[1]["name"] = "/home/somebody/photos/a.jpg", None
+    write_lines(data / "test.jsonl", rows)
+    items = plan_of(experiment_text(data, prompt(NOWHERE))).material.items
+    names = [item.image.name for item in items if item.image is not None]
+    assert names == ["pictures/1000.jpg", "pictures/1001.jpg", "blue/1002.jpg"]
+    assert [item.image.line for item in items if item.image is not None] == [1, 2, 3]
+
+
 def test_embedded_pictures_are_those_of_files(tmp_path: Path) -> None:
     data = write_picture_data(tmp_path / "data")
     rows = [json.loads(line) for line in (data / "test.jsonl").read_text().splitlines()]
@@ -171,6 +189,28 @@ def test_embedded_pictures_are_those_of_files(tmp_path: Path) -> None:
         assert len(server.served) == again + 9  # another picture in the same file is another one
 
 
+def _folder_of_odd_files(outside: Path) -> Path:
+    """Return a folder with links that lead out of it, and with a pipe that nobody writes to."""
+    (outside / "a.jpg").write_bytes(colour_file("red", 2))
+    inside = outside / "inside"
+    inside.mkdir()
+    (inside / "out.jpg").symlink_to(outside / "a.jpg")
+    (inside / "away").symlink_to(outside)
+    (inside / "circle").symlink_to("circle")
+    os.mkfifo(inside / "pipe.jpg")
+    return inside
+
+
+def test_a_path_that_goes_round_within_the_folder_is_taken(tmp_path: Path) -> None:
+    data = write_picture_data(tmp_path / "real")
+    rows = [json.loads(line) for line in (data / "test.jsonl").read_text().splitlines()]
+    rows = [row | {"image": f"pictures/../{row['image']}"} for row in rows]
+    write_lines(data / "test.jsonl", rows)
+    (data / "pictures/link.jpg").symlink_to("1000.jpg")
+    (tmp_path / "data").symlink_to(data)  # what the folder itself is called does not matter
+    assert len(plan_of(experiment_text(tmp_path / "data", prompt(NOWHERE))).material.items) == 9
+
+
 @pytest.mark.parametrize(
     ("rows", "task", "words"),
     [
@@ -183,7 +223,13 @@ def test_embedded_pictures_are_those_of_files(tmp_path: Path) -> None:
         ([{"image": "https://x.test/a.jpg"}], None, "addresses are not fetched"),
         ([{"image": "b.jpg"}], None, "b.jpg: there is no such file"),
         ([{"image": "a\0.jpg"}], None, "there is no such file"),
-        ([{"image": "."}], None, "there is no such file"),
+        ([{"image": "."}], None, "line 1: .: it is a folder"),
+        ([{"image": "../a.jpg"}], None, "line 1: ../a.jpg: it leads out of the folder"),
+        ([{"image": "a.jpg"}, {"image": "/etc/passwd"}], None, "line 2: /etc/passwd: it is an abs"),
+        ([{"image": "out.jpg"}], None, "line 1: out.jpg: it leads out of the folder"),
+        ([{"image": "away/a.jpg"}], None, "line 1: away/a.jpg: it leads out of the folder"),
+        ([{"image": "circle"}], None, "line 1: circle: there is no such file"),
+        ([{"image": "pipe.jpg"}], None, "line 1: pipe.jpg: it is a pipe, and no file"),
         ([{"image": "cut.jpg"}], None, "cut.jpg: it is a JPEG picture that was cut off"),
         ([{"image": "data:image/png;base64,####"}], None, "line 1: 'image' is not valid base64"),
         ([{"image": as_url(colour_file("red", 1), "png")}], None, "it is called image/png"),
@@ -193,6 +239,7 @@ def test_embedded_pictures_are_those_of_files(tmp_path: Path) -> None:
 def test_unusable_items_are_named_by_their_lines(
     tmp_path: Path, rows: list[Mapping[str, Any]], task: str | None, words: str
 ) -> None:
+    tmp_path = _folder_of_odd_files(tmp_path)
     (tmp_path / "a.jpg").write_bytes(colour_file("red", 1))
     (tmp_path / "cut.jpg").write_bytes(colour_file("red", 1)[:-40])
     write_lines(tmp_path / "test.jsonl", [{"label": "red", **row} for row in rows])
@@ -359,13 +406,58 @@ def test_a_picture_that_changes_after_the_check_is_not_asked_about(tmp_path: Pat
     store = str(tmp_path / "store")
     tuned = {"name": "tuned", "kind": "bundle", "model": "colours", "store": store}
     plan = plan_of(experiment_text(data, tuned))
+    ready = make_ready(plan)
     (data / "pictures/1003.jpg").write_bytes(colour_file("red", 99))
     (data / "pictures/1004.jpg").unlink()
-    ready = make_ready(plan)
     outcomes = [ready.local["tuned"].answer(item, 0) for item in plan.material.items]
     failed = {outcome.item: outcome.error or "" for outcome in outcomes if outcome.kind == "failed"}
     assert set(failed) == {"line-4", "line-5"}
-    assert "is not what it was" in failed["line-4"]
+    assert failed["line-4"].endswith("1003.jpg (pictures/1003.jpg) is not what it was")
+    assert failed["line-5"].endswith("(pictures/1004.jpg): there is no such file")
+
+
+def test_the_recorded_answer_to_an_empty_text_is_no_pictures(tmp_path: Path) -> None:
+    data = write_picture_data(tmp_path / "data", test=3)
+    rows = [{"id": "line-1", "answer": ""}, {"text": "", "answer": "red"}]
+    write_lines(tmp_path / "old.jsonl", rows)
+    old = {"name": "old", "kind": "recorded", "path": str(tmp_path / "old.jsonl")}
+    finished = run(experiment_text(data, old), tmp_path / "out")
+    own = [outcome for outcome in finished.outcomes if outcome.contender == "old"]
+    assert [outcome.kind for outcome in own] == ["unparsable", "failed", "failed"]
+
+
+def test_bodies_with_pictures_are_made_off_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_picture_data(tmp_path / "data", test=3)
+    made: list[tuple[str, bool]] = []
+
+    def noted(what: str, make: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def note(given: Any) -> Any:
+            made.append((what, on_a_loop()))
+            return make(given)
+
+        return note
+
+    monkeypatch.setattr(asking, "data_url", noted("data URL", data_url))
+    written = noted("JSON", orjson.dumps)
+    monkeypatch.setattr(asking, "orjson", SimpleNamespace(dumps=written))
+    with upstream() as server:
+        few = prompt(server.address, prompt="zero-shot", k=None)
+        run(experiment_text(data, few, served(server.address)), tmp_path / "out")
+        assert len(server.served) == 6
+    assert Counter(made)["data URL", False] == Counter(made)["JSON", False] == 6
+    assert ("data URL", True) not in made
+    # What a call may cost, of those with a price, is reckoned with the pictures' hashes instead.
+    assert Counter(made)["JSON", True] == 3
+
+
+def on_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def test_labels_follow_from_a_prepared_folder(tmp_path: Path) -> None:

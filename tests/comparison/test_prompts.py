@@ -27,7 +27,7 @@ def contender(**changes: Any) -> PromptContender:
 
 
 def rendered(text: str, one: PromptContender) -> str:
-    prompt = templates_of(one).render(
+    prompt = templates_of(one, "text").render(
         text, labels=labels_list(LABELS, {}), examples=SHOTS if one.shots else []
     )
     return "\n---\n".join(f"{turn.role}: {turn.content}" for turn in prompt.messages)
@@ -37,7 +37,7 @@ def test_the_default_prompts_hold_labels_examples_and_input_once() -> None:
     for kind in ("zero-shot", "few-shot", "retrieved"):
         for api in ("chat", "completions"):
             one = contender(prompt=kind, api=api)
-            assert check_prompt(one).errors == ()
+            assert check_prompt(one, "text").errors == ()
             shown = rendered("where is it?", one)
             assert shown.count("where is it?") == 1
             assert shown.count("- refund\n- card") == 1
@@ -52,8 +52,8 @@ def test_examples_that_all_items_share_stand_before_what_differs() -> None:
 
 def test_examples_may_be_turns_of_the_chat() -> None:
     one = contender(examples_as="turns")
-    assert check_prompt(one).errors == ()
-    prompt = templates_of(one).render("where?", labels="- a", examples=SHOTS)
+    assert check_prompt(one, "text").errors == ()
+    prompt = templates_of(one, "text").render("where?", labels="- a", examples=SHOTS)
     assert [turn.role for turn in prompt.turns] == ["user", "assistant"] * 2 + ["user"]
     assert [turn.content for turn in prompt.turns][::2] == [
         "money back",
@@ -78,24 +78,26 @@ def test_examples_may_be_turns_of_the_chat() -> None:
     ],
 )
 def test_a_template_that_cannot_work_is_an_error(changes: dict[str, Any], problem: str) -> None:
-    errors = check_prompt(contender(**changes)).errors
+    errors = check_prompt(contender(**changes), "text").errors
     assert any(problem in error for error in errors), errors
 
 
 def test_a_prompt_without_the_labels_is_a_warning_only() -> None:
-    found = check_prompt(contender(prompt="zero-shot", system="", template="{text}"))
+    found = check_prompt(contender(prompt="zero-shot", system="", template="{text}"), "text")
     assert found.errors == ()
     assert found.warnings == ("the prompt does not list the labels ({labels})",)
     decisions = contender(prompt="zero-shot", api="decisions")
-    assert check_prompt(decisions) == check_prompt(contender())  # its choices are the labels
+    assert check_prompt(decisions, "text") == check_prompt(
+        contender(), "text"
+    )  # its choices are the labels
 
 
 def test_a_served_model_needs_its_text() -> None:
     given = {"name": "s", "kind": "served", "model": "m", "address": "http://localhost/v1"}
     good = ServedContender.model_validate(given | {"template": "{text}\n\n###\n\n"})
-    assert check_served(good).errors == ()
+    assert check_served(good, "text").errors == ()
     bad = ServedContender.model_validate(given | {"template": "{label}"})
-    assert len(check_served(bad).errors) == 2
+    assert len(check_served(bad, "text").errors) == 2
 
 
 def test_braces_that_are_no_placeholders_stay() -> None:

@@ -132,7 +132,7 @@ def test_the_json_has_no_number_that_json_lacks(folder: Path, judgement: Judgeme
         raise AssertionError(word)
 
     written = json.loads((folder / "report.json").read_bytes(), parse_constant=refuse)
-    assert written["format_version"] == 2
+    assert written["format_version"] == 3
     assert written["savings"][1]["payback_months"] == "never"
 
 

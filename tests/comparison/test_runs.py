@@ -221,6 +221,19 @@ def test_recorded_answers_are_read_by_the_same_rules(tmp_path: Path) -> None:
     assert [outcome.error for outcome in found[3:]] == ["timed out", "there is no recorded answer"]
 
 
+def test_an_empty_recorded_answer_is_one_that_cannot_be_read(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", test=6)
+    empty = [{"text": ""}, "", " \n", [], {"text": "", "label": None}]
+    rows = [{"id": f"line-{n}", "answer": answer} for n, answer in enumerate(empty, 1)]
+    rows += [{"id": "line-6", "error": ""}, {"text": "", "answer": "refund"}]
+    recorded = {"name": "r", "kind": "recorded", "path": str(tmp_path / "answers.jsonl")}
+    write_lines(tmp_path / "answers.jsonl", rows)
+    found = of(run(experiment_text(data, recorded), tmp_path / "out"), "r")
+    assert [outcome.kind for outcome in found] == ["unparsable"] * 5 + ["failed"]
+    assert found[0].raw == '{"text":""}'
+    assert found[5].error == "no reason was recorded"
+
+
 def test_items_that_stand_in_a_prompt_are_found(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data", train=8, test=4)
     items = rows(4, start=1000)

@@ -41,7 +41,7 @@ CHATS: list[dict[str, Any]] = [
 def test_fine_tuning_lines_give_items_and_the_system_message_they_share(tmp_path: Path) -> None:
     source = write_lines(tmp_path / "chats.jsonl", CHATS[:2] + CHATS[3:])
     said = take_over(source, "fine-tuning", tmp_path / "out")
-    items = read_items(tmp_path / "out" / "items.jsonl")
+    items = read_items(tmp_path / "out" / "items.jsonl", "text")
     assert [(item.text, item.label) for item in items] == [
         ("where is it?", "card"),
         ("user: hello\nassistant: yes?\nuser: money back", "refund"),
@@ -101,7 +101,7 @@ def test_tests_of_promptfoo_are_items(tmp_path: Path) -> None:
     source = tmp_path / "promptfooconfig.yaml"
     source.write_text(CONFIG)
     said = take_over(source, "promptfoo", tmp_path / "out")
-    items = read_items(tmp_path / "out" / "items.jsonl")
+    items = read_items(tmp_path / "out" / "items.jsonl", "text")
     assert [(item.text, item.label) for item in items] == [
         ("where is my card", "card"),
         ("money back", "refund"),

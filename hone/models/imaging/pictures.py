@@ -4,7 +4,6 @@ Neither keeps what it decodes to. A file's bytes are read when they are needed, 
 that were looked at before, or the picture is refused.
 """
 
-import base64
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,17 @@ from typing import Protocol
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
+from hone.models.data_uris import data_uri
 from hone.models.imaging.decoding import check_picture
 from hone.models.imaging.embedded import decode_data_url, is_data_url, stated_type
+from hone.models.imaging.files import (
+    LARGEST_FILE,
+    open_regular,
+    path_within,
+    read_picture_file,
+)
 from hone.models.imaging.headers import MEDIA_TYPES, UnusablePicture, read_header
 from hone.models.imaging.tokens import picture_tokens
-
-LARGEST_FILE = 64 * 2**20
-"""Bytes of a picture's file that are read at most."""
 
 _LONGEST_LINE = 2 * LARGEST_FILE
 _ADDRESSES = ("http:", "https:", "data:", "file:", "ftp:")
@@ -48,6 +51,8 @@ class PictureFile(BaseModel):
     """A picture on disk that was checked; `width` and `height` in pixels, before any rotation.
 
     With `at`, the picture is the data URL `image` of the JSON line that begins at that byte.
+    `written` is the path as its line has it, None for an embedded one, and `line` the number of
+    that line.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,6 +62,14 @@ class PictureFile(BaseModel):
     width: int = Field(ge=1)
     height: int = Field(ge=1)
     at: int | None = Field(None, ge=0)
+    written: str | None = None
+    line: int | None = Field(None, ge=1)
+
+    @property
+    def called(self) -> str:
+        """Its name, and its path as it was written where that is another one."""
+        own = self.written is None or self.written == self.name
+        return self.name if own else f"{self.name} ({self.written})"
 
     @property
     def tokens(self) -> int:
@@ -65,20 +78,25 @@ class PictureFile(BaseModel):
 
     def read(self) -> bytes:
         """Return its bytes; UnusablePicture if it is gone, or is not what was checked."""
-        content = read_file(Path(self.path)) if self.at is None else self._embedded(self.at)
+        content = self._of_file() if self.at is None else self._embedded(self.at)
         if hashlib.sha256(content).hexdigest() != self.sha256:
-            raise UnusablePicture(f"the picture {self.name} is not what it was: {self.path}")
+            raise UnusablePicture(f"the picture {self.called} is not what it was")
         return content
+
+    def _of_file(self) -> bytes:
+        try:
+            return read_picture_file(Path(self.path))
+        except UnusablePicture as error:
+            raise UnusablePicture(f"the picture {self.called}: {error}") from None
 
     def _embedded(self, at: int) -> bytes:
         try:
-            with Path(self.path).open("rb") as file:
+            with open_regular(Path(self.path)) as file:
                 file.seek(at)
                 row = orjson.loads(file.readline(_LONGEST_LINE))
             return decode_data_url(row["image"])[0]
         except (OSError, ValueError, KeyError, TypeError, UnusablePicture):
-            said = f"the picture {self.name} is not what it was: {self.path}"
-            raise UnusablePicture(said) from None
+            raise UnusablePicture(f"the picture {self.called} is not what it was") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,27 +125,26 @@ class PictureBytes:
 def data_url(picture: Picture) -> str:
     """Return a picture as `data:image/...;base64,...`; UnusablePicture if it is none."""
     content = picture.read()
-    media_type = MEDIA_TYPES[read_header(content).format]
-    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+    return data_uri(content, MEDIA_TYPES[read_header(content).format])
 
 
-def find_picture(value: str, table: Path, *, at: int, name: str) -> PictureFile:
+def find_picture(value: str, table: Path, *, at: int, line: int, name: str) -> PictureFile:
     """Return the picture that a row of the file `table` names, checked as a service checks it.
 
-    `value` is a path beside the table, or a data URL; `at` is where the row's line begins. Nothing
-    is fetched. UnusablePicture, as a sentence of its own, says what is wrong with it.
+    `value` is a path in the table's folder, or a data URL; `at` is where the row's line begins, and
+    `line` its number. Nothing is fetched or decoded. UnusablePicture, as the end of a sentence,
+    says what is wrong with it.
     """
     embedded = is_data_url(value) or value.lower().startswith(_ADDRESSES)
+    path = table if embedded else path_within(table.parent, value)
     if embedded:
         try:
             content, media_type = decode_data_url(value)
         except UnusablePicture as error:
             raise UnusablePicture(f"'image' {error}") from None
         header = check_picture(content, media_type=stated_type(media_type))
-        path, place = table, at
     else:
-        path, place = table.parent / value, None
-        content = read_file(path)
+        content = read_picture_file(path)
         header = check_picture(content)
     return PictureFile(
         path=str(path),
@@ -135,15 +152,7 @@ def find_picture(value: str, table: Path, *, at: int, name: str) -> PictureFile:
         sha256=hashlib.sha256(content).hexdigest(),
         width=header.width,
         height=header.height,
-        at=place,
+        at=at if embedded else None,
+        written=None if embedded else value,
+        line=line,
     )
-
-
-def read_file(path: Path) -> bytes:
-    """Return the bytes of a picture's file; UnusablePicture if it is not there, or too large."""
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise UnusablePicture(f"the file has more than {LARGEST_FILE:,} bytes")
-        return path.read_bytes()
-    except (OSError, ValueError):  # ValueError: a path with a zero in it
-        raise UnusablePicture("there is no such file, or it cannot be read") from None

@@ -64,9 +64,9 @@ class PromptAnswerer:
         labels = labels_list(self.arm.labels, self.arm.descriptions)
         return self.arm.templates.render(shown, labels=labels, examples=examples)
 
-    def request(self, prompt: Prompt) -> dict[str, Any]:
-        """Return the body that asks a prompt."""
-        return request_body(self.arm, prompt, self.arm.labels, self.arm.descriptions)
+    def request(self, prompt: Prompt) -> bytes:
+        """Return the body that asks a prompt, as JSON."""
+        return orjson.dumps(request_body(self.arm, prompt, self.arm.labels, self.arm.descriptions))
 
     def read(self, prompt: Prompt, body: bytes) -> tuple[Said, Usage]:
         """Return what an answer's body says, and the tokens that it took.
@@ -108,7 +108,7 @@ def _finder(retrieval: Retrieval, file: Callable[[str], Path]) -> Finder:
     return Finder(encoder, vectors.astype(np.float32), retrieval.k)
 
 
-def read_shots(path: Path, kind: InputKind = "text") -> list[Shot]:
+def read_shots(path: Path, kind: InputKind) -> list[Shot]:
     """Read an arm's examples: a JSON list of objects with `text` (or `image`) and `label`."""
     try:
         rows = orjson.loads(path.read_bytes())

@@ -5,6 +5,7 @@ too) and a body can be read in pieces. Redirects are not followed: they would ca
 """
 
 import asyncio
+import io
 import re
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -12,12 +13,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 import aiohttp
 import orjson
 
 MOST_BODY_BYTES = 8 * 2**20
+_MOST_AT_ONCE = 2**16
+"""Bytes of a body that are sent at once. Above 1 MiB aiohttp warns that the loop is blocked."""
+
 _RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 _GIVEN_UP_ON = frozenset({408, 504, 524})
 """A gateway that stopped waiting; the model behind it may have gone on."""
@@ -67,13 +70,15 @@ class Line:
         self._address = address
         self._key = key.encode() if key else None
 
-    async def post(self, path: str, body: Mapping[str, Any]) -> Answer:
-        """Send a JSON body; CallFailed without an answer of status 200."""
-        content = orjson.dumps(body)
+    async def post(self, path: str, body: bytes) -> Answer:
+        """Send a body of JSON; CallFailed without an answer of status 200.
+
+        One with pictures has many megabytes: whoever calls makes it off the loop.
+        """
         started = time.perf_counter()
         try:
             async with self._session.post(
-                self._address + path, data=content, allow_redirects=False
+                self._address + path, data=_sent(body), allow_redirects=False
             ) as response:
                 answered = await _read_bounded(response)
                 seconds = time.perf_counter() - started
@@ -119,6 +124,11 @@ async def connect(
     ) as session:
         yield Line(session, address, key)
     await asyncio.sleep(0)  # lets the transports close before the loop may end
+
+
+def _sent(body: bytes) -> bytes | io.BytesIO:
+    """Return a body as aiohttp takes it: a large one, which shares its bytes, goes in pieces."""
+    return io.BytesIO(body) if len(body) > _MOST_AT_ONCE else body
 
 
 async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:

@@ -15,6 +15,7 @@ from hone.models.bundle import Bundle
 from hone.models.manifest import FallbackRecord
 from hone.models.prompting.answerer import PromptAnswerer, load_answerer
 from hone.models.prompting.calls import CallFailed
+from hone.models.prompting.prompts import Prompt
 from hone.models.prompting.usage import Usage
 from hone.models.prompting.wire import MalformedAnswer
 from hone.service.fallback.allowance import Allowance
@@ -157,9 +158,9 @@ class ModelFallback:
         began = loop.time()
         try:
             async with asyncio.timeout_at(one.deadline):
-                # Rendering and reading may take long for one of many examples: off the loop.
-                prompt = await asyncio.to_thread(answerer.prompt, text)
-                body = await asyncio.to_thread(answerer.request, prompt)
+                # With many examples, or with pictures, whose body has megabytes, making a request
+                # and reading its answer may take long: off the loop.
+                prompt, body = await asyncio.to_thread(_request, answerer, text)
                 answer = await one.line.line.post(answerer.path, body)
                 said, usage = await asyncio.to_thread(answerer.read, prompt, answer.body)
         except TimeoutError:
@@ -232,6 +233,12 @@ class ModelFallback:
         for number, item in enumerate(items):
             item.prompt_answer = answer if not number else answer.without_costs()
             self._families.texts.labels(*self._names, answer.outcome).inc()
+
+
+def _request(answerer: PromptAnswerer, text: Input) -> tuple[Prompt, bytes]:
+    """Return the prompt for an input, and the body that asks it."""
+    prompt = answerer.prompt(text)
+    return prompt, answerer.request(prompt)
 
 
 def load_fallback(

@@ -1,6 +1,5 @@
 """The most confident mistakes of a classifier of pictures, as small photos."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,13 +8,13 @@ import numpy.typing as npt
 
 from hone.models.engines import FloatArray
 from hone.models.gallery import Photo
-from hone.models.imaging.decoding import decode_picture
+from hone.models.imaging.thumbnails import shrink
 from hone.models.predictor import softmax
 from hone.training.images.loading import PictureFiles
 
 MOST_SHOWN = 24
-_SIDE, _SHARPNESS, _QUALITY = 176, 2, 80
-"""CSS pixels of the longer side, dots in each, and the quality of the JPEG."""
+_SIDE, _SHARPNESS = 176, 2
+"""CSS pixels of the longer side, and dots in each."""
 
 _LONGEST_CAPTION = 60
 
@@ -58,14 +57,11 @@ def contact_sheet(mistakes: Sequence[Mistake], files: PictureFiles) -> list[Phot
 
 
 def _photo(mistake: Mistake, content: bytes) -> Photo:
-    small = decode_picture(content)
-    small.thumbnail((_SIDE * _SHARPNESS, _SIDE * _SHARPNESS))
-    file = io.BytesIO()
-    small.save(file, "JPEG", quality=_QUALITY)
-    shrunk = min(1.0, _SIDE / max(small.size))
-    width, height = (max(1, round(side * shrunk)) for side in small.size)
+    small, size = shrink(content, _SIDE * _SHARPNESS)
+    shrunk = min(1.0, _SIDE / max(size))
+    width, height = (max(1, round(side * shrunk)) for side in size)
     said = f"→ {_short(mistake.answer)} {mistake.confidence:.2f}"
-    return Photo(file.getvalue(), width, height, (_short(mistake.truth), said))
+    return Photo(small, width, height, (_short(mistake.truth), said))
 
 
 def _short(label: str) -> str:

@@ -14,6 +14,7 @@ from numpy.lib.format import open_memmap
 from hone.models.errors import InvalidExamples
 from hone.models.examples import SPLITS, Example, read_examples, sha256_of_file
 from hone.models.imaging.decoding import decode_picture
+from hone.models.imaging.files import read_picture_file
 from hone.models.imaging.headers import UnusablePicture
 from hone.models.imaging.preprocessing import Pixels, Preprocessing, crop_picture
 from hone.models.manifest import SplitRecord
@@ -25,32 +26,34 @@ _MARGIN = 8 / 7
 
 
 class PictureFiles(Sequence[bytes]):
-    """The bytes of picture files, read when they are asked for."""
+    """The bytes of picture files, read when they are asked for.
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths = list(paths)
+    `written` are their paths as a table has them, which lies in the folder `table`.
+    """
+
+    def __init__(self, written: Sequence[str | Path], table: Path = Path()) -> None:
+        self.written, self.table = list(written), table
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.written)
 
     def __getitem__(self, at: Any) -> Any:  # noqa: ANN401 - a number or a slice
         if isinstance(at, slice):
-            return PictureFiles(self.paths[at])
-        return read_picture(self.paths[at])
+            return PictureFiles(self.written[at], self.table)
+        return self._read(self.table / self.written[at], self.written[at])
 
+    def _read(self, path: Path, written: str | Path) -> bytes:
+        """Return a file's bytes; InvalidExamples if it is none, or not what its name says.
 
-def read_picture(path: Path) -> bytes:
-    """Return a file's bytes; InvalidExamples if it is not there, or not what its name says.
-
-    `hone prepare` names pictures for the SHA-256 of their bytes.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError:
-        raise InvalidExamples(f"the picture {path} cannot be read") from None
-    if len(path.stem) == 64 and hashlib.sha256(content).hexdigest() != path.stem:
-        raise InvalidExamples(f"the picture {path} was changed after it was prepared")
-    return content
+        `hone prepare` names pictures for the SHA-256 of their bytes.
+        """
+        try:
+            content = read_picture_file(path)
+        except UnusablePicture as error:
+            raise InvalidExamples(f"the picture {written} cannot be read: {error}") from None
+        if len(path.stem) == 64 and hashlib.sha256(content).hexdigest() != path.stem:
+            raise InvalidExamples(f"the picture {written} was changed after it was prepared")
+        return content
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,7 @@ def read_picture_examples(recipe: ImageRecipe) -> PictureExamples:
         raise InvalidExamples(f"dataset.positive_label: no example has the label {positive!r}")
     return PictureExamples(
         examples,
-        {s: PictureFiles([files[s].parent / r.text for r in rows]) for s, rows in examples.items()},
+        {s: PictureFiles([r.text for r in rows], files[s].parent) for s, rows in examples.items()},
         {split: _classes(rows, labels, split) for split, rows in examples.items()},
         labels,
         {
@@ -148,7 +151,7 @@ def decode_split(
             try:
                 pixels[row] = crop_picture(decode_picture(content), rule)
             except UnusablePicture as error:
-                raise InvalidExamples(f"the picture {files.paths[row]}: {error}") from None
+                raise InvalidExamples(f"the picture {files.written[row]}: {error}") from None
         pixels.flush()
         del pixels
         os.replace(beside, path)  # noqa: PTH105 - one call that replaces

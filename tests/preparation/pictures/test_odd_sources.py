@@ -183,3 +183,22 @@ def test_a_table_in_an_archive_obeys_too(tmp_path: Path) -> None:
         run(archive, text_column="text")
     report, _ = run(archive, text_column="image")
     assert report.kept == 40
+
+
+def test_what_a_table_names_that_is_no_file_is_told_and_not_read(tmp_path: Path) -> None:
+    source = folder_of_classes(tmp_path / "photos")
+    rows = [
+        {"image": path.relative_to(source).as_posix(), "label": path.parent.name}
+        for path in sorted(source.rglob("*.*"))
+    ]
+    rows += [{"image": name, "label": "red"} for name in ("/dev/null", "red")]
+    table = source / "table.jsonl"
+    table.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    report, _ = run(table)
+    assert report.kept == 40
+    told = found(report, "unreadable")
+    assert told.count == 2
+    assert {e["text"]: e["reason"] for e in told.examples} == {
+        "/dev/null": "it is a device, and no file with a picture",
+        "red": "it is a folder, and no file with a picture",
+    }

@@ -1,6 +1,7 @@
 """Asking without a service: what counts against an upstream, and how many places a request has."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,11 +38,14 @@ class Posting:
             self.running -= 1
 
 
-def asked(made: tuple[Path, Manifest], post: Post, texts: int, **settings: Any) -> Any:
+def asked(
+    made: tuple[Path, Manifest], post: Post, texts: int, answerer: Any = None, **settings: Any
+) -> Any:
     """Ask about so many texts; return the outcomes, the line and the calls."""
     record = made[1].fallback
     assert record is not None
-    answerer: Any = SimpleNamespace(path="/x", prompt=lambda text: text, request=lambda _: {})
+    plain = SimpleNamespace(path="/x", prompt=lambda text: text, request=lambda _: b"{}")
+    answerer = answerer or plain
     posting: Any = Posting(post)
 
     async def ask() -> Any:
@@ -60,6 +64,27 @@ def asked(made: tuple[Path, Manifest], post: Post, texts: int, **settings: Any) 
         return outcomes, line.breaker(record.arm.model), posting
 
     return asyncio.run(ask())
+
+
+def test_a_request_is_made_off_the_event_loop(made: tuple[Path, Manifest]) -> None:
+    threads: dict[str, threading.Thread] = {}
+
+    def noted(what: str, given: Any) -> Any:
+        threads[what] = threading.current_thread()
+        return given
+
+    async def fails() -> Any:
+        threads["sent"] = threading.current_thread()
+        raise failure(400, {}, b"")
+
+    answerer = SimpleNamespace(
+        path="/x",
+        prompt=lambda text: noted("prompt", text),
+        request=lambda _: noted("request", b"{}"),
+    )
+    asked(made, fails, 1, answerer)
+    assert threads["sent"] is threading.current_thread()
+    assert threads["prompt"] is not threads["sent"] is not threads["request"]
 
 
 @pytest.mark.parametrize(

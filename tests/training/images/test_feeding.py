@@ -1,9 +1,13 @@
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 
+from hone.models.errors import InvalidExamples
 from hone.models.imaging.preprocessing import Preprocessing, normalize
 from hone.training.images.feeding import PictureFeed
-from hone.training.images.loading import PictureSplit
+from hone.training.images.loading import PictureFiles, PictureSplit
 from hone.training.images.recipe import AugmentationGroup
 
 RULE = Preprocessing(height=12, width=10, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
@@ -59,3 +63,13 @@ def test_brightness_scales_from_black_whatever_the_normalisation() -> None:
         black, [0, 1, 2], CPU, training=True
     )
     torch.testing.assert_close(found, torch.full_like(found, -1.0))
+
+
+def test_pictures_are_files_and_are_called_as_they_were_written(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    files = PictureFiles(["folder", "../nowhere.png"], tmp_path)
+    with pytest.raises(InvalidExamples, match=r"^the picture folder cannot be read: it is a fold"):
+        files[0]
+    with pytest.raises(InvalidExamples, match=r"^the picture \.\./nowhere\.png cannot be read: "):
+        files[1:][0]
+    assert [len(files), len(files[1:])] == [2, 1]

@@ -3,9 +3,9 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from hone.models.imaging.decoding import MOST_PIXELS, check_picture, decode_picture
+from hone.models.imaging.files import read_picture_file
 from hone.models.imaging.headers import SUFFIXES, UnusablePicture
 from hone.training.preparation.pictures.items import PictureItem
 from hone.training.preparation.pictures.prints import Print, difference_hash
@@ -14,8 +14,6 @@ from hone.training.preparation.spool import Origin, SpooledRow
 
 SMALLEST_SIDE = 16
 """Pixels. A picture with a shorter side shows nothing that a model could learn."""
-
-LARGEST_FILE = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,7 @@ def _usable(origin: Origin, item: PictureItem) -> Look:
         raise _LeftOut("unreadable", broken)
     if item.label is None:
         raise _LeftOut("missing_label", None)
-    content = _read(item.path)
+    content = read_picture_file(item.path)
     # Of any size: what is too large is told apart from what is broken.
     header = check_picture(content, most_pixels=2**63)
     size = f"{header.width} x {header.height} pixels"
@@ -73,12 +71,3 @@ def _usable(origin: Origin, item: PictureItem) -> Look:
     row = SpooledRow(origin, item.number, item.name, item.label, words=digest, bag=digest)
     shorter = min(header.width, header.height)
     return Look(row, difference_hash(picture), shorter, SUFFIXES[header.format])
-
-
-def _read(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise UnusablePicture(f"the file has more than {LARGEST_FILE:,} bytes")
-        return path.read_bytes()
-    except OSError:
-        raise UnusablePicture("there is no such file, or it cannot be read") from None

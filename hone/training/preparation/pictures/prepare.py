@@ -1,7 +1,6 @@
 """Preparing pictures: look, check, mend, split, and write a folder that is whole by itself."""
 
 import hashlib
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,8 @@ import orjson
 
 from hone.models.errors import InvalidExamples, InvalidInput
 from hone.models.examples import SPLITS, sha256_of_file
+from hone.models.imaging.files import read_picture_file
+from hone.models.imaging.headers import UnusablePicture
 from hone.models.prompt_form import PromptForm
 from hone.training.preparation.checks import ask_and_mend
 from hone.training.preparation.given_splits import drop_leaks, odd_rows
@@ -194,10 +195,18 @@ class _PictureRun:
             raise TypeError("a kept picture has no digest")
         target = pictures / f"{digest.hex()}{self.suffixes[digest]}"
         if not target.exists():
-            shutil.copyfile(self.files[digest], target)
-            if sha256_of_file(target) != digest.hex():
+            content = _read_again(self.files[digest])
+            if hashlib.sha256(content).digest() != digest:
                 raise InvalidExamples(f"{self.files[digest].name} changed while it was being read")
+            target.write_bytes(content)
         return f"{PICTURES_FOLDER}/{target.name}"
+
+
+def _read_again(path: Path) -> bytes:
+    try:
+        return read_picture_file(path)
+    except UnusablePicture as error:
+        raise InvalidExamples(f"{path.name} changed while it was being read: {error}") from None
 
 
 def _open_all(options: PrepareOptions, scratch: Path) -> dict[Origin, PictureSource]:

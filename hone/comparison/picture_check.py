@@ -1,0 +1,59 @@
+"""Every picture that a comparison will show is decoded once, before anybody is asked about one.
+
+A header says little of what follows it. What breaks inside would be a failed call in the middle of
+a run, after others were paid for, or be sent to somebody who bills for it.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from hone.models.imaging.decoding import decode_picture
+from hone.models.imaging.headers import UnusablePicture
+from hone.models.imaging.pictures import PictureFile
+from hone.models.prompting.inputs import Input
+
+_MOST_SHOWN = 100
+_MOST_AT_ONCE = 4
+"""Threads; one holds up to 75 MB of pixels."""
+
+
+def undecodable(inputs: Iterable[Input], table: Path) -> Iterator[str]:
+    """Yield one problem with all lines of a table whose pictures cannot be decoded, if any.
+
+    The first 100 are named, each by its line and its path as the line has it. Texts are passed
+    over, and pictures of the same bytes are decoded once.
+    """
+    pictures = [each for each in inputs if isinstance(each, PictureFile)]
+    distinct = {picture.sha256: picture for picture in pictures}
+    found = dict(zip(distinct, _each(_fault, list(distinct.values())), strict=True))
+    bad = [(picture, fault) for picture in pictures if (fault := found[picture.sha256])]
+    if bad:
+        lines = [_line(picture, fault) for picture, fault in bad[:_MOST_SHOWN]]
+        yield "\n  ".join([f"{table} has {len(bad)} unusable lines:", *lines])
+
+
+def _line(picture: PictureFile, fault: str) -> str:
+    path = "" if picture.written is None else f"{picture.written[:200]}: "
+    return f"line {picture.line}: {path}{fault}"
+
+
+def _fault(picture: PictureFile) -> str | None:
+    """Return why a picture cannot be decoded; None if it can."""
+    try:
+        decode_picture(picture.read())
+    except UnusablePicture as error:
+        return str(error)
+    return None
+
+
+def _each(
+    look: Callable[[PictureFile], str | None], pictures: Sequence[PictureFile]
+) -> list[str | None]:
+    """Look at pictures in some threads: decoders let go of the interpreter's lock."""
+    pool = ThreadPoolExecutor(min(_MOST_AT_ONCE, os.cpu_count() or 1))
+    try:
+        return list(pool.map(look, pictures))
+    finally:
+        pool.shutdown(cancel_futures=True)  # all of them are done, but after Ctrl-C

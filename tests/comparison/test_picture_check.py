@@ -1,0 +1,103 @@
+"""A picture that breaks inside is found before anybody is asked, and so is every other one."""
+
+import json
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from hone.comparison import picture_check
+from hone.comparison.experiment_file import InvalidExperiment, read_experiment
+from hone.comparison.process import ask
+from hone.models.imaging.decoding import decode_picture
+from tests.comparison.experiments import experiment_text, plan_of, prompt, run, write_lines
+from tests.comparison.picture_runs import as_url, colour_file, write_picture_data
+from tests.comparison.upstream import upstream
+
+
+def broken(seed: int = 1) -> bytes:
+    """Return a picture whose header is good and whose pixels are not there."""
+    content = bytearray(colour_file("red", seed))
+    content[len(content) // 2 : -2] = bytes(len(content) - len(content) // 2 - 2)
+    return bytes(content)
+
+
+def lines_of(path: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_all_that_break_are_named_by_line_and_path_before_anybody_is_asked(tmp_path: Path) -> None:
+    data, out = write_picture_data(tmp_path / "data"), tmp_path / "out"
+    (data / "pictures/1001.jpg").write_bytes(broken())
+    (data / "pictures/2.jpg").write_bytes(broken(2))
+    rows = lines_of(data / "test.jsonl")
+    rows[4]["image"] = as_url(broken(3))
+    write_lines(data / "test.jsonl", rows)
+    with upstream() as server:
+        text = experiment_text(data, prompt(server.address, k=12))
+        for dry in (True, False):
+            file = read_experiment(text.encode(), "experiment.toml")
+            with pytest.raises(InvalidExperiment) as caught:
+                ask(file, out, dry_run=dry, decision_changed=False, gate=False)
+            said = str(caught.value)
+            assert f"{data / 'test.jsonl'} has 2 unusable lines" in said
+            assert "  line 2: pictures/1001.jpg: it is a JPEG picture that " in said
+            assert "  line 5: it is a JPEG picture that " in said
+            assert f"{data / 'train.jsonl'} has 1 unusable lines" in said
+            assert "  line 3: pictures/2.jpg: it is a JPEG picture that " in said
+        assert not server.served
+    assert not out.exists()
+
+
+def test_examples_that_nobody_is_shown_may_be_broken(tmp_path: Path) -> None:
+    data = write_picture_data(tmp_path / "data", test=3)
+    (data / "pictures/2.jpg").write_bytes(broken())
+    with upstream() as server:
+        zero = prompt(server.address, prompt="zero-shot", k=None)
+        run(experiment_text(data, zero), tmp_path / "out")
+        assert len(server.served) == 3
+
+
+def test_a_list_of_broken_pictures_has_an_end(tmp_path: Path) -> None:
+    data = write_picture_data(tmp_path / "data", test=3)
+    rows = lines_of(data / "test.jsonl")
+    (data / "broken.jpg").write_bytes(broken())
+    more = [rows[0] | {"image": "broken.jpg"} for _ in range(130)]
+    write_lines(data / "test.jsonl", rows + more)
+    few = prompt("http://127.0.0.1:9/v1", prompt="zero-shot", k=None)
+    with pytest.raises(InvalidExperiment) as caught:
+        run(experiment_text(data, few), tmp_path / "out")
+    assert "has 130 unusable lines" in str(caught.value)
+    assert str(caught.value).count("broken.jpg: it is") == 100
+
+
+def test_items_that_are_not_drawn_are_not_decoded(tmp_path: Path) -> None:
+    data = write_picture_data(tmp_path / "data", test=12)
+    one = {"most_items": 1}
+    with upstream() as server:
+        zero = prompt(server.address, prompt="zero-shot", k=None)
+        plan = plan_of(experiment_text(data, zero, experiment=one))
+        drawn = int(plan.material.items[0].id.removeprefix("line-"))
+        for number in set(range(12)) - {drawn - 1}:
+            (data / f"pictures/{1000 + number}.jpg").write_bytes(broken(number))
+        run(experiment_text(data, zero, experiment=one), tmp_path / "out")
+        assert len(server.served) == 1
+
+
+def test_each_picture_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_picture_data(tmp_path / "data", test=6)
+    (data / "pictures/1001.jpg").write_bytes((data / "pictures/1000.jpg").read_bytes())
+    counts, lock = Counter[bytes](), threading.Lock()
+
+    def counted(content: bytes) -> object:
+        with lock:
+            counts[content] += 1
+        return decode_picture(content)
+
+    monkeypatch.setattr(picture_check, "decode_picture", counted)
+    with upstream() as server:
+        few = prompt(server.address, prompt="zero-shot", k=None)
+        run(experiment_text(data, few, prompt(server.address, "b", k=1)), tmp_path / "out")
+    assert set(counts.values()) == {1}
+    assert len(counts) == 5 + 1
