@@ -5,6 +5,7 @@ import itertools
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -13,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hone.models.imaging.decoding import decode_picture
-from hone.models.imaging.headers import UnusablePicture
+from hone.models.imaging.decoding import check_picture, decode_picture
+from hone.models.imaging.headers import MOST_PNG_CHUNKS, UnusablePicture
+from hone.models.imaging.png_data import check_png_data
 from tests.pictures import encoded, picture, png_chunk, png_file
 
 SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -42,6 +44,49 @@ def test_missing_rows_are_told(rows: int) -> None:
         decode_picture(grey(bytes(65 * rows)))
     with pytest.raises(UnusablePicture, match="less data than its header says"):
         decode_picture(grey(bytes(65 * 64 - 1)))
+
+
+@pytest.mark.parametrize("wanted", ["", "a byte of data in each"])
+def test_a_chunk_too_many_is_refused_and_one_less_is_not(wanted: str) -> None:
+    packed = zlib.compress(bytes(65 * 64), 0)
+    room = MOST_PNG_CHUNKS - 2  # besides the header and the end mark
+    parts = [packed[at : at + 1] for at in range(len(packed))] if wanted else [packed]
+    parts += [b""] * (room - len(parts))
+    chunks = b"".join(png_chunk(b"IDAT", part) for part in parts)
+    assert decode_picture(png_file(64, 64, 0, 8, chunks)).size == (64, 64)
+    for look in (check_picture, decode_picture):
+        with pytest.raises(UnusablePicture, match="of more than 20,000 chunks") as refused:
+            look(png_file(64, 64, 0, 8, chunks, png_chunk(b"IDAT", b"")))
+        assert refused.value.code == "unusable_picture"
+
+
+def test_very_many_chunks_are_refused_with_little_memory() -> None:
+    """Of 300,000 chunks: a view kept of each takes 70 MB."""
+    content = png_file(64, 64, 0, 8, png_chunk(b"IDAT", b"") * 300_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnusablePicture, match="of more than 20,000 chunks"):
+            decode_picture(content)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**20
+
+
+def test_chunks_up_to_the_bound_are_walked_with_little_memory() -> None:
+    rows = png_chunk(b"IDAT", zlib.compress(bytes(65 * 64)))
+    content = png_file(64, 64, 0, 8, rows, png_chunk(b"IDAT", b"") * (MOST_PNG_CHUNKS - 3))
+    tracemalloc.start()
+    try:
+        check_png_data(content)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**20
+
+
+def test_zeros_behind_the_end_mark_are_no_chunks() -> None:
+    assert decode_picture(grey(bytes(65 * 64)) + bytes(12 * MOST_PNG_CHUNKS)).size == (64, 64)
 
 
 def test_rows_too_many_are_told() -> None:
