@@ -27,6 +27,9 @@ MOST_PNG_CHUNKS = 20_000
 """What one PNG may have. Encoders cut data at 4 or 8 KiB, which makes 16,000 in the largest file
 that is read; a chunk without data is 12 bytes, and a body has room for millions."""
 
+MOST_JPEG_SEGMENTS = 20_000
+"""What one JPEG may have: decoders keep each, and an empty one is 4 bytes."""
+
 
 class UnusablePicture(InvalidInput):
     """Bytes that are no picture which can be used; the message says why."""
@@ -144,10 +147,15 @@ def jpeg_segments(content: bytes) -> Iterator[tuple[int, int]]:
     """Yield each marker of a JPEG and where it ends, up to the end mark; UnusablePicture if none.
 
     A segment's length and data stand where its marker ends. Entropy-coded data is passed over.
+    UnusablePicture also for more than MOST_JPEG_SEGMENTS.
     """
-    at = 2
+    at, count = 2, 0
     while True:
         marker, at = _next_marker(content, at)
+        count += 1
+        if count > MOST_JPEG_SEGMENTS:
+            said = f"it is a JPEG picture of more than {MOST_JPEG_SEGMENTS:,} segments"
+            raise UnusablePicture(said)
         if marker in _STANDALONE_MARKERS:
             continue
         yield marker, at
