@@ -16,6 +16,7 @@ from hone.models.examples import SPLITS, Example, read_examples, sha256_of_file
 from hone.models.imaging.decoding import decode_picture
 from hone.models.imaging.headers import UnusablePicture
 from hone.models.imaging.preprocessing import Pixels, Preprocessing, crop_picture
+from hone.models.imaging.sources import leads_out
 from hone.models.manifest import SplitRecord
 from hone.training.dataset import label_order
 from hone.training.images.recipe import ImageRecipe
@@ -81,7 +82,10 @@ class PictureExamples:
 
 
 def read_picture_examples(recipe: ImageRecipe) -> PictureExamples:
-    """Read the splits' files; InvalidExamples for what cannot be used."""
+    """Read the splits' files; InvalidExamples for what cannot be used.
+
+    A picture lies in the folder of its split's file, or below it.
+    """
     named = {split: recipe.dataset.file(split) for split in SPLITS}
     files = {split: file for split, file in named.items() if file is not None}
     examples = {split: read_examples(file, "image") for split, file in files.items()}
@@ -94,7 +98,7 @@ def read_picture_examples(recipe: ImageRecipe) -> PictureExamples:
         raise InvalidExamples(f"dataset.positive_label: no example has the label {positive!r}")
     return PictureExamples(
         examples,
-        {s: PictureFiles([files[s].parent / r.text for r in rows]) for s, rows in examples.items()},
+        {split: PictureFiles(_paths(rows, files[split])) for split, rows in examples.items()},
         {split: _classes(rows, labels, split) for split, rows in examples.items()},
         labels,
         {
@@ -102,6 +106,16 @@ def read_picture_examples(recipe: ImageRecipe) -> PictureExamples:
             for split, rows in examples.items()
         },
     )
+
+
+def _paths(rows: Sequence[Example], file: Path) -> list[Path]:
+    folder = file.parent
+    paths = [folder / row.text for row in rows]
+    out = [row.text for row, path in zip(rows, paths, strict=True) if leads_out(path, folder)]
+    if out:
+        shown = ", ".join(repr(name[:120]) for name in out[:5]) + (", …" if len(out) > 5 else "")
+        raise InvalidExamples(f"{file} names pictures that lie outside of its folder: {shown}")
+    return paths
 
 
 def _classes(rows: Sequence[Example], labels: Sequence[str], split: str) -> npt.NDArray[np.int64]:

@@ -125,6 +125,34 @@ def test_pictures_that_were_changed_after_preparing_are_refused(
     assert Registry(tmp_path / "store").models() == []
 
 
+@pytest.mark.parametrize("way", ["absolute", "above", "link", "folder", "no path at all"])
+def test_pictures_that_lie_outside_of_the_prepared_folder_are_refused(
+    picture_task: PictureTask, tmp_path: Path, way: str
+) -> None:
+    """They could be read: it is where they lie that is refused, and all that are named."""
+    copied = PictureTask(shutil.copytree(picture_task.data, tmp_path / "data"))
+    table = copied.data / "train.jsonl"
+    first, *others = table.read_text().splitlines()
+    row = json.loads(first)
+    outside = tmp_path / "outside" / Path(row["image"]).name
+    outside.parent.mkdir()
+    outside.write_bytes((copied.data / row["image"]).read_bytes())
+    (copied.data / "pictures/link.png").symlink_to(outside)
+    (copied.data / "linked").symlink_to(outside.parent)
+    row["image"] = {
+        "absolute": str(outside),
+        "above": f"pictures/../../outside/{outside.name}",
+        "link": "pictures/link.png",
+        "folder": f"linked/{outside.name}",
+        "no path at all": "pictures/a\0.png",
+    }[way]
+    table.write_text("\n".join([json.dumps(row), *others]) + "\n")
+    with pytest.raises(InvalidExamples, match="names pictures that lie outside of its folder") as e:
+        train(copied.recipe(tmp_path))
+    assert repr(row["image"][:120]) in str(e.value)
+    assert Registry(tmp_path / "store").models() == []
+
+
 def test_a_tokenizer_for_pictures_is_refused(picture_task: PictureTask, tmp_path: Path) -> None:
     with pytest.raises(InvalidRecipe, match="for texts"):
         train(picture_task.recipe(tmp_path, "baseline.tokenizer=x.json"))
