@@ -177,10 +177,10 @@ def test_places_are_the_same_whatever_is_wrong_with_a_picture(shown: Service) ->
         (b"", "invalid_form", None),
         (b"--b\r\n", "invalid_form", None),
         (b"garbage", "invalid_form", None),
-        (form(model="colours")[0], "x", "image"),
-        (form(b"x", model="colours", top_k="0")[0], "x", "top_k"),
+        (form(model="colours")[0], "invalid_request", "image"),
+        (form(b"x", model="colours", top_k="0")[0], "invalid_request", "top_k"),
         (form(b"x", model="colours", other="1")[0], "unknown_field", "other"),
-        (form(b"x")[0], "x", "model"),
+        (form(b"x")[0], "invalid_request", "model"),
         (form(b"x", model="colours", top_k="9" * 2000)[0], "invalid_form", None),
     ],
 )
