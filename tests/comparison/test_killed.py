@@ -3,9 +3,6 @@
 import os
 import random
 import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -13,39 +10,10 @@ import pytest
 
 from hone.comparison.cache import ANSWERS_FILE, open_cache
 from tests.comparison.experiments import experiment_text, prompt, run, write_data
-from tests.comparison.upstream import Behaviour, Upstream, upstream
+from tests.comparison.killing import answered, start, wait_for
+from tests.comparison.upstream import Behaviour, upstream
 
-ROOT = Path(__file__).resolve().parents[2]
 ITEMS, WORKERS = 60, 4
-
-
-def start(text: str, folder: Path, *words: str) -> "subprocess.Popen[str]":
-    """Start a run in a process of its own."""
-    path = folder / "experiment.toml"
-    path.write_text(text)
-    program = words or ("-m", "tests.comparison.kill_driver", str(path), str(folder / "out"))
-    return subprocess.Popen(
-        [sys.executable, *program],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-
-
-def wait_for(server: Upstream, served: int, process: "subprocess.Popen[str]") -> None:
-    """Wait until the server has seen so many requests."""
-    deadline = time.monotonic() + 120
-    while len(server.served) < served:
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-
-
-def answered(folder: Path) -> int:
-    with open_cache(folder / "out") as cache:
-        return sum(row["state"] == "answered" for row in cache.rows())
 
 
 @pytest.mark.slow

@@ -17,8 +17,8 @@ from hone.models.imaging.pictures import PictureBytes
 from hone.models.imaging.thumbnails import THUMBNAIL_SIDE, thumbnail
 from hone.models.registry import Registry
 from tests.comparison.experiments import experiment_text, plan_of, prompt, run, write_lines
+from tests.comparison.killing import answered, start, wait_for
 from tests.comparison.picture_runs import colour_file, compared_pictures, write_picture_data
-from tests.comparison.test_killed import answered, start, wait_for
 from tests.comparison.upstream import Behaviour, upstream
 from tests.pictures import CATS_DOGS, encoded, picture, png_bomb, shared
 from tests.tiny_picture_bundle import publish_tiny_pictures

@@ -17,7 +17,7 @@ from PIL import Image
 from hone.models.imaging.decoding import check_picture, decode_picture
 from hone.models.imaging.headers import MOST_PNG_CHUNKS, UnusablePicture
 from hone.models.imaging.png_data import check_png_data
-from tests.pictures import encoded, picture, png_chunk, png_file
+from tests.pictures import encoded, grey_png, picture, png_chunk, png_file
 
 SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 DEPTHS = [(0, 1), (0, 2), (0, 4), (0, 8), (0, 16), (2, 8), (2, 16), (3, 1), (3, 2), (3, 4), (3, 8),
@@ -29,21 +29,16 @@ def rows_of(width: int, height: int, colour: int, depth: int) -> bytes:
     return bytes((1 + -(-width * SAMPLES[colour] * depth // 8)) * height)
 
 
-def grey(data: bytes, *, side: int = 64) -> bytes:
-    """Return a grey PNG of side x side pixels with that unpacked data."""
-    return png_file(side, side, 0, 8, png_chunk(b"IDAT", zlib.compress(data)))
-
-
 def test_data_as_long_as_the_header_says_is_decoded() -> None:
-    assert decode_picture(grey(bytes(65 * 64))).size == (64, 64)
+    assert decode_picture(grey_png(bytes(65 * 64))).size == (64, 64)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 10, 63])
 def test_missing_rows_are_told(rows: int) -> None:
     with pytest.raises(UnusablePicture, match="less data than its header says"):
-        decode_picture(grey(bytes(65 * rows)))
+        decode_picture(grey_png(bytes(65 * rows)))
     with pytest.raises(UnusablePicture, match="less data than its header says"):
-        decode_picture(grey(bytes(65 * 64 - 1)))
+        decode_picture(grey_png(bytes(65 * 64 - 1)))
 
 
 @pytest.mark.parametrize("wanted", ["", "a byte of data in each"])
@@ -86,13 +81,13 @@ def test_chunks_up_to_the_bound_are_walked_with_little_memory() -> None:
 
 
 def test_zeros_behind_the_end_mark_are_no_chunks() -> None:
-    assert decode_picture(grey(bytes(65 * 64)) + bytes(12 * MOST_PNG_CHUNKS)).size == (64, 64)
+    assert decode_picture(grey_png(bytes(65 * 64)) + bytes(12 * MOST_PNG_CHUNKS)).size == (64, 64)
 
 
 def test_rows_too_many_are_told() -> None:
     for more in (1, 65, 10**6):
         with pytest.raises(UnusablePicture, match="more data than its header says"):
-            decode_picture(grey(bytes(65 * 64 + more)))
+            decode_picture(grey_png(bytes(65 * 64 + more)))
 
 
 def test_what_unpacks_to_200_mb_is_not_unpacked_further_than_the_header_says() -> None:
@@ -100,8 +95,8 @@ def test_what_unpacks_to_200_mb_is_not_unpacked_further_than_the_header_says() -
         "import resource, sys, time\n"
         "from hone.models.errors import InvalidInput\n"
         "from hone.models.imaging.decoding import decode_picture\n"
-        "from tests.models.imaging.test_png_data import grey\n"
-        "bomb = grey(bytes(200_000_000))\n"
+        "from tests.pictures import grey_png\n"
+        "bomb = grey_png(bytes(200_000_000))\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "used = time.process_time()\n"
         "try:\n    decode_picture(bomb)\n    sys.exit('was decoded')\n"

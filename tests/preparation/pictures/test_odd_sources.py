@@ -14,7 +14,7 @@ from hone.models.errors import InvalidExamples
 from hone.training.preparation.pictures.sources import holds_pictures
 from hone.training.preparation.prepare import PrepareOptions
 from tests.pictures import encoded, picture
-from tests.preparation.pictures.test_prepare_pictures import folder_of_classes, found, rows_of, run
+from tests.preparation.pictures.running import folder_of_classes, found, rows_of, run
 
 
 def pictures_of(folder: Path) -> list[Path]:

@@ -10,7 +10,7 @@ import openai
 import pytest
 from PIL import Image
 
-from tests.pictures import encoded, picture, png_bomb, png_chunk, png_file
+from tests.pictures import encoded, grey_png, picture, png_bomb, png_chunk, png_file
 from tests.service.pictures.showing import (
     COLOURS,
     as_json,
@@ -21,11 +21,6 @@ from tests.service.pictures.showing import (
     shot,
 )
 from tests.service.running import Service
-
-
-def grey_png(data: bytes) -> bytes:
-    """Return a grey PNG of 64 x 64 pixels that unpacks to `data`."""
-    return png_file(64, 64, 0, 8, png_chunk(b"IDAT", zlib.compress(data)))
 
 
 def animated(kind: str) -> bytes:

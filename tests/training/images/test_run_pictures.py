@@ -21,7 +21,7 @@ from hone.training.loop import Interrupted
 from hone.training.process import _say_next
 from tests.pictures import encoded, picture
 from tests.training.images.conftest import COLOURS, PictureTask, TrainedPictures, train
-from tests.training.images.test_backbones import SIDE, saved
+from tests.training.images.families import SIDE, saved
 
 
 def test_the_published_variants_tell_new_pictures_apart(trained_pictures: TrainedPictures) -> None:
