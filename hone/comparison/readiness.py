@@ -39,6 +39,7 @@ from hone.comparison.prompt_making import PromptForm, bare_form, fixed_form
 from hone.comparison.settings import read_api_key
 from hone.comparison.stores import looked_up
 from hone.comparison.verdict import LEAST_ITEMS
+from hone.comparison.wording import counted
 from hone.models.catalogue import HUB_PREFIX, folder_of_base
 from hone.models.errors import HoneError, InvalidInput
 from hone.models.manifest import Manifest
@@ -279,8 +280,8 @@ def _on_items(ready: Ready) -> Iterator[str]:
     left = len(items) - len(aside)
     if left < LEAST_ITEMS:
         yield (
-            f"{left} items count, and below {LEAST_ITEMS} nothing is judged: the verdict will be "
-            "NOT ENOUGH DATA"
+            f"{counted(left, 'item', 'count')}, and below {LEAST_ITEMS} nothing is judged: the "
+            "verdict will be NOT ENOUGH DATA"
         )
 
 
