@@ -254,7 +254,12 @@ def test_what_comes_behind_an_answer_is_dropped_and_not_for_ever(strict: Service
         assert status(read_answer(connection)) == 413
         assert connection.recv(10) == b""  # nothing more is written
         with pytest.raises((BrokenPipeError, ConnectionResetError)):
-            connection.sendall(b"x" * 200 * 2**20)
+            flood(connection, megabytes=200)
+
+
+def flood(connection: socket.socket, *, megabytes: int) -> None:
+    for _ in range(megabytes):
+        connection.sendall(b"x" * 2**20)
 
 
 def test_a_request_behind_one_that_ends_the_connection_is_not_answered(strict: Service) -> None:
