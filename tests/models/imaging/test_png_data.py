@@ -192,9 +192,15 @@ def test_a_second_header_and_data_in_parts_are_told() -> None:
     whole = zlib.compress(bytes(9 * 8))
     first, second = png_chunk(b"IDAT", whole[:5]), png_chunk(b"IDAT", whole[5:])
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 8, 0, 0, 0, 0))
-    for parts in ((header, first, second), (first, png_chunk(b"tEXt", b"a\0b"), second), ()):
-        with pytest.raises(UnusablePicture):
+    between = png_chunk(b"tEXt", b"a\0b")
+    for parts, said in (
+        ((header, first, second), "a header that none may have"),
+        ((first, between, second), "whose data is in parts"),
+        ((), "without data"),
+    ):
+        with pytest.raises(UnusablePicture, match=said) as refused:
             decode_picture(png_file(8, 8, 0, 8, *parts))
+        assert refused.value.code == "unusable_picture"
 
 
 def test_a_stream_without_its_end_mark_but_with_all_rows_is_a_picture() -> None:
