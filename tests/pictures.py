@@ -62,6 +62,11 @@ def png_file(
     return signature + png_chunk(b"IHDR", header) + b"".join(chunks) + png_chunk(b"IEND", b"")
 
 
+def grey_png(data: bytes, *, side: int = 64) -> bytes:
+    """Return a grey PNG of side x side pixels with that unpacked data."""
+    return png_file(side, side, 0, 8, png_chunk(b"IDAT", zlib.compress(data)))
+
+
 def png_bomb(side: int) -> bytes:
     """Return a black PNG of side x side pixels, one bit each, in a few kilobytes."""
     rows = zlib.compress(bytes((side // 8 + 2) * side), 9)

@@ -9,7 +9,7 @@ from hone.models.errors import HoneError
 from hone.models.manifest import Variant, sha256_of_json
 from hone.models.names import parse_reference
 from hone.models.prompting.wire import Api, Detail
-from hone.models.toml_files import Group
+from hone.models.toml_files import Group, fault_of_keys
 
 Billing = Literal["tokens", "hosting"]
 
@@ -99,9 +99,11 @@ class ExperimentGroup(Group):
     @model_validator(mode="after")
     def _either_folder_or_files(self) -> Self:
         if (self.path is None) == (self.test is None):
-            raise ValueError("give either 'path', a folder that hone prepare made, or 'test'")
+            said = "give either 'path', a folder that hone prepare made, or 'test'"
+            raise fault_of_keys(said, "path", "test")
         if self.path is not None and self.train is not None:
-            raise ValueError("give either 'path' or the files ('train'), not both")
+            said = "give either 'path' or the files ('train'), not both"
+            raise fault_of_keys(said, "path", "train")
         return self
 
 
@@ -274,13 +276,13 @@ class Prompted(Contender):
 
     @model_validator(mode="after")
     def _examples_fit(self) -> Self:
-        found = []
+        found: dict[str, str] = {}
         if self.prompt == "zero-shot" and self.k is not None:
-            found.append("a zero-shot prompt has no examples: leave 'k' out")
+            found["k"] = "a zero-shot prompt has no examples: leave 'k' out"
         if self.examples_as == "turns" and getattr(self, "api", "chat") != "chat":
-            found.append("'examples_as' can be turns in a chat only")
+            found["examples_as"] = "'examples_as' can be turns in a chat only"
         if found:
-            raise ValueError("; ".join(found))
+            raise fault_of_keys("; ".join(found.values()), *found)
         return self
 
     @property

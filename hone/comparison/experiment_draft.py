@@ -12,12 +12,14 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from hone.comparison.experiment import CONTENDERS, Contender, Experiment, ServingCosts
-from hone.models.toml_files import complaints
+from hone.models.toml_files import complaints, keys_of
 
 _GROUPS = ("experiment", "decision", "costs", "limits")
 
 Unsound = dict[str, frozenset[str]]
-"""By what messages call a group or contender: its keys whose value is wrong or missing."""
+"""By what messages call a group or contender: its keys whose value is wrong or missing.
+
+Contenders of the same name are called by their number, too, so that each one's are its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +27,12 @@ class Draft:
     """What of an experiment is sound, and every problem of its keys and values.
 
     Where there are problems, only for looking further: a required key that is missing is no
-    attribute of its group, and a contender without a name or a kind is left out.
+    attribute of its group, and a contender without a name or a kind is left out. `places` is what
+    messages call each of its contenders.
     """
 
     experiment: Experiment
+    places: tuple[str, ...]
     unsound: Unsound
     problems: tuple[str, ...]
 
@@ -44,12 +48,8 @@ def draft_of(table: Mapping[str, Any]) -> Draft:
     else:
         experiment, unsound, said = whole, {}, []
     said += _names(experiment, unsound, table)
-    return Draft(experiment, unsound, tuple(dict.fromkeys(said)))
-
-
-def place_of(contender: str) -> str:
-    """Return what messages call the contender of this name."""
-    return f"contender {contender!r:.80}"
+    places = tuple(_place(("contenders", n), table) for n, _, _ in _readable(table))
+    return Draft(experiment, places, unsound, tuple(dict.fromkeys(said)))
 
 
 def _faulty(
@@ -57,8 +57,7 @@ def _faulty(
 ) -> dict[tuple[str | int, ...], set[str]]:
     """Return the faulty keys of each group and contender.
 
-    With a key that is unknown goes the one that may have been meant, and with what is wrong about
-    several keys those that the message quotes.
+    With a key that is unknown goes the one that may have been meant.
     """
     found: dict[tuple[str | int, ...], set[str]] = {}
     for fault in error.errors():
@@ -71,7 +70,7 @@ def _faulty(
             near = difflib.get_close_matches(key, _known_keys(list(group), table), n=1)
             keys |= {key, *(near if fault["type"] == "extra_forbidden" else ())}
         else:
-            keys |= {key for key in _known_keys(list(group), table) if f"'{key}'" in fault["msg"]}
+            keys |= keys_of(fault)
     return found
 
 
@@ -93,9 +92,8 @@ def _rest(
         given = table.get(name, {})
         made[name] = sound(_model_of(name), given, name, faulty.get((name,), set()))
     made["contenders"] = [
-        sound(kind, one, place_of(one["name"]), faulty.get(("contenders", n), set()))
-        for n, one in _contenders(table)
-        if isinstance(one.get("name"), str) and (kind := _kind(one)) is not None
+        sound(kind, one, _place(("contenders", n), table), faulty.get(("contenders", n), set()))
+        for n, one, kind in _readable(table)
     ]
     return Experiment.model_construct(**made), unsound, problems
 
@@ -110,14 +108,10 @@ def _sound(
     try:
         return model.model_validate(rest), frozenset(faulty), []
     except ValidationError as error:
-        between = [fault["msg"] for fault in error.errors() if not fault["loc"]]
+        between = [fault for fault in error.errors() if not fault["loc"]]
         missing = {str(fault["loc"][0]) for fault in error.errors() if fault["loc"]}
-    said = [
-        message.removeprefix("Value error, ")
-        for message in between
-        if not any(f"'{key}'" in message for key in faulty)
-    ]
-    mentioned = {key for key in model.model_fields for one in between if f"'{key}'" in one}
+    said = [fault["msg"] for fault in between if not keys_of(fault) & faulty]
+    mentioned = frozenset[str]().union(*map(keys_of, between))
     kept = {key: value for key, value in rest.items() if key in model.model_fields}
     return model.model_construct(**kept), frozenset(faulty | missing | mentioned), said
 
@@ -154,6 +148,16 @@ def _contenders(table: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, An
         yield from ((n, one) for n, one in enumerate(given) if isinstance(one, dict))
 
 
+def _readable(
+    table: Mapping[str, Any],
+) -> Iterator[tuple[int, Mapping[str, Any], type[Contender]]]:
+    """Yield every contender that has a name and a kind, with its place and what that kind is."""
+    for n, one in _contenders(table):
+        kind = _kind(one)
+        if isinstance(one.get("name"), str) and kind is not None:
+            yield n, one, kind
+
+
 # What pydantic says, in the file's own terms
 
 
@@ -181,12 +185,16 @@ def _in_the_file(location: Sequence[str | int]) -> list[str | int]:
 
 
 def _place(location: Sequence[str | int], table: Mapping[str, Any]) -> str:
-    """Return where something stands: a contender by its name, or by its number if it has none."""
-    if location[:1] == ["contenders"] and len(location) > 1:
+    """Return where something stands: a contender by its name, its number where that is not it."""
+    if location[0] == "contenders" and len(location) > 1:
         number = int(location[1])
-        contender = table["contenders"][number]
-        name = contender.get("name") if isinstance(contender, dict) else None
-        place = place_of(name) if isinstance(name, str) else f"contender number {number + 1}"
+        names = {n: one.get("name") for n, one in _contenders(table)}
+        name = names.get(number)
+        place = f"contender number {number + 1}"
+        if isinstance(name, str):
+            place = f"contender {name!r:.80}"
+            if list(names.values()).count(name) > 1:
+                place = f"{place} (number {number + 1})"
         return ": ".join([place, *map(str, location[2:])])
     return ".".join(map(str, location))
 

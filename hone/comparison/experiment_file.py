@@ -1,7 +1,7 @@
 """Reading an experiment file: TOML; every problem is named at once, by the key's path."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,7 +14,7 @@ from hone.comparison.experiment import (
     Prompted,
     ServedContender,
 )
-from hone.comparison.experiment_draft import draft_of, place_of
+from hone.comparison.experiment_draft import draft_of
 from hone.comparison.prompts import Findings, check_embedded, check_unread
 from hone.models.errors import InvalidInput, NotFound
 from hone.models.toml_files import parse_toml
@@ -41,13 +41,15 @@ class ExperimentFile:
     """An experiment as it was read: its bytes, their SHA-256, and what is odd but allowed.
 
     Where there are `problems`, the experiment is only what is sound of it (see `Draft`), and is
-    there to be looked at further; nothing may be asked by it.
+    there to be looked at further; nothing may be asked by it. `places` is what messages call each
+    of its contenders, which may have the same name.
     """
 
     content: bytes
     sha256: str
     experiment: Experiment
-    warnings: tuple[str, ...]
+    places: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     unsound: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
@@ -56,6 +58,11 @@ class ExperimentFile:
         """What the comparison is called; empty where the file does not say it well."""
         group = self.experiment.experiment
         return group.name if self.is_sound("experiment", "name") else ""
+
+    @property
+    def contenders(self) -> Iterator[tuple[str, AnyContender]]:
+        """The contenders, each with what messages call it."""
+        return zip(self.places, self.experiment.contenders, strict=True)
 
     def is_sound(self, place: str, *keys: str) -> bool:
         """Whether the file says nothing wrong in these keys of a group or a contender."""
@@ -92,12 +99,19 @@ def look_at(content: bytes, name: str) -> ExperimentFile:
         raise InvalidExperiment([str(error)]) from None
     draft = draft_of(table)
     digest = hashlib.sha256(content).hexdigest()
-    file = ExperimentFile(content, digest, draft.experiment, (), draft.problems, draft.unsound)
+    file = ExperimentFile(
+        content,
+        digest,
+        draft.experiment,
+        draft.places,
+        problems=draft.problems,
+        unsound=draft.unsound,
+    )
     problems, warnings = list(draft.problems), []
-    for contender in draft.experiment.contenders:
-        found = _templates(file, contender)
-        problems += [f"{place_of(contender.name)}: {text}" for text in found.errors]
-        said = [*found.warnings, *_unencrypted(file, contender)]
+    for place, contender in file.contenders:
+        found = _templates(file, place, contender)
+        problems += [f"{place}: {text}" for text in found.errors]
+        said = [*found.warnings, *_unencrypted(file, place, contender)]
         warnings += [f"{contender.name}: {text}" for text in said]
     problems += _missing_training(file)
     return replace(file, problems=tuple(problems), warnings=tuple(warnings))
@@ -109,9 +123,9 @@ def _whole(file: ExperimentFile) -> ExperimentFile:
     return file
 
 
-def _templates(file: ExperimentFile, contender: AnyContender) -> Findings:
+def _templates(file: ExperimentFile, place: str, contender: AnyContender) -> Findings:
     """Look at a contender's templates, if what they rest on is sound."""
-    if file.is_sound(place_of(contender.name), *TEMPLATE_KEYS):
+    if file.is_sound(place, *TEMPLATE_KEYS):
         if isinstance(contender, Prompted | ServedContender):
             return check_unread(contender)
         if isinstance(contender, EmbeddedContender):
@@ -119,11 +133,11 @@ def _templates(file: ExperimentFile, contender: AnyContender) -> Findings:
     return Findings(())
 
 
-def _unencrypted(file: ExperimentFile, contender: AnyContender) -> list[str]:
+def _unencrypted(file: ExperimentFile, place: str, contender: AnyContender) -> list[str]:
     """Warn of a key that would cross a network in the open."""
     if not isinstance(contender, PromptContender | ServedContender):
         return []
-    if not file.is_sound(place_of(contender.name), "address", "api_key_env"):
+    if not file.is_sound(place, "address", "api_key_env"):
         return []
     parts = urlsplit(contender.address)
     at_home = parts.hostname in {"localhost", "127.0.0.1", "::1"}
@@ -140,8 +154,8 @@ def _missing_training(file: ExperimentFile) -> list[str]:
     if group.path is not None or group.train is not None:
         return []
     return [
-        f"{place_of(contender.name)}: needs training examples: give experiment.train"
-        for contender in file.experiment.contenders
-        if file.is_sound(place_of(contender.name), "prompt", "k")
+        f"{place}: needs training examples: give experiment.train"
+        for place, contender in file.contenders
+        if file.is_sound(place, "prompt", "k")
         and (contender.kind == "majority" or (isinstance(contender, Prompted) and contender.shots))
     ]

@@ -14,6 +14,7 @@ from hone.comparison.experiment import BundleContender, EmbeddedContender, Recor
 from hone.comparison.outcomes import Item, Outcome
 from hone.models.engines import FloatArray
 from hone.models.errors import InvalidExamples, InvalidInput
+from hone.models.examples import unusable_lines
 from hone.models.imaging.predictor import PicturePredictor, load_picture_predictor
 from hone.models.manifest import Manifest, Variant
 from hone.models.names import parse_reference
@@ -242,8 +243,7 @@ def read_recorded(
         if "text" in row:
             by_text[row["text"], row.get("repeat", 0)] = row
     if problems:
-        shown = "\n  ".join(problems[:100])
-        raise InvalidExamples(f"{path} has {len(problems)} unusable lines:\n  {shown}")
+        raise InvalidExamples(unusable_lines(path, problems))
     answerer = RecordedAnswerer(contender.name, by_id, by_text, reader)
     if items and all((i.id, 0) not in by_id and (i.text, 0) not in by_text for i in items):
         raise InvalidExamples(f"{path} has no answer for any of the items: see its ids and texts")

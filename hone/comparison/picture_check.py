@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from hone.models.examples import unusable_lines
 from hone.models.imaging.decoding import decode_picture
 from hone.models.imaging.headers import UnusablePicture
 from hone.models.imaging.pictures import PictureFile
 from hone.models.prompting.inputs import Input
 
-_MOST_SHOWN = 100
 _MOST_AT_ONCE = 4
 """Threads; one holds up to 75 MB of pixels."""
 
@@ -30,8 +30,7 @@ def undecodable(inputs: Iterable[Input], table: Path) -> Iterator[str]:
     found = dict(zip(distinct, _each(_fault, list(distinct.values())), strict=True))
     bad = [(picture, fault) for picture in pictures if (fault := found[picture.sha256])]
     if bad:
-        lines = [_line(picture, fault) for picture, fault in bad[:_MOST_SHOWN]]
-        yield "\n  ".join([f"{table} has {len(bad)} unusable lines:", *lines])
+        yield unusable_lines(table, [_line(picture, fault) for picture, fault in bad])
 
 
 def _line(picture: PictureFile, fault: str) -> str:

@@ -20,7 +20,6 @@ from hone.comparison.experiment import (
     RecordedContender,
     ServedContender,
 )
-from hone.comparison.experiment_draft import place_of
 from hone.comparison.experiment_file import TEMPLATE_KEYS, InvalidExperiment
 from hone.comparison.fitting import misfits
 from hone.comparison.generating import load_generating
@@ -41,6 +40,7 @@ from hone.comparison.prompt_making import PromptForm, bare_form, fixed_form
 from hone.comparison.settings import read_api_key
 from hone.comparison.stores import looked_up
 from hone.comparison.verdict import LEAST_ITEMS
+from hone.comparison.wording import counted
 from hone.models.catalogue import HUB_PREFIX, folder_of_base
 from hone.models.errors import HoneError, InvalidInput
 from hone.models.manifest import Manifest
@@ -85,20 +85,19 @@ def make_ready(plan: Plan, *, needs_keys: bool = True) -> Ready:
     lenient = plan.experiment.experiment.reading == "lenient"
     ready = Ready(plan, LabelReader(plan.material.labels, lenient=lenient))
     problems = list(plan.problems)
-    keyless: dict[str, str] = {}
-    for contender in plan.experiment.contenders:
-        place = place_of(contender.name)
-        problems += [f"{place}: {said}" for said in _problems(ready, contender)]
-        if (said := _said(partial(_read_key, ready, contender))) is not None:
-            keyless[contender.name] = said
+    keyless: list[tuple[str, str, str]] = []
+    for place, contender in plan.file.contenders:
+        problems += [f"{place}: {said}" for said in _problems(ready, place, contender)]
+        if (said := _said(partial(_read_key, ready, place, contender))) is not None:
+            keyless.append((place, contender.name, said))
     problems += _undecodable(ready)
     about_items: list[str] = []
     if "items" not in plan.unread and (said := _said(lambda: about_items.extend(_on_items(ready)))):
         problems.append(said)
     if problems or (keyless and needs_keys):
-        missing = [f"{place_of(name)}: {said}" for name, said in keyless.items()]
+        missing = [f"{place}: {said}" for place, _, said in keyless]
         raise InvalidExperiment(_in_order(plan, [*problems, *missing]))
-    ready.warnings += [f"{name}: {said}; the run will need it" for name, said in keyless.items()]
+    ready.warnings += [f"{name}: {said}; the run will need it" for _, name, said in keyless]
     for name, answerer in ready.local.items():
         if isinstance(answerer, BundleAnswerer):
             ready.warnings += notes_on(name, answerer.manifest, plan.material)
@@ -125,33 +124,30 @@ def _undecodable(ready: Ready) -> Iterator[str]:
 
 def _in_order(plan: Plan, problems: Sequence[str]) -> list[str]:
     """Return problems with those of the whole first, and then by contender, each named once."""
-    places = [place_of(contender.name) for contender in plan.experiment.contenders]
 
     def rank(problem: str) -> int:
-        own = (n for n, place in enumerate(places, 1) if problem.startswith(f"{place}: "))
+        own = (n for n, place in enumerate(plan.file.places, 1) if problem.startswith(f"{place}: "))
         return next(own, 0)
 
     return sorted(dict.fromkeys(problems), key=rank)
 
 
-def _problems(ready: Ready, contender: AnyContender) -> Iterator[str]:
+def _problems(ready: Ready, place: str, contender: AnyContender) -> Iterator[str]:
     """Make one contender ready but for its key, and yield what stands in the way."""
-    file, place = ready.plan.file, place_of(contender.name)
-    unfit = list(_misfits(ready, contender))
+    unfit = list(_misfits(ready, place, contender))
     yield from unfit
     for step, keys in _STEPS.items():
         if unfit and ready.kind == "image" and step in _OF_INPUTS:
             continue
-        if file.is_sound(place, *keys):
+        if ready.plan.file.is_sound(place, *keys):
             problem = _said(partial(step, ready, contender))
             if problem is not None:
                 yield problem
 
 
-def _misfits(ready: Ready, contender: AnyContender) -> Iterator[str]:
+def _misfits(ready: Ready, place: str, contender: AnyContender) -> Iterator[str]:
     """Yield what a contender cannot do with the items, as far as both are known."""
-    file, place = ready.plan.file, place_of(contender.name)
-    if ready.kind is not None and file.is_sound(place, *TEMPLATE_KEYS, "detail"):
+    if ready.kind is not None and ready.plan.file.is_sound(place, *TEMPLATE_KEYS, "detail"):
         yield from misfits(contender, ready.kind)
 
 
@@ -164,8 +160,8 @@ def _said(step: Callable[[], None]) -> str | None:
     return None
 
 
-def _read_key(ready: Ready, contender: AnyContender) -> None:
-    if not ready.plan.file.is_sound(place_of(contender.name), "api_key_env"):
+def _read_key(ready: Ready, place: str, contender: AnyContender) -> None:
+    if not ready.plan.file.is_sound(place, "api_key_env"):
         return
     if isinstance(contender, ServedContender | PromptContender) and contender.api_key_env:
         ready.keys[contender.name] = read_api_key(contender.api_key_env)
@@ -303,8 +299,8 @@ def _on_items(ready: Ready) -> Iterator[str]:
     left = len(items) - len(aside)
     if left < LEAST_ITEMS:
         yield (
-            f"{left} items count, and below {LEAST_ITEMS} nothing is judged: the verdict will be "
-            "NOT ENOUGH DATA"
+            f"{counted(left, 'item', 'count')}, and below {LEAST_ITEMS} nothing is judged: the "
+            "verdict will be NOT ENOUGH DATA"
         )
 
 

@@ -148,7 +148,9 @@ def _counting_notes(judgement: Judgement) -> Iterator[Block]:
                 "no sum, so what it spent is at least what stands here."
             )
         if len(tokens.counting) > 1:
-            ways = ", ".join(f"{_COUNTED[w]}: {n:,} calls" for w, n in tokens.counting.items())
+            ways = ", ".join(
+                f"{_COUNTED[w]}: {counted(n, 'call')}" for w, n in tokens.counting.items()
+            )
             yield Text(f"The tokens of {arm.name} were counted in several ways ({ways}).")
 
 

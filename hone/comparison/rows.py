@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 import orjson
 
 from hone.models.errors import InvalidExamples
-from hone.models.examples import read_examples
+from hone.models.examples import read_examples, unusable_lines
 from hone.models.imaging.headers import UnusablePicture
 from hone.models.imaging.pictures import find_picture
 from hone.models.prompting.inputs import Input, InputKind, Shot
 
-_MOST_SHOWN, _LONGEST_SHOWN = 100, 200
+_LONGEST_SHOWN = 200
 _NOUNS: dict[InputKind, str] = {"text": "a text", "image": "a picture"}
 
 Record = TypeVar("Record")
@@ -96,8 +96,7 @@ def read_rows(path: Path, made: Callable[[Row], Record], *, noun: str) -> list[R
         except ValueError as error:
             problems.append(f"line {number}: {error}")
     if problems:
-        shown = "\n  ".join(problems[:_MOST_SHOWN])
-        raise InvalidExamples(f"{path} has {len(problems)} unusable lines:\n  {shown}")
+        raise InvalidExamples(unusable_lines(path, problems))
     if not found:
         raise InvalidExamples(f"{path} has no {noun}")
     return found

@@ -20,6 +20,7 @@ from hone.comparison.plan import Plan, price_name
 from hone.comparison.question import Question
 from hone.comparison.readiness import Ready, contamination
 from hone.comparison.runner import Found, Listener, Runner
+from hone.comparison.wording import counted
 from hone.models.examples import sha256_of_file
 from hone.models.imaging.tokens import PICTURE_TOKENS
 
@@ -211,13 +212,15 @@ def _changed(changes: list[dict[str, str]]) -> Iterator[str]:
 def _notes(plan: Plan, sums: Sums) -> Iterator[str]:
     material = plan.material
     if material.rows > len(material.items):
+        left_out = material.rows - len(material.items)
+        were = "was" if left_out == 1 else "were"
         yield (
-            f"{material.rows - len(material.items)} of {material.rows} test items were left out: "
+            f"{left_out} of {counted(material.rows, 'test item')} {were} left out: "
             "experiment.most_items"
         )
     if material.repeated:
         what = "words" if material.kind == "text" else "bytes"
-        yield f"{material.repeated} items repeat another one's {what}"
+        yield f"{counted(material.repeated, 'item', 'repeat')} another one's {what}"
     if material.kind == "image" and plan.asked:
         yield f"a picture's tokens, where an answer does not tell them, are {PICTURE_TOKENS}"
     if not material.training:
@@ -228,4 +231,4 @@ def _notes(plan: Plan, sums: Sums) -> Iterator[str]:
             "whether they did is not known here"
         )
     if sums.unpriced_calls:
-        yield f"{sums.unpriced_calls} calls have no known price"
+        yield f"{counted(sums.unpriced_calls, 'call')} without a known price"

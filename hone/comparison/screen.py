@@ -9,6 +9,7 @@ from rich.table import Table
 from hone.comparison.cache import Sums
 from hone.comparison.outcomes import Item, Kind, Outcome, asked_once
 from hone.comparison.plan import Estimate
+from hone.comparison.wording import counted
 from hone.models.terminal import plain
 
 _KINDS: tuple[Kind, ...] = ("answered", "unparsable", "refused", "failed")
@@ -29,7 +30,7 @@ def show_estimates(
     console.print(table)
     known = sum(one.usd for one in found if one.usd is not None)
     unknown = sum(one.usd is None for one in found)
-    beside = f", and {unknown} contenders of unknown price" if unknown else ""
+    beside = f", and {counted(unknown, 'contender')} of unknown price" if unknown else ""
     console.print(f"about ${known:.4f}{beside}, nothing deducted for cached prompts or answers")
     if limit is not None:
         console.print(f"limits.dollars is ${limit:.4f}{_against(known, limit, spent)}")
@@ -66,8 +67,8 @@ def show_outcomes(
         counts = [right, kinds["answered"] - right, *(kinds[kind] for kind in _KINDS[1:])]
         table.add_row(plain(name), *(f"{n:,}" for n in (*counts, calls, tokens)))
     console.print(table)
-    console.print(f"{sums.calls:,} calls in this folder, ${sums.usd:.6f}")
+    console.print(f"{counted(sums.calls, 'call')} in this folder, ${sums.usd:.6f}")
     if sums.unclear_usd:
         console.print(f"calls without a whole answer: ${sums.unclear_usd:.6f} more at most")
     if sums.unpriced_calls:
-        console.print(f"{sums.unpriced_calls:,} calls have no known price")
+        console.print(f"{counted(sums.unpriced_calls, 'call')} without a known price")

@@ -16,6 +16,7 @@ import orjson
 import yaml  # type: ignore[import-untyped]
 
 from hone.comparison.outcomes import Item
+from hone.comparison.wording import counted
 from hone.models.durable import make_folder
 from hone.models.errors import Conflict, InvalidExamples
 from hone.models.prompt_form import INSTRUCTING_ROLES, Turn, joined
@@ -56,7 +57,7 @@ def take_over(path: Path, source: str, out: Path) -> list[str]:
     for number, rows in enumerate(taken.answers.values(), 1):
         _write_lines(out / f"answers-{number}.jsonl", rows)
     (out / "experiment.toml").write_text(_draft(taken, out), encoding="utf-8")
-    said = [f"{len(taken.items)} items in {out / 'items.jsonl'}"]
+    said = [f"{counted(len(taken.items), 'item')} in {out / 'items.jsonl'}"]
     said += [f"answers of {name!r}: {len(rows)}" for name, rows in taken.answers.items()]
     said += [f"left out: {problem}" for problem in taken.left_out[:_MOST_SHOWN]]
     if len(taken.left_out) > _MOST_SHOWN:

@@ -170,6 +170,7 @@ def months(value: float | None) -> str:
     return "never" if value == math.inf else f"{value:,.1f} months"
 
 
-def counted(number: int, thing: str) -> str:
-    """Return a number and what it counts: `1 item`, `2,000 items`."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+def counted(number: int, thing: str, verb: str = "") -> str:
+    """Return a number and what it counts: `1 item`, `2,000 items`; or `1 item counts`."""
+    some = f"{number:,} {thing}{'' if number == 1 else 's'}"
+    return f"{some} {verb}{'s' if number == 1 else ''}" if verb else some

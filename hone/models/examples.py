@@ -8,7 +8,7 @@ inputs are pictures, `image` stands in the place of `text`: the picture's path i
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,6 +19,7 @@ from hone.models.errors import InvalidExamples
 
 SPLITS = ("train", "validation", "test")
 
+_PROBLEMS_SHOWN = 100
 _WORDS = re.compile(r"[^\W_]+")
 
 
@@ -54,11 +55,16 @@ def read_examples(path: Path, field: Field = "text") -> list[Example]:
         except ValueError as error:
             problems.append(f"line {number}: {error}")
     if problems:
-        shown = "\n  ".join(problems[:100])
-        raise InvalidExamples(f"{path} has {len(problems)} unusable lines:\n  {shown}")
+        raise InvalidExamples(unusable_lines(path, problems))
     if not examples:
         raise InvalidExamples(f"{path} has no examples")
     return examples
+
+
+def unusable_lines(path: Path, problems: Sequence[str]) -> str:
+    """Return the message of a file's unusable lines, the first 100."""
+    many = f"{len(problems):,} unusable line{'' if len(problems) == 1 else 's'}"
+    return "\n  ".join([f"{path} has {many}:", *problems[:_PROBLEMS_SHOWN]])
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

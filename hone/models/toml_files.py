@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 
 class Group(BaseModel):
@@ -37,6 +37,19 @@ def parse_toml(content: bytes, name: str) -> dict[str, Any]:
         raise ValueError(f"{name} is not TOML: {error}") from None
     except (ValueError, RecursionError):  # a number of thousands of digits; as many brackets
         raise ValueError(f"{name} is not TOML that can be read") from None
+
+
+def fault_of_keys(message: str, *keys: str) -> PydanticCustomError:
+    """Return what a validator of a group raises for keys that do not go together.
+
+    `message` has no braces. Which keys these are stands in the error's context (`keys_of`).
+    """
+    return PydanticCustomError("keys", message, {"keys": keys})
+
+
+def keys_of(found: ErrorDetails) -> frozenset[str]:
+    """Return the keys that an error about a whole group is about; none where it does not say."""
+    return frozenset(found.get("ctx", {}).get("keys", ()))
 
 
 def complaints(

@@ -17,6 +17,7 @@ from tests.comparison.experiments import experiment_text, prompt, run, survey_of
 from tests.tiny_bundle import publish_tiny
 
 ADDRESS = "http://127.0.0.1:9/v1"  # nobody is there, and nobody is to be asked
+KEY = "HONE_TEST_NO_SUCH_KEY"
 
 
 def test_no_fault_hides_another(tmp_path: Path) -> None:
@@ -57,8 +58,8 @@ def test_no_fault_hides_another(tmp_path: Path) -> None:
         "decision.candidate: there is no contender 'nobody'",
         "decision.baseline: there is no contender 'noone'",
         f"there is no price file {tmp_path / 'prices.json'}",
-        f"{data / 'test.jsonl'} has 1 unusable lines",
-        f"{data / 'train.jsonl'} has 1 unusable lines",
+        f"{data / 'test.jsonl'} has 1 unusable line:",
+        f"{data / 'train.jsonl'} has 1 unusable line:",
         "experiment.labels: a label is given twice",
         "contender 'few': temperature: ",
         "contender 'few': system: unknown placeholder {labls}; did you mean {labels}?",
@@ -124,6 +125,44 @@ def test_what_follows_from_a_fault_is_not_named_as_another(
         assert found[0].startswith(only)
     else:
         assert len(found) == 2
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_contenders_of_one_name_keep_their_faults_apart(tmp_path: Path, *, swapped: bool) -> None:
+    """What is wrong with one by its keys hides nothing that is wrong with the other."""
+    keys = prompt(ADDRESS, "same", k="8")
+    between = prompt(ADDRESS, "same", prompt="zero-shot", k=8)
+    template = prompt(ADDRESS, "same", system="{labls} {examples}", api_key_env=KEY)
+    given = [template, between, keys] if swapped else [keys, between, template]
+    text = experiment_text(
+        write_data(tmp_path / "data", test=60),
+        *given,
+        decision={"candidate": "same", "baseline": "same"},
+    )
+    with pytest.raises(InvalidExperiment) as caught:
+        make_ready(survey_of(text))
+    first, third = ("(number 3)", "(number 1)") if swapped else ("(number 1)", "(number 3)")
+    expected = {
+        f"contender 'same' {first}: k: should be a valid integer (it is '8')",
+        "contender 'same' (number 2): a zero-shot prompt has no examples: leave 'k' out",
+        f"contender 'same' {third}: system: unknown placeholder {{labls}}; did you mean {{labels}}",
+        f"contender 'same' {third}: the environment variable {KEY} holds no key",
+        "contenders: the name 'same' is given twice",
+        "decision.candidate: is the baseline itself",
+    }
+    found = caught.value.problems
+    assert len(found) == len(expected), found
+    for said in expected:
+        assert any(one.startswith(said) for one in found), (said, found)
+
+
+def test_the_same_fault_in_two_contenders_of_one_name_is_named_twice(tmp_path: Path) -> None:
+    wrong = prompt(ADDRESS, "same", temperature=9.0)
+    text = experiment_text(write_data(tmp_path / "data"), wrong, prompt(ADDRESS, "few"), wrong)
+    with pytest.raises(InvalidExperiment) as caught:
+        read_experiment(text.encode(), "experiment.toml")
+    heads = [said.partition(": should")[0] for said in caught.value.problems]
+    assert heads[:2] == [f"contender 'same' (number {n}): temperature" for n in (1, 3)]
 
 
 _VALUES = st.one_of(

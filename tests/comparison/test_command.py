@@ -48,7 +48,7 @@ def test_a_dry_run_says_what_asking_would_cost_and_asks_nobody(tmp_path: Path) -
     assert (status, err) == (0, "")
     assert "few" in out
     assert "unknown" in out
-    assert "1 contenders of unknown price" in out
+    assert "1 contender of unknown price" in out
     assert not (tmp_path / "comparisons").exists()
 
 

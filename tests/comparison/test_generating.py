@@ -15,8 +15,8 @@ from hone.comparison.prompt_making import PromptMaker, fixed_form
 from hone.models.errors import InvalidInput
 from hone.models.registry import Registry
 from tests.comparison.experiments import experiment_text, plan_of, run, write_data
+from tests.service.generation.adapter_bundles import publish_adapter, publish_base
 from tests.service.generation.conftest import publish_stories
-from tests.service.generation.test_adapters import publish_adapter, publish_base
 from tests.service.running import Service, serving
 from tests.tiny_bundle import publish_tiny
 

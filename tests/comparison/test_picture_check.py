@@ -44,7 +44,7 @@ def test_all_that_break_are_named_by_line_and_path_before_anybody_is_asked(tmp_p
             assert f"{data / 'test.jsonl'} has 2 unusable lines" in said
             assert "  line 2: pictures/1001.jpg: it is a JPEG picture that " in said
             assert "  line 5: it is a JPEG picture that " in said
-            assert f"{data / 'train.jsonl'} has 1 unusable lines" in said
+            assert f"{data / 'train.jsonl'} has 1 unusable line:" in said
             assert "  line 3: pictures/2.jpg: it is a JPEG picture that " in said
         assert not server.served
     assert not out.exists()

@@ -212,6 +212,7 @@ def test_items_in_the_prompts_templates_count_as_well(tmp_path: Path) -> None:
         (0, 60, []),
         (3, 60, ["3 of 60 items also stand in the training data (3) or in a prompt (3)"]),
         (0, 49, ["49 items count, and below 50 nothing is judged"]),
+        (24, 25, ["24 of 25 items also stand", "1 item counts, and below 50"]),
         (20, 60, ["20 of 60 items also stand", "40 items count, and below 50"]),
     ],
 )

@@ -38,6 +38,14 @@ CHATS: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("chats", "said"), [(CHATS[:1], "1 item in "), (CHATS[:2], "2 items in ")])
+def test_the_items_taken_over_are_counted_in_words(
+    tmp_path: Path, chats: list[dict[str, Any]], said: str
+) -> None:
+    source = write_lines(tmp_path / "chats.jsonl", chats)
+    assert take_over(source, "fine-tuning", tmp_path / "out")[0].startswith(said)
+
+
 def test_fine_tuning_lines_give_items_and_the_system_message_they_share(tmp_path: Path) -> None:
     source = write_lines(tmp_path / "chats.jsonl", CHATS[:2] + CHATS[3:])
     said = take_over(source, "fine-tuning", tmp_path / "out")

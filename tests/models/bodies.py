@@ -4,7 +4,12 @@ import random
 from pathlib import Path
 from typing import Any
 
-from hone.models.manifest import Manifest, ManifestBody
+from hone.models.manifest import (
+    FileEntry,
+    Manifest,
+    ManifestBody,
+    build_manifest,
+)
 from hone.models.registry import Registry
 
 MODEL_FILE = "model.fp32.onnx"
@@ -40,3 +45,13 @@ def publish(registry: Registry, model: str = "support", *, size: int = 2048) -> 
     with registry.staging() as staged:
         fill(staged, size=size)
         return registry.publish(model, staged, make_body())
+
+
+def make_manifest(**changes: Any) -> Manifest:
+    return build_manifest(
+        make_body(**changes),
+        model="support",
+        version=1,
+        hone_version="0.1.0",
+        files=[FileEntry(path=MODEL_FILE, size=1, sha256="a" * 64)],
+    )

@@ -56,7 +56,7 @@ def test_every_bad_line_is_named(tmp_path: Path) -> None:
 def test_a_report_of_many_bad_lines_is_cut(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
     path.write_bytes(b"x\n" * 5000)
-    with pytest.raises(InvalidExamples, match="5000 unusable lines") as caught:
+    with pytest.raises(InvalidExamples, match="5,000 unusable lines") as caught:
         read_examples(path)
     assert len(str(caught.value)) < 20_000
 

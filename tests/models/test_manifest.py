@@ -12,14 +12,12 @@ from pydantic import ValidationError
 
 from hone.models.errors import BundleCorrupt
 from hone.models.manifest import (
-    FileEntry,
     Manifest,
     Score,
-    build_manifest,
     digest_of,
     sha256_of_json,
 )
-from tests.models.bodies import MODEL_FILE, make_body
+from tests.models.bodies import make_body, make_manifest
 
 OLD = Path(__file__).parent / "manifests" / "first.json"
 """As it was written before manifests had `prompt_form` and baselines a `separator`."""
@@ -36,16 +34,6 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-
-
-def make_manifest(**changes: Any) -> Manifest:
-    return build_manifest(
-        make_body(**changes),
-        model="support",
-        version=1,
-        hone_version="0.1.0",
-        files=[FileEntry(path=MODEL_FILE, size=1, sha256="a" * 64)],
-    )
 
 
 @given(labels=st.lists(st.text(), min_size=2, max_size=5, unique=True), licence=st.text())

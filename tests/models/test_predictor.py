@@ -20,7 +20,7 @@ from hone.models.predictor import Predictor, choose_variant, load_predictor, sof
 from hone.models.registry import Registry
 from hone.models.tokenizer import TextTokenizer
 from tests.models.bodies import publish
-from tests.models.test_tokenizer import bert_like
+from tests.models.small_tokenizers import bert_like
 
 PARITY = {
     "passed": True,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hone.models.errors import BundleCorrupt
 from hone.models.manifest import Manifest
 from hone.models.prompt_form import PromptForm, Turn
-from tests.models.test_manifest import make_manifest
+from tests.models.bodies import make_manifest
 
 INSTRUCTION = "Classify the customer's message as bug or praise.\nMessage:\n"
 PROMPTS = PromptForm(

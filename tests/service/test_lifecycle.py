@@ -8,8 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import aiohttp
@@ -19,6 +18,7 @@ from hone.models.manifest import MANIFEST_FILE
 from hone.models.registry import Registry
 from tests.service.load import press
 from tests.service.running import ROOT, Service, serving, wait_until
+from tests.service.starting import answers, loading_slowly
 from tests.tiny_bundle import publish_tiny, weights_file
 
 
@@ -235,34 +235,6 @@ def test_the_limit_on_open_files_is_raised(store: Path, tmp_path: Path) -> None:
     assert int(line.split()[3]) >= 1200
 
 
-@contextmanager
-def loading_slowly(store: Path, seconds: float) -> Iterator[Service]:
-    """Run a service that takes some seconds to load a model; it is not waited for."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    program = (
-        "import time, hone.service.pool as pool; load = pool.load_model\n"
-        f"def slowly(*a): time.sleep({seconds}); return load(*a)\n"
-        "pool.load_model = slowly\n"
-        "from hone.service.command import settings_from\n"
-        "from hone.service.server import run\n"
-        f"run(settings_from(store={str(store)!r}, port={port}, drain_delay_s=0))\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        yield Service(process, port, "", store)
-    finally:
-        process.kill()
-        process.wait(30)
-
-
 def slow_service(
     folder: Path, seconds: float, **settings: object
 ) -> AbstractContextManager[Service]:
@@ -289,10 +261,3 @@ def flip_a_byte(path: Path, at: int = -100) -> None:
     content = bytearray(path.read_bytes())
     content[at] ^= 1
     path.write_bytes(content)
-
-
-def answers(service: Service) -> bool:
-    try:
-        return service.get("/livez").status == 200
-    except OSError:
-        return False

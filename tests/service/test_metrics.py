@@ -8,7 +8,7 @@ import pytest
 from hone.comparison.prices import load_prices
 from hone.models.registry import Registry
 from tests.service.running import Service, serving, wait_until
-from tests.service.test_lifecycle import answers, loading_slowly
+from tests.service.starting import answers, loading_slowly
 from tests.tiny_bundle import BASELINE, publish_tiny
 
 Labels = tuple[tuple[str, str], ...]

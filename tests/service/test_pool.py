@@ -22,7 +22,7 @@ from hone.service.metrics import Metrics
 from hone.service.pool import ModelPool
 from hone.service.serving import Host
 from hone.service.settings import Settings
-from tests.models.test_shared_bases import publish_adapter, publish_base
+from tests.models.shared_bases import publish_adapter, publish_base
 from tests.tiny_bundle import publish_tiny
 
 

@@ -27,8 +27,10 @@ from hone.models.decoding.adapters import (
     ADAPTER_PREFIX,
     ADAPTER_SHAPE,
     BARE,
+    UNIT,
     AdapterTables,
     AdapterWeights,
+    FloatType,
 )
 from hone.models.engines import FloatArray
 from hone.models.errors import BundleCorrupt, InvalidInput
@@ -39,6 +41,8 @@ _WIDTH = 32
 """The mask's width is a multiple of this, so that shapes seldom change from step to step."""
 _KEY = "past_key_values.{}.key"
 _KEPT_BINDINGS = 64
+_ADAPTER_TYPES: dict[str, FloatType] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+"""What a graph may take adapters' matrices as, by the library's names."""
 
 
 class DecoderEngine(Protocol):
@@ -272,15 +276,28 @@ def _pages_of_zeros(shape: tuple[int, ...]) -> FloatArray:
 
 
 def _tables(inputs: Sequence[Any]) -> AdapterTables | None:
-    """Return empty tables for the adapters that a graph takes; None if it takes none."""
-    found = [value for value in inputs if value.name.startswith(ADAPTER_PREFIX)]
-    if not found:
-        return None
-    widths = {value.name.removeprefix(ADAPTER_PREFIX): value.shape[2] for value in found}
-    types = {value.type for value in found}
-    if not all(isinstance(width, int) for width in widths.values()) or len(types) > 1:
-        raise BundleCorrupt("the model does not say how wide its adapters are")
-    return AdapterTables(widths, np.float16 if types == {"tensor(float16)"} else np.float32)
+    """Return empty tables for the adapters that a graph takes; None if it takes none.
+
+    BundleCorrupt, with the input's name, for one that no row of the tables could be given to.
+    """
+    widths: dict[str, int] = {}
+    first: Any = None
+    for value in inputs:
+        if not value.name.startswith(ADAPTER_PREFIX):
+            continue
+        first = first or value
+        if len(value.shape) != 3 or value.shape[1] != UNIT or not isinstance(value.shape[2], int):
+            raise BundleCorrupt(
+                f"the model takes {value.name} in the shape {value.shape}, and adapters come in "
+                f"units of {UNIT} ranks and a known width"
+            )
+        if value.type not in _ADAPTER_TYPES or value.type != first.type:
+            raise BundleCorrupt(
+                f"the model takes {value.name} as {value.type} and {first.name} as {first.type}: "
+                "all adapters beside a base have one type, float or float16"
+            )
+        widths[value.name.removeprefix(ADAPTER_PREFIX)] = value.shape[2]
+    return AdapterTables(widths, _ADAPTER_TYPES[first.type]) if widths else None
 
 
 def _open(model: Path, intra_threads: int | None) -> Any:  # noqa: ANN401 - it has no types

@@ -77,6 +77,15 @@ def _check_regular(mode: int) -> None:
         raise UnusablePicture(f"it is {kind}, and no file with a picture")
 
 
+def leads_out(path: Path, folder: Path) -> bool:
+    """Tell whether a path is one of something outside of a folder: absolute, by `..`, by a link.
+
+    Also for one that no file can have. Links are followed as far as they go.
+    """
+    end = _end(path)
+    return end is None or not end.is_relative_to(folder.resolve())
+
+
 def path_within(folder: Path, written: str) -> Path:
     """Return where a relative path leads from a folder.
 
@@ -86,10 +95,16 @@ def path_within(folder: Path, written: str) -> Path:
     if PurePath(written).is_absolute():
         raise UnusablePicture("it is an absolute path, and pictures lie beside the file with lines")
     path = folder / written
-    try:
-        leads_out = not path.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError, ValueError):  # links in a circle; a zero in the path
-        raise UnusablePicture("there is no such file") from None
-    if leads_out:
+    if _end(path) is None:
+        raise UnusablePicture("there is no such file")
+    if leads_out(path, folder):
         raise UnusablePicture("it leads out of the folder with the file of lines")
     return path
+
+
+def _end(path: Path) -> Path | None:
+    """Return where a path leads over all links; None where no file can be."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError):  # links in a circle; a zero in the path
+        return None

@@ -23,6 +23,13 @@ FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 _ANIMATED_FLAG = 0x02
 
+MOST_PNG_CHUNKS = 20_000
+"""What one PNG may have. Encoders cut data at 4 or 8 KiB, which makes 16,000 in the largest file
+that is read; a chunk without data is 12 bytes, and a body has room for millions."""
+
+MOST_JPEG_SEGMENTS = 20_000
+"""What one JPEG may have: decoders keep each, and an empty one is 4 bytes."""
+
 
 class UnusablePicture(InvalidInput):
     """Bytes that are no picture which can be used; the message says why."""
@@ -78,7 +85,6 @@ def _read_png(content: bytes) -> Header:
         animated = animated or kind == b"acTL"
         if kind == b"IEND":
             end = start + length + 4
-            break
     if size is None or end is None or end > len(content):
         raise UnusablePicture("it is a PNG picture that was cut off")
     _refuse_more(content, end, "PNG")
@@ -86,11 +92,19 @@ def _read_png(content: bytes) -> Header:
 
 
 def png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield each chunk's type, where its data starts, and how long that is."""
-    at = len(_PNG_SIGNATURE)
+    """Yield each chunk's type, where its data starts, and how long that is, up to the end mark.
+
+    UnusablePicture for more than MOST_PNG_CHUNKS.
+    """
+    at, count = len(_PNG_SIGNATURE), 0
     while at + 8 <= len(content):
         length, kind = struct.unpack_from(">I4s", content, at)
+        count += 1
+        if count > MOST_PNG_CHUNKS:
+            raise UnusablePicture(f"it is a PNG picture of more than {MOST_PNG_CHUNKS:,} chunks")
         yield kind, at + 8, length
+        if kind == b"IEND":
+            return
         at += 12 + length
 
 
@@ -133,10 +147,15 @@ def jpeg_segments(content: bytes) -> Iterator[tuple[int, int]]:
     """Yield each marker of a JPEG and where it ends, up to the end mark; UnusablePicture if none.
 
     A segment's length and data stand where its marker ends. Entropy-coded data is passed over.
+    UnusablePicture also for more than MOST_JPEG_SEGMENTS.
     """
-    at = 2
+    at, count = 2, 0
     while True:
         marker, at = _next_marker(content, at)
+        count += 1
+        if count > MOST_JPEG_SEGMENTS:
+            said = f"it is a JPEG picture of more than {MOST_JPEG_SEGMENTS:,} segments"
+            raise UnusablePicture(said)
         if marker in _STANDALONE_MARKERS:
             continue
         yield marker, at

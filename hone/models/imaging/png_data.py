@@ -15,6 +15,7 @@ from hone.models.imaging.headers import UnusablePicture, png_chunks
 _PACKED_AT_ONCE, _UNPACKED_AT_ONCE = 16 * 2**10, 64 * 2**10
 """Bytes: what is held of the data."""
 
+_HEADER_BYTES = 13
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _PALETTE = 3
@@ -51,11 +52,10 @@ def check_png_data(content: bytes) -> None:
     pieces with something in between. `content` is a file whose outline was read. Work is bounded
     by what the header says; memory by 64 KiB.
     """
-    shape, packed = _outline(content)
-    expected = shape.data_bytes()
+    expected = _outline(content).data_bytes()
     unpacked = 0
     try:
-        for size in _unpacked_sizes(packed):
+        for size in _unpacked_sizes(_packed(content)):
             unpacked += size
             if unpacked > expected:
                 raise UnusablePicture("it is a PNG picture with more data than its header says")
@@ -65,30 +65,41 @@ def check_png_data(content: bytes) -> None:
         raise UnusablePicture("it is a PNG picture with less data than its header says")
 
 
-def _outline(content: bytes) -> tuple[_Shape, list[memoryview]]:
-    """Return what the header says, and the pieces of packed data."""
-    view, packed = memoryview(content), list[memoryview]()
+def _outline(content: bytes) -> _Shape:
+    """Return what the header says, where the chunks stand as they may."""
     shape: _Shape | None = None
-    kinds: list[bytes] = []
+    before, data, palette = b"", False, False
     for kind, start, length in png_chunks(content):
         if kind == b"IHDR":
-            shape = _shape(content[start : start + length], first=not kinds)
+            header = content[start : start + length] if length == _HEADER_BYTES else b""
+            shape = _shape(header, first=not before)
         elif kind == b"PLTE" and (length % 3 or not 0 < length <= 3 * 256):
             raise UnusablePicture("it is a PNG picture with a malformed palette")
+        elif kind == b"PLTE":
+            palette = palette or not data
         elif kind == b"IDAT":
-            if packed and kinds[-1] != b"IDAT":
+            if data and before != b"IDAT":
                 raise UnusablePicture("it is a PNG picture whose data is in parts")
-            packed.append(view[start : start + length])
-        kinds.append(kind)
-    if shape is None or not packed:
+            data = True
+        before = kind
+    if shape is None or not data:
         raise UnusablePicture("it is a PNG picture without data")
-    if shape.colour == _PALETTE and b"PLTE" not in kinds[: kinds.index(b"IDAT")]:
+    if shape.colour == _PALETTE and not palette:
         raise UnusablePicture("it is a PNG picture without its palette")
-    return shape, packed
+    return shape
+
+
+def _packed(content: bytes) -> Iterator[memoryview]:
+    """Yield the packed data in slices, none of which is copied."""
+    view = memoryview(content)
+    for kind, start, length in png_chunks(content):
+        if kind == b"IDAT":
+            for at in range(start, start + length, _PACKED_AT_ONCE):
+                yield view[at : min(at + _PACKED_AT_ONCE, start + length)]
 
 
 def _shape(header: bytes, *, first: bool) -> _Shape:
-    if len(header) == 13 and first:
+    if len(header) == _HEADER_BYTES and first:
         width, height, depth, colour, compression, filtering, interlace = struct.unpack(
             ">IIBBBBB", header
         )
@@ -97,15 +108,13 @@ def _shape(header: bytes, *, first: bool) -> _Shape:
     raise UnusablePicture("it is a PNG picture with a header that none may have")
 
 
-def _unpacked_sizes(packed: list[memoryview]) -> Iterator[int]:
+def _unpacked_sizes(packed: Iterator[memoryview]) -> Iterator[int]:
     """Unpack a zlib stream in pieces and yield the length of each, as far as it goes.
 
     What is packed goes in by slices, since the stream copies what it could not take yet.
     """
     stream = zlib.decompressobj()
-    slices = (piece[at : at + _PACKED_AT_ONCE] for piece in packed
-              for at in range(0, len(piece), _PACKED_AT_ONCE))  # fmt: skip
-    for rest in slices:
+    for rest in packed:
         given: bytes | memoryview = rest
         while not stream.eof:
             size = len(stream.decompress(given, _UNPACKED_AT_ONCE))

@@ -31,14 +31,13 @@ _UNREADABLE: tuple[str, ...] = ("tool_calls", "function_call", "tool_call_id", "
 
 @dataclass(frozen=True, slots=True)
 class SentPicture:
-    """A picture of a message; `problem` says what keeps it from being used.
+    """A picture of a message, by its place in the body; `problem` says why it cannot be used.
 
     Only a model that reads pictures is bothered by that: for another, any picture is too much.
-    `unreadable` says that, and its `param` where the picture stands.
     """
 
-    content: bytes
-    unreadable: InvalidRequest
+    place: str
+    content: bytes = b""
     problem: InvalidRequest | None = None
 
 
@@ -87,15 +86,21 @@ def _check_asked(messages: Iterable[ChatMessage], place: str) -> None:
 
 
 def _sent_picture(part: dict[str, Any], fields: Fields) -> SentPicture:
-    unreadable = fields.wrong("content", "may hold text only", "unsupported_content")
+    place = fields.named("content")
     value = part.get("image_url")
     shown = value if type(value) is dict else {"url": value}
     try:
         if shown.get("detail") not in _DETAILS:
             raise fields.wrong("content", _DETAIL_WANTED)
-        return SentPicture(embedded_picture(shown.get("url"), fields.named("content")), unreadable)
+        return SentPicture(place, embedded_picture(shown.get("url"), place))
     except InvalidRequest as error:
-        return SentPicture(b"", unreadable, error)
+        return SentPicture(place, problem=error)
+
+
+def text_only(place: str) -> InvalidRequest:
+    """Return the error of what is shown to a reader of texts."""
+    message = f"'{place}' may hold text only."
+    return InvalidRequest(message, param=place, code="unsupported_content")
 
 
 class _Reader:
@@ -160,7 +165,7 @@ class _Reader:
                 self._pictures.append(_sent_picture(part, fields))
                 continue
             if type(kind) is str and kind not in self._parts:
-                raise fields.wrong("content", "may hold text only", "unsupported_content")
+                raise text_only(fields.named("content"))
             text = part.get("text") if type(kind) is str else None
             if type(text) is not str:
                 raise fields.wrong("content", "must be a string or a list of text parts")

@@ -10,7 +10,8 @@ zero times infinity is no number. Queries, keys and values that the builder has 
 product get three pairs, joined as that product's parts are.
 
 Beside weights of few bits A and B are inputs in half precision, made wide before their products:
-their rounding is far below that of the weights, and ten adapters take half the memory.
+their rounding is far below that of the weights, and ten adapters take half the memory. All adapters
+lie in tables of one type, so that where one layer's weights are of few bits, it is so for all.
 
 The two products are doubled and halved, which is exact: ONNX Runtime sums a product of one row in
 another order than that of many, but only if it has no factor. So a row is the same alone and
@@ -39,8 +40,6 @@ class _Linear:
     width: int
     layers: dict[str, int]
     """Each layer's name and how wide its output is, in order."""
-    half: bool
-    """Whether the adapters' matrices are given in half precision."""
 
 
 def take_adapters(model: onnx.ModelProto) -> None:
@@ -49,19 +48,21 @@ def take_adapters(model: onnx.ModelProto) -> None:
     Inputs `adapter.layers.N.attn.q_proj.A`, (units, 16, in), and `.B`, (units, 16, out), the same
     of each layer, float32 or, beside weights of few bits, float16; `adapter_mask`, bool (units,
     rows or 1, 1); `adapter_shape`, int64 (3,).
-    With no units the graph says what it said before. InvalidInput for a graph without such layers.
+    With no units the graph says what it said before. InvalidInput for a graph without such layers,
+    and with the name of one whose sums are not float32.
     """
     graph = model.graph
+    linear = {node.name: found for node in graph.node if (found := _linear_of(node, graph))}
+    if not linear:
+        raise InvalidInput("the graph has no linear layer that an adapter could change")
+    half = any(node.op_type == "MatMulNBits" for node in graph.node if node.name in linear)
     nodes, inputs = [], []
     flat: dict[str, str] = {}
     for node in graph.node:
         nodes.append(node)
-        linear = _linear_of(node, graph)
-        if linear is not None:
-            nodes += _beside(node, linear, flat)
-            inputs += _inputs(linear)
-    if not inputs:
-        raise InvalidInput("the graph has no linear layer that an adapter could change")
+        if node.name in linear:
+            nodes += _beside(node, linear[node.name], flat, half=half)
+            inputs += _inputs(linear[node.name], half=half)
     del graph.node[:]
     graph.node.extend(nodes)
     graph.input.extend(inputs)
@@ -75,30 +76,34 @@ def _linear_of(node: onnx.NodeProto, graph: onnx.GraphProto) -> _Linear | None:
     found = _LINEAR.fullmatch(node.name)
     if found is None or node.op_type not in {"MatMul", "MatMulNBits"}:
         return None
-    half = node.op_type == "MatMulNBits"
-    if not half:
-        width, out = next(t.dims for t in graph.initializer if t.name == node.input[1])
-    else:
+    if node.op_type == "MatMulNBits":
         width, out = _attribute(node, "K"), _attribute(node, "N")
+        weights = next(t for t in graph.initializer if t.name == node.input[2])  # its scales
+    else:
+        weights = next(t for t in graph.initializer if t.name == node.input[1])
+        width, out = weights.dims
+    if weights.data_type != TensorProto.FLOAT:
+        kind = TensorProto.DataType.Name(weights.data_type).lower()
+        raise InvalidInput(f"{node.name} computes in {kind}: adapters are added in float32 alone")
     block, name = f"{found[1]}.{found[2]}", found[3]
     if name != "qkv_proj":
-        return _Linear(block, width, {name: out}, half)
+        return _Linear(block, width, {name: out})
     attention = next(n for n in graph.node if n.op_type == "GroupQueryAttention")
     heads, shared = _attribute(attention, "num_heads"), _attribute(attention, "kv_num_heads")
     head = out // (heads + 2 * shared)
     sizes = {"q_proj": heads * head, "k_proj": shared * head, "v_proj": shared * head}
-    return _Linear(block, width, sizes, half)
+    return _Linear(block, width, sizes)
 
 
 def _attribute(node: onnx.NodeProto, name: str) -> int:
     return next(int(a.i) for a in node.attribute if a.name == name)
 
 
-def _inputs(linear: _Linear) -> list[onnx.ValueInfoProto]:
+def _inputs(linear: _Linear, *, half: bool) -> list[onnx.ValueInfoProto]:
     return [
         helper.make_tensor_value_info(
             f"{ADAPTER_PREFIX}{linear.block}.{layer}.{part}",
-            TensorProto.FLOAT16 if linear.half else TensorProto.FLOAT,
+            TensorProto.FLOAT16 if half else TensorProto.FLOAT,
             ["units", UNIT, width],
         )
         for layer, out in linear.layers.items()
@@ -106,7 +111,9 @@ def _inputs(linear: _Linear) -> list[onnx.ValueInfoProto]:
     ]
 
 
-def _beside(node: onnx.NodeProto, linear: _Linear, flat: dict[str, str]) -> list[onnx.NodeProto]:
+def _beside(
+    node: onnx.NodeProto, linear: _Linear, flat: dict[str, str], *, half: bool
+) -> list[onnx.NodeProto]:
     """Return the nodes beside a product, whose output goes through the last of them from now on.
 
     `flat` has for each input that was met before the name of its form (1, rows x tokens, in).
@@ -122,7 +129,7 @@ def _beside(node: onnx.NodeProto, linear: _Linear, flat: dict[str, str]) -> list
         name = f"{ADAPTER_PREFIX}{linear.block}.{layer}"
         inner, own, out = f"{name}/inner", f"{name}/own", f"{name}/out"
         first, second = f"{name}.A", f"{name}.B"
-        if linear.half:
+        if half:
             nodes += [_wide(first), _wide(second)]
             first, second = f"{first}/wide", f"{second}/wide"
         nodes += [

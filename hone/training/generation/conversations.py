@@ -28,8 +28,8 @@ from hone.models.decoding.tool_examples import (
     parse_tools,
 )
 from hone.models.errors import InvalidExamples
+from hone.models.examples import unusable_lines
 
-_PROBLEMS_SHOWN = 100
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 _PREFERRED = ("preferred_output", "preferred_completion")
 _REJECTED = ("non_preferred_output", "non_preferred_completion")
@@ -135,8 +135,7 @@ def read_conversations(path: Path) -> list[Example]:
         else:
             examples.append(placed(example, number))
     if problems:
-        shown = "\n  ".join(problems[:_PROBLEMS_SHOWN])
-        raise InvalidExamples(f"{path} has {len(problems)} unusable lines:\n  {shown}")
+        raise InvalidExamples(unusable_lines(path, problems))
     if not examples:
         raise InvalidExamples(f"{path} has no examples")
     if len({isinstance(example, Preference) for example in examples}) > 1:

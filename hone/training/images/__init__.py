@@ -1,1 +1,1 @@
-"""Classifiers of pictures: bases, probes, fine-tuning, export and the contact sheet."""
+"""Classifiers of pictures: bases, probes, fine-tuning, export, and their mistakes."""

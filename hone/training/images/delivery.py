@@ -21,14 +21,14 @@ from hone.training.card_scores import Served
 from hone.training.export import convert_fp16
 from hone.training.feeding import LabelledSplit, run_over
 from hone.training.images.backbones import ImageClassifier
-from hone.training.images.contact_sheet import (
+from hone.training.images.export import export_picture_fp32, quantize_picture_int8
+from hone.training.images.feeding import PictureFeed
+from hone.training.images.loading import PictureExamples, PictureSplit
+from hone.training.images.mistakes import (
     MOST_SHOWN,
     confident_mistakes,
     contact_sheet,
 )
-from hone.training.images.export import export_picture_fp32, quantize_picture_int8
-from hone.training.images.feeding import PictureFeed
-from hone.training.images.loading import PictureExamples, PictureSplit
 from hone.training.images.recipe import ImageRecipe
 
 CALIBRATING_PICTURES = 64

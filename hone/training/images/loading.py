@@ -14,7 +14,7 @@ from numpy.lib.format import open_memmap
 from hone.models.errors import InvalidExamples
 from hone.models.examples import SPLITS, Example, read_examples, sha256_of_file
 from hone.models.imaging.decoding import decode_picture
-from hone.models.imaging.files import read_picture_file
+from hone.models.imaging.files import leads_out, read_picture_file
 from hone.models.imaging.headers import UnusablePicture
 from hone.models.imaging.preprocessing import Pixels, Preprocessing, crop_picture
 from hone.models.manifest import SplitRecord
@@ -84,7 +84,10 @@ class PictureExamples:
 
 
 def read_picture_examples(recipe: ImageRecipe) -> PictureExamples:
-    """Read the splits' files; InvalidExamples for what cannot be used."""
+    """Read the splits' files; InvalidExamples for what cannot be used.
+
+    A picture lies in the folder of its split's file, or below it.
+    """
     named = {split: recipe.dataset.file(split) for split in SPLITS}
     files = {split: file for split, file in named.items() if file is not None}
     examples = {split: read_examples(file, "image") for split, file in files.items()}
@@ -97,7 +100,7 @@ def read_picture_examples(recipe: ImageRecipe) -> PictureExamples:
         raise InvalidExamples(f"dataset.positive_label: no example has the label {positive!r}")
     return PictureExamples(
         examples,
-        {s: PictureFiles([r.text for r in rows], files[s].parent) for s, rows in examples.items()},
+        {split: _files(rows, files[split]) for split, rows in examples.items()},
         {split: _classes(rows, labels, split) for split, rows in examples.items()},
         labels,
         {
@@ -105,6 +108,16 @@ def read_picture_examples(recipe: ImageRecipe) -> PictureExamples:
             for split, rows in examples.items()
         },
     )
+
+
+def _files(rows: Sequence[Example], table: Path) -> PictureFiles:
+    """Return the pictures that a split names, all of which lie in its folder."""
+    folder = table.parent
+    written = [row.text for row in rows]
+    if out := [name for name in written if leads_out(folder / name, folder)]:
+        shown = ", ".join(repr(name[:120]) for name in out[:5]) + (", …" if len(out) > 5 else "")
+        raise InvalidExamples(f"{table} names pictures that lie outside of its folder: {shown}")
+    return PictureFiles(written, folder)
 
 
 def _classes(rows: Sequence[Example], labels: Sequence[str], split: str) -> npt.NDArray[np.int64]:

@@ -69,8 +69,9 @@ def test_animated_files_are_refused(kind: str) -> None:
 def test_every_truncation_is_refused(kind: str) -> None:
     content = encoded(RED, kind)
     for length in range(0, len(content) - 1, 7):
-        with pytest.raises(UnusablePicture):
+        with pytest.raises(UnusablePicture) as refused:
             decode_picture(content[:length])
+        assert refused.value.code == "unusable_picture"
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
@@ -128,15 +129,17 @@ def test_refusing_a_bomb_takes_no_memory_worth_naming() -> None:
 def test_a_header_that_lies_about_the_size_is_refused() -> None:
     content = encoded(RED, "PNG")
     lying = content.replace(content[16:24], (2).to_bytes(4, "big") + (2).to_bytes(4, "big"), 1)
-    with pytest.raises(UnusablePicture):
+    with pytest.raises(UnusablePicture, match="more data than its header says") as refused:
         decode_picture(lying)
+    assert refused.value.code == "unusable_picture"
 
 
 def test_a_compressed_text_bomb_in_a_png_is_refused() -> None:
     content = encoded(RED, "PNG")
     text = png_chunk(b"zTXt", b"c\0\0" + zlib.compress(bytes(80 * 2**20), 9))
-    with pytest.raises(UnusablePicture):
+    with pytest.raises(UnusablePicture, match="broken inside") as refused:
         decode_picture(content[:33] + text + content[33:])
+    assert refused.value.code == "unusable_picture"
 
 
 @pytest.mark.parametrize(

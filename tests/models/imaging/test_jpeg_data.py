@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from hone.models.imaging.decoding import check_picture, decode_picture
-from hone.models.imaging.headers import UnusablePicture
+from hone.models.imaging.headers import MOST_JPEG_SEGMENTS, UnusablePicture, jpeg_segments
 from tests.pictures import CATS_DOGS, encoded, picture, shared
 
 END = b"\xff\xd9"
@@ -71,6 +71,20 @@ def test_a_camera_s_second_jpeg_behind_a_grey_one_is_left_alone() -> None:
     assert decode_picture(content + encoded(scene())).size == (40, 40)
     with pytest.raises(UnusablePicture, match="cut off"):
         decode_picture(closed(encoded(scene()), 0.5) + encoded(scene()))
+
+
+def test_a_segment_too_many_is_refused_and_one_less_is_not() -> None:
+    content = encoded(scene())
+    empty = b"\xff\xe5\0\2"
+    least = len(list(jpeg_segments(content)))
+
+    def with_segments(count: int) -> bytes:
+        return content[:2] + empty * (count - least) + content[2:]
+
+    assert decode_picture(with_segments(MOST_JPEG_SEGMENTS)).size == (150, 110)
+    with pytest.raises(UnusablePicture, match="of more than 20,000 segments") as refused:
+        check_picture(with_segments(MOST_JPEG_SEGMENTS + 1))
+    assert refused.value.code == "unusable_picture"
 
 
 @pytest.mark.skipif(not shared(CATS_DOGS).is_dir(), reason="needs the photos of cats and dogs")

@@ -5,6 +5,7 @@ import itertools
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -13,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hone.models.imaging.decoding import decode_picture
-from hone.models.imaging.headers import UnusablePicture
-from tests.pictures import encoded, picture, png_chunk, png_file
+from hone.models.imaging.decoding import check_picture, decode_picture
+from hone.models.imaging.headers import MOST_PNG_CHUNKS, UnusablePicture
+from hone.models.imaging.png_data import check_png_data
+from tests.pictures import encoded, grey_png, picture, png_chunk, png_file
 
 SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 DEPTHS = [(0, 1), (0, 2), (0, 4), (0, 8), (0, 16), (2, 8), (2, 16), (3, 1), (3, 2), (3, 4), (3, 8),
@@ -27,27 +29,65 @@ def rows_of(width: int, height: int, colour: int, depth: int) -> bytes:
     return bytes((1 + -(-width * SAMPLES[colour] * depth // 8)) * height)
 
 
-def grey(data: bytes, *, side: int = 64) -> bytes:
-    """Return a grey PNG of side x side pixels with that unpacked data."""
-    return png_file(side, side, 0, 8, png_chunk(b"IDAT", zlib.compress(data)))
-
-
 def test_data_as_long_as_the_header_says_is_decoded() -> None:
-    assert decode_picture(grey(bytes(65 * 64))).size == (64, 64)
+    assert decode_picture(grey_png(bytes(65 * 64))).size == (64, 64)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 10, 63])
 def test_missing_rows_are_told(rows: int) -> None:
     with pytest.raises(UnusablePicture, match="less data than its header says"):
-        decode_picture(grey(bytes(65 * rows)))
+        decode_picture(grey_png(bytes(65 * rows)))
     with pytest.raises(UnusablePicture, match="less data than its header says"):
-        decode_picture(grey(bytes(65 * 64 - 1)))
+        decode_picture(grey_png(bytes(65 * 64 - 1)))
+
+
+@pytest.mark.parametrize("wanted", ["", "a byte of data in each"])
+def test_a_chunk_too_many_is_refused_and_one_less_is_not(wanted: str) -> None:
+    packed = zlib.compress(bytes(65 * 64), 0)
+    room = MOST_PNG_CHUNKS - 2  # besides the header and the end mark
+    parts = [packed[at : at + 1] for at in range(len(packed))] if wanted else [packed]
+    parts += [b""] * (room - len(parts))
+    chunks = b"".join(png_chunk(b"IDAT", part) for part in parts)
+    assert decode_picture(png_file(64, 64, 0, 8, chunks)).size == (64, 64)
+    for look in (check_picture, decode_picture):
+        with pytest.raises(UnusablePicture, match="of more than 20,000 chunks") as refused:
+            look(png_file(64, 64, 0, 8, chunks, png_chunk(b"IDAT", b"")))
+        assert refused.value.code == "unusable_picture"
+
+
+def test_very_many_chunks_are_refused_with_little_memory() -> None:
+    """Of 300,000 chunks: a view kept of each takes 70 MB."""
+    content = png_file(64, 64, 0, 8, png_chunk(b"IDAT", b"") * 300_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnusablePicture, match="of more than 20,000 chunks"):
+            decode_picture(content)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**20
+
+
+def test_chunks_up_to_the_bound_are_walked_with_little_memory() -> None:
+    rows = png_chunk(b"IDAT", zlib.compress(bytes(65 * 64)))
+    content = png_file(64, 64, 0, 8, rows, png_chunk(b"IDAT", b"") * (MOST_PNG_CHUNKS - 3))
+    tracemalloc.start()
+    try:
+        check_png_data(content)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**20
+
+
+def test_zeros_behind_the_end_mark_are_no_chunks() -> None:
+    assert decode_picture(grey_png(bytes(65 * 64)) + bytes(12 * MOST_PNG_CHUNKS)).size == (64, 64)
 
 
 def test_rows_too_many_are_told() -> None:
     for more in (1, 65, 10**6):
         with pytest.raises(UnusablePicture, match="more data than its header says"):
-            decode_picture(grey(bytes(65 * 64 + more)))
+            decode_picture(grey_png(bytes(65 * 64 + more)))
 
 
 def test_what_unpacks_to_200_mb_is_not_unpacked_further_than_the_header_says() -> None:
@@ -55,8 +95,8 @@ def test_what_unpacks_to_200_mb_is_not_unpacked_further_than_the_header_says() -
         "import resource, sys, time\n"
         "from hone.models.errors import InvalidInput\n"
         "from hone.models.imaging.decoding import decode_picture\n"
-        "from tests.models.imaging.test_png_data import grey\n"
-        "bomb = grey(bytes(200_000_000))\n"
+        "from tests.pictures import grey_png\n"
+        "bomb = grey_png(bytes(200_000_000))\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "used = time.process_time()\n"
         "try:\n    decode_picture(bomb)\n    sys.exit('was decoded')\n"
@@ -152,9 +192,15 @@ def test_a_second_header_and_data_in_parts_are_told() -> None:
     whole = zlib.compress(bytes(9 * 8))
     first, second = png_chunk(b"IDAT", whole[:5]), png_chunk(b"IDAT", whole[5:])
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 8, 0, 0, 0, 0))
-    for parts in ((header, first, second), (first, png_chunk(b"tEXt", b"a\0b"), second), ()):
-        with pytest.raises(UnusablePicture):
+    between = png_chunk(b"tEXt", b"a\0b")
+    for parts, said in (
+        ((header, first, second), "a header that none may have"),
+        ((first, between, second), "whose data is in parts"),
+        ((), "without data"),
+    ):
+        with pytest.raises(UnusablePicture, match=said) as refused:
             decode_picture(png_file(8, 8, 0, 8, *parts))
+        assert refused.value.code == "unusable_picture"
 
 
 def test_a_stream_without_its_end_mark_but_with_all_rows_is_a_picture() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from hone.models.errors import InvalidExamples
 from tests.pictures import encoded, picture
-from tests.preparation.pictures.test_prepare_pictures import COLOURS, found, rows_of, run
+from tests.preparation.pictures.running import COLOURS, found, rows_of, run
 
 
 def data_url(content: bytes, kind: str = "image/png") -> str:

@@ -14,7 +14,11 @@ from hone.models.errors import InvalidExamples
 from hone.training.preparation.pictures.sources import holds_pictures
 from hone.training.preparation.prepare import PrepareOptions
 from tests.pictures import encoded, picture
-from tests.preparation.pictures.test_prepare_pictures import folder_of_classes, found, rows_of, run
+from tests.preparation.pictures.running import folder_of_classes, found, rows_of, run
+
+
+def pictures_of(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.png"))
 
 
 def test_links_that_lead_out_of_a_folder_are_told_and_left_out(tmp_path: Path) -> None:
@@ -41,6 +45,43 @@ def test_links_that_lead_out_of_a_folder_are_told_and_left_out(tmp_path: Path) -
     assert not any("secret" in n or "out.png" in n or "relative" in n for n in names)
     assert report.kept == 41
     assert {label.label for label in report.labels} == {"red", "green"}
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.jsonl"])
+def test_a_table_that_is_a_link_out_of_its_folder_is_refused_by_name(
+    tmp_path: Path, name: str
+) -> None:
+    source = folder_of_classes(tmp_path / "photos")
+    rows = [(path.relative_to(source).as_posix(), path.parent.name) for path in pictures_of(source)]
+    if name.endswith(".csv"):
+        text = "\n".join(["image,label", *map(",".join, rows)])
+    else:
+        text = "\n".join(json.dumps({"image": path, "label": label}) for path, label in rows)
+    outside = tmp_path / name
+    outside.write_text(text + "\n")
+    (source / name).symlink_to(outside)
+    with pytest.raises(InvalidExamples, match=f"has the table {name}, a link that leads out of it"):
+        run(source)
+    (source / name).unlink()
+    (source / ".kept").write_text(text + "\n")
+    (source / name).symlink_to(source / ".kept")  # it stays inside
+    report, _ = run(source)
+    assert (report.kept, report.columns) == (40, ("image", "label"))
+
+
+def test_paths_of_a_folder_s_table_that_lead_out_of_it_are_told(tmp_path: Path) -> None:
+    source = folder_of_classes(tmp_path / "photos")
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(encoded(picture((1, 2, 3), seed=7), "PNG"))
+    (source / "red/link.png").symlink_to(secret)
+    rows = [(path.relative_to(source).as_posix(), path.parent.name) for path in pictures_of(source)]
+    out = [str(secret), "../secret.png", "red/link.png", "red/a\0b.png"]
+    rows = [row for row in rows if row[0] not in out] + [(path, "red") for path in out]
+    lines = [json.dumps({"image": path, "label": label}) for path, label in rows]
+    (source / "labels.jsonl").write_text("\n".join(lines) + "\n")
+    report, _ = run(source)
+    assert (report.rows, report.kept) == (44, 40)
+    assert report.dropped == {"unreadable": 4}
 
 
 def test_a_class_that_is_a_link_inside_of_the_folder_stays(tmp_path: Path) -> None:

@@ -6,58 +6,27 @@ import sys
 import zipfile
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hone.models.errors import Conflict, InvalidExamples, InvalidInput
-from hone.models.examples import SPLITS, read_examples
-from hone.training.preparation.pictures.prepare import prepare_pictures
+from hone.models.examples import read_examples
 from hone.training.preparation.pictures.sources import holds_pictures
 from hone.training.preparation.prepare import PrepareOptions
-from hone.training.preparation.problems import Answer, Problem
-from hone.training.preparation.report import PrepareReport
 from tests.pictures import encoded, picture, png_bomb
-
-COLOURS = {"red": (190, 40, 40), "green": (40, 170, 60)}
-
-
-def folder_of_classes(root: Path, each: int = 20) -> Path:
-    for label, colour in COLOURS.items():
-        (root / label).mkdir(parents=True)
-        for seed in range(each):
-            image = picture(colour, seed=seed + 100 * len(label))
-            (root / label / f"{seed:02}.png").write_bytes(encoded(image, "PNG"))
-    return root
-
-
-def run(source: Path, answer: Answer = True, **options: Any) -> tuple[PrepareReport, Path]:
-    out = source.parent / "out"
-    return prepare_pictures(PrepareOptions(file=source, out=out, **options), lambda _: answer), out
-
-
-def rows_of(out: Path) -> dict[str, list[dict[str, str]]]:
-    return {
-        split: [json.loads(line) for line in (out / f"{split}.jsonl").read_text().splitlines()]
-        for split in SPLITS
-    }
-
-
-def found(report: PrepareReport, code: str) -> Problem:
-    (problem,) = [problem for problem in report.problems if problem.code == code]
-    return problem
+from tests.preparation.pictures.running import COLOURS, folder_of_classes, found, rows_of, run
 
 
 def test_a_folder_of_classes_becomes_a_folder_that_is_whole_by_itself(tmp_path: Path) -> None:
     source = folder_of_classes(tmp_path / "photos")
     report, out = run(source)
     rows = rows_of(out)
-    assert {split: Counter(row["label"] for row in found) for split, found in rows.items()} == {
+    assert {split: Counter(row["label"] for row in each) for split, each in rows.items()} == {
         "train": {"red": 16, "green": 16},
         "validation": {"red": 2, "green": 2},
         "test": {"red": 2, "green": 2},
     }
-    for row in [row for found in rows.values() for row in found]:
+    for row in [row for split in rows.values() for row in split]:
         content = (out / row["image"]).read_bytes()
         assert content == (source / row["name"]).read_bytes()
         assert Path(row["image"]).stem == hashlib.sha256(content).hexdigest()

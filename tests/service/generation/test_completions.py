@@ -7,24 +7,8 @@ import pytest
 from openai import BadRequestError, OpenAI
 
 from hone.service.openai.schemas import ChatResponse, CompletionResponse
+from tests.service.generation.asking import MODEL, chat, complete
 from tests.service.running import Service
-
-MODEL = "fake-text"
-
-
-def complete(client: OpenAI, **asked: Any) -> Any:
-    defaults: dict[str, Any] = {"model": MODEL, "prompt": "Say", "max_tokens": 12, "temperature": 0}
-    return client.completions.create(**(defaults | asked))
-
-
-def chat(client: OpenAI, **asked: Any) -> Any:
-    defaults: dict[str, Any] = {
-        "model": MODEL,
-        "messages": [{"role": "user", "content": "Say"}],
-        "max_tokens": 12,
-        "temperature": 0,
-    }
-    return client.chat.completions.create(**(defaults | asked))
 
 
 def test_a_completion_says_what_it_cost(client: OpenAI) -> None:

@@ -7,7 +7,7 @@ import openai
 import pytest
 from openai import BadRequestError, OpenAI
 
-from tests.service.generation.test_completions import MODEL, chat
+from tests.service.generation.asking import MODEL, chat
 from tests.service.running import Service
 
 A = ord("a") - 31

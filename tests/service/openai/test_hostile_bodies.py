@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.service.hostile import HOSTILE, anything
 from tests.service.running import Service, exchange, read_answer, serving, wait_until
-from tests.service.test_refusals import HOSTILE, anything
 
 QUESTION = {
     "type": "choice", "instructions": "?", "choices": [{"value": "card"}, {"value": "other"}]

@@ -3,7 +3,6 @@
 import http.client
 import json
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -12,8 +11,7 @@ from hone.service.jobs.claims import Claims
 from hone.service.jobs.events import NewEvent
 from hone.service.jobs.messages import given_up
 from tests.service.openai_jobs.conftest import Workbench
-
-TUNES = "/v1/fine-tunes"
+from tests.service.openai_jobs.streams import TUNES, Stream
 
 
 @pytest.fixture(scope="module")
@@ -97,48 +95,6 @@ def test_classification_metrics_need_classes(workbench: Workbench, training_file
     assert workbench.ask("POST", TUNES, body | {"classification_n_classes": 2}).status == 200
     binary = {"classification_positive_class": " yes", "classification_betas": [0.5, 2]}
     assert workbench.ask("POST", TUNES, body | binary).status == 200
-
-
-class Stream:
-    """One follower of a job's events, in a thread of its own."""
-
-    def __init__(self, workbench: Workbench, id_: str, *, last: int | None = None) -> None:
-        port = workbench.service.port
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        headers = {} if last is None else {"Last-Event-ID": str(last)}
-        self._connection.request("GET", f"{TUNES}/{id_}/events?stream=true", headers=headers)
-        self._response = self._connection.getresponse()
-        assert self._response.status == 200
-        self.kind = self._response.getheader("content-type", "")
-        self.lines: list[str] = []
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def _read(self) -> None:
-        for line in self._response:
-            self.lines.append(line.decode().rstrip("\n"))
-
-    def messages(self) -> list[str]:
-        datas = [line.removeprefix("data: ") for line in self.lines if line.startswith("data: ")]
-        return [d if d == "[DONE]" else json.loads(d)["message"] for d in datas]
-
-    def pings(self) -> int:
-        return sum(line == ": ping" for line in self.lines)
-
-    def join(self) -> None:
-        self._thread.join(60)
-        assert not self._thread.is_alive()
-        self._connection.close()
-
-    def finish(self) -> list[str]:
-        self.join()
-        return self.messages()
-
-    def wait(self, done: Any) -> None:
-        deadline = time.monotonic() + 60
-        while not done(self):
-            assert time.monotonic() < deadline, self.lines
-            time.sleep(0.05)
 
 
 def test_a_stream_replays_goes_on_live_is_kept_alive_and_ends(

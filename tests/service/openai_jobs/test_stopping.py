@@ -7,7 +7,7 @@ from typing import Any
 
 from hone.models.registry import Registry
 from tests.service.openai_jobs.conftest import Workbench, opened
-from tests.service.openai_jobs.test_fine_tunes import TUNES, Stream
+from tests.service.openai_jobs.streams import TUNES, Stream
 from tests.service.running import serving
 from tests.tiny_bundle import publish_tiny
 

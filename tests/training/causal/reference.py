@@ -35,14 +35,14 @@ def prompts(folder: Path, count: int, seed: int = 0) -> list[list[int]]:
 def greedy(model: Any, prompt: list[int], count: int) -> list[int]:
     """Return the ids that `generate` says after a prompt, up to the end of sequence."""
     ids = torch.tensor([prompt])
-    said = model.generate(
+    found = model.generate(
         ids,
         attention_mask=torch.ones_like(ids),
         max_new_tokens=count,
         do_sample=False,
-        pad_token_id=2,
+        pad_token_id=EOS,
     )
-    return [int(token) for token in said[0, len(prompt) :]]
+    return [int(token) for token in found[0, len(prompt) :]]
 
 
 def logits(model: Any, ids: list[int]) -> np.ndarray:
@@ -50,3 +50,11 @@ def logits(model: Any, ids: list[int]) -> np.ndarray:
     with torch.no_grad():
         found: np.ndarray = model(torch.tensor([ids])).logits[0].numpy()
     return found
+
+
+EOS = 2
+
+
+def said(generated: list[int], finish: str | None) -> list[int]:
+    """Return ids as `generate` has them: with the end of sequence where that ended it."""
+    return [*generated, EOS] if finish == "stop" else generated

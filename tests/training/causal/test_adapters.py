@@ -25,7 +25,7 @@ from hone.training.causal.trained import TorchModel
 from tests.models.decoding.running import Listener, request
 from tests.training.causal import reference
 from tests.training.causal.adapting import as_weights, merged, random_lora
-from tests.training.causal.test_export import EOS, said
+from tests.training.causal.reference import EOS, said
 
 RANKS = (1, 4, 16, 24, 40)
 

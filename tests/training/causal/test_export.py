@@ -17,13 +17,7 @@ from hone.models.errors import BundleCorrupt, InvalidInput
 from hone.training.causal.export import export_decoder
 from tests.models.decoding.running import Listener, request
 from tests.training.causal import reference
-
-EOS = 2
-
-
-def said(generated: list[int], finish: str | None) -> list[int]:
-    """Return ids as `generate` has them: with the end of sequence where that ended it."""
-    return [*generated, EOS] if finish == "stop" else generated
+from tests.training.causal.reference import EOS, said
 
 
 @pytest.mark.parametrize("slots", [1, 16])

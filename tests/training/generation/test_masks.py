@@ -17,7 +17,7 @@ from hone.training.generation.conversations import (
 )
 from hone.training.generation.encoding import ConversationEncoder, TrainedText, fit
 from hone.training.generation.showing import coloured, marked
-from tests.training.generation.tiny import byte_tokenizer
+from tests.training.generation.tiny import byte_tokenizer, train_with_template
 
 
 def shown(example: dict[str, Any], template: Any = "plain", **options: Any) -> str:
@@ -156,11 +156,3 @@ def test_a_template_that_rewrites_earlier_turns_is_refused() -> None:
 def test_a_base_without_a_chat_template_cannot_be_trained_on_chats() -> None:
     with pytest.raises(InvalidInput, match="has no chat template"):
         ConversationEncoder(train_with_template(None), template="chat")
-
-
-def train_with_template(template: str | None) -> Any:
-    tokenizer: Any = type(byte_tokenizer())(
-        tokenizer_object=byte_tokenizer().backend_tokenizer, eos_token="</s>"
-    )
-    tokenizer.chat_template = template
-    return tokenizer

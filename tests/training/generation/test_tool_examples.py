@@ -27,8 +27,7 @@ from tests.models.decoding.chat_templates import HERMES, LLAMA
 from tests.service.generation.conftest import client_of
 from tests.service.running import serving
 from tests.training.generation.running import recipe_for, train
-from tests.training.generation.test_masks import train_with_template
-from tests.training.generation.tiny import COLOURS, byte_tokenizer, write_rows
+from tests.training.generation.tiny import COLOURS, byte_tokenizer, train_with_template, write_rows
 
 PAINT: dict[str, Any] = {
     "type": "function",

@@ -10,7 +10,10 @@ from transformers import PreTrainedTokenizerFast
 
 from hone.models.catalogue import Base
 from hone.training.generation.causal_bases import CausalBase, open_causal_base
-from hone.training.generation.conversations import Completion, Example
+from hone.training.generation.conversations import (
+    Completion,
+    Example,
+)
 from hone.training.generation.scratch import make_base, train_tokenizer
 
 BYTES_ALONE = 260
@@ -43,3 +46,11 @@ def tiny_base(folder: Path, *, seed: int = 0) -> CausalBase:
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def train_with_template(template: str | None) -> Any:
+    tokenizer: Any = type(byte_tokenizer())(
+        tokenizer_object=byte_tokenizer().backend_tokenizer, eos_token="</s>"
+    )
+    tokenizer.chat_template = template
+    return tokenizer

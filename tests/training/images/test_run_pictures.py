@@ -15,13 +15,13 @@ from hone.models.imaging.predictor import load_picture_predictor
 from hone.models.names import parse_reference
 from hone.models.registry import Registry
 from hone.training.continuing import WEIGHTS_FILE
-from hone.training.images.contact_sheet import Mistake, confident_mistakes, contact_sheet
 from hone.training.images.loading import PictureFiles
+from hone.training.images.mistakes import Mistake, confident_mistakes, contact_sheet
 from hone.training.loop import Interrupted
 from hone.training.process import _say_next
 from tests.pictures import encoded, picture
 from tests.training.images.conftest import COLOURS, PictureTask, TrainedPictures, train
-from tests.training.images.test_backbones import SIDE, saved
+from tests.training.images.families import SIDE, saved
 
 
 def test_the_published_variants_tell_new_pictures_apart(trained_pictures: TrainedPictures) -> None:
@@ -122,6 +122,34 @@ def test_pictures_that_were_changed_after_preparing_are_refused(
     (copied.data / row["image"]).unlink()
     with pytest.raises(InvalidExamples, match="cannot be read"):
         train(copied.recipe(tmp_path))
+    assert Registry(tmp_path / "store").models() == []
+
+
+@pytest.mark.parametrize("way", ["absolute", "above", "link", "folder", "no path at all"])
+def test_pictures_that_lie_outside_of_the_prepared_folder_are_refused(
+    picture_task: PictureTask, tmp_path: Path, way: str
+) -> None:
+    """They could be read: it is where they lie that is refused, and all that are named."""
+    copied = PictureTask(shutil.copytree(picture_task.data, tmp_path / "data"))
+    table = copied.data / "train.jsonl"
+    first, *others = table.read_text().splitlines()
+    row = json.loads(first)
+    outside = tmp_path / "outside" / Path(row["image"]).name
+    outside.parent.mkdir()
+    outside.write_bytes((copied.data / row["image"]).read_bytes())
+    (copied.data / "pictures/link.png").symlink_to(outside)
+    (copied.data / "linked").symlink_to(outside.parent)
+    row["image"] = {
+        "absolute": str(outside),
+        "above": f"pictures/../../outside/{outside.name}",
+        "link": "pictures/link.png",
+        "folder": f"linked/{outside.name}",
+        "no path at all": "pictures/a\0.png",
+    }[way]
+    table.write_text("\n".join([json.dumps(row), *others]) + "\n")
+    with pytest.raises(InvalidExamples, match="names pictures that lie outside of its folder") as e:
+        train(copied.recipe(tmp_path))
+    assert repr(row["image"][:120]) in str(e.value)
     assert Registry(tmp_path / "store").models() == []
 
 

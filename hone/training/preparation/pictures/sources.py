@@ -8,6 +8,7 @@ from pathlib import Path
 from hone.models.errors import InvalidExamples, NotFound
 from hone.models.imaging.archives import is_archive, unpack
 from hone.models.imaging.embedded import is_data_url
+from hone.models.imaging.files import leads_out
 from hone.models.imaging.sources import PICTURE_SUFFIXES, TABLE_SUFFIXES
 from hone.training.preparation.columns import find_columns, find_text_column, named_column
 from hone.training.preparation.pictures.embedded import embedded_items, is_embedded
@@ -78,6 +79,11 @@ def open_pictures(path: Path, scratch: Path, options: ReadOptions) -> PictureSou
     root = _inner(root)
     tables = [p for p in sorted(root.iterdir()) if p.suffix.lower() in TABLE_SUFFIXES]
     if len(tables) == 1 and tables[0].is_file():
+        if leads_out(tables[0], root):
+            raise InvalidExamples(
+                f"{path.name} has the table {tables[0].name}, a link that leads out of it, and "
+                "such links are not followed"
+            )
         return _open_table(tables[0], path.name, options, within=root)
     return _open_folder(root, path.name)
 
@@ -131,9 +137,7 @@ def _open_folder(root: Path, name: str) -> PictureSource:
 
 def _leads_out(path: Path, root: Path) -> bool:
     """Tell whether a path is a link to something outside of a folder, or to nothing."""
-    return path.is_symlink() and not (
-        path.exists() and path.resolve().is_relative_to(root.resolve())
-    )
+    return path.is_symlink() and (not path.exists() or leads_out(path, root))
 
 
 def _not_followed(links: Sequence[Path], root: Path, name: str) -> Problem:
@@ -273,7 +277,7 @@ def _item(
         reason = "is an address, and nothing is fetched"
         return PictureItem(record.number, name, None, label, reason)
     path = folder / name.strip()
-    if within is not None and not path.resolve().is_relative_to(within.resolve()):
+    if within is not None and leads_out(path, within):
         return PictureItem(
             record.number, name, None, label, "leads out of the folder with the table"
         )
