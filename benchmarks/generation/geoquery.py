@@ -8,6 +8,10 @@ the test questions do not run in SQLite; whatever is answered there counts as wr
 The data names which words of a question are names, and of what kind. Each training question is
 also written with other names of the same kind, taken from the database and the training questions
 (`--copies` in all): the structure of the queries stays that of the training questions.
+
+With `--names numbered` the database's names that stand in a question are called by number, in what
+the model reads and writes (`names.py`), and are put back before a query is run. Which words are
+names is then looked up in the database, for the test questions as for all others.
 """
 
 import argparse
@@ -21,6 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.generation.names import Gazetteer, with_names, with_numbers
 from hone.models.catalogue import find_base
 from hone.models.scoring import proportion
 from hone.training.events import read_events
@@ -120,6 +125,19 @@ def names_by_kind(questions: Sequence[Question], database: sqlite3.Connection) -
     return {kind: sorted(names) for kind, names in found.items()}
 
 
+def gazetteer_of(names: Mapping[str, Sequence[str]]) -> Gazetteer:
+    """Return what finds names in questions: not `ohio river`, where there is an `ohio`."""
+    known = {name for some in names.values() for name in some}
+    also = {f"{name} river" for name in known} | {f"mount {name}" for name in known}
+    return Gazetteer(
+        {
+            kind: [name for name in some if name not in also]
+            for kind, some in names.items()
+            if kind != "country_name"
+        }
+    )
+
+
 def kind_of(place: str) -> str:
     """Return `state_name` for `state_name0`."""
     return place.rstrip("0123456789")
@@ -155,6 +173,22 @@ def right_answers(database: sqlite3.Connection, said: Sequence[str], wanted: Seq
     )
 
 
+def seen(pairs: Sequence[tuple[str, str]], gazetteer: Gazetteer | None) -> list[tuple[str, str]]:
+    """Return prompts and completions as the model has them."""
+    if gazetteer is None:
+        return list(pairs)
+    return [(gazetteer.numbered(p), with_numbers(c, gazetteer.found(p))) for p, c in pairs]
+
+
+def read_back(
+    said: Sequence[str], pairs: Sequence[tuple[str, str]], gazetteer: Gazetteer | None
+) -> list[str]:
+    """Return what the model wrote after these prompts, with names."""
+    if gazetteer is None:
+        return list(said)
+    return [with_names(q, gazetteer.found(p)) for q, (p, _) in zip(said, pairs, strict=True)]
+
+
 def write_data(folder: Path, rows: Mapping[str, Sequence[tuple[str, str]]]) -> None:
     """Write the splits as `hone prepare --task text-generation` would."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -164,15 +198,20 @@ def write_data(folder: Path, rows: Mapping[str, Sequence[tuple[str, str]]]) -> N
 
 
 def curve(
-    run: Path, events: Sequence[dict[str, Any]], database: sqlite3.Connection, wanted: Sequence[str]
+    run: Path,
+    events: Sequence[dict[str, Any]],
+    database: sqlite3.Connection,
+    pairs: Sequence[tuple[str, str]],
+    gazetteer: Gazetteer | None,
 ) -> list[dict[str, float]]:
     """Return, for each evaluation, the seconds of training and the validation answers' share."""
     seconds = {e["step"]: e["seconds"] for e in events if e["event"] == "evaluated"}
     points = []
+    wanted = [completion for _, completion in pairs]
     samples = list(read_samples(run))
     for step, spent in sorted(seconds.items()):
         said = [row["completion"] for row in samples if row["step"] == step]
-        share = right_answers(database, said, wanted) / len(wanted)
+        share = right_answers(database, read_back(said, pairs, gazetteer), wanted) / len(wanted)
         points.append({"step": step, "seconds": round(spent, 1), "validation": round(share, 4)})
     return points
 
@@ -201,10 +240,14 @@ def main() -> None:
     rows["train"] = list(
         training_rows(questions, names, copies=arguments.copies, seed=arguments.seed)
     )
+    gazetteer = gazetteer_of(names) if arguments.names == "numbered" else None
+    shown = {split: seen(pairs, gazetteer) for split, pairs in rows.items()}
+    if gazetteer is not None:  # what differed by its names alone is the same now
+        shown["train"] = list(dict.fromkeys(shown["train"]))
     work = arguments.work
-    write_data(work / "data", rows)
+    write_data(work / "data", shown)
     recipe = work / "geoquery.toml"
-    prompts = json.dumps([prompt for prompt, _ in rows["validation"]])
+    prompts = json.dumps([prompt for prompt, _ in shown["validation"]])
     filled = {**vars(arguments), "data": work / "data", "prompts": prompts}
     recipe.write_text(RECIPE.format(**filled), encoding="utf-8")
     log = work / "events.jsonl"
@@ -214,13 +257,15 @@ def main() -> None:
     subprocess.run(command, check=True)
     events = list(read_events(log))
     run = Path(next(e["folder"] for e in events if e["event"] == "run_started"))
-    said = answers_to(run / "model", [p for p, _ in rows["test"]], beams=arguments.beams)
+    said = answers_to(run / "model", [p for p, _ in shown["test"]], beams=arguments.beams)
+    (work / "said.json").write_text(json.dumps(said, indent=1), encoding="utf-8")
+    said = read_back(said, rows["test"], gazetteer)
     right = right_answers(database, said, [c for _, c in rows["test"]])
     score = proportion(right, len(rows["test"]))
-    wanted = [completion for _, completion in rows["validation"]]
     result = {
         "execution_accuracy": score.model_dump(),
-        "curve": curve(run, events, database, wanted),
+        "curve": curve(run, events, database, rows["validation"], gazetteer),
+        "rows": len(shown["train"]),
         "wall_s": round(time.monotonic() - started, 1),
         "arguments": {name: str(value) for name, value in vars(arguments).items()},
     }
@@ -235,6 +280,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--base", default="scratch:llama-3m")
     parser.add_argument("--vocabulary", type=int, default=1500)
     parser.add_argument("--copies", type=int, default=5)
+    parser.add_argument("--names", choices=("written", "numbered"), default="written")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--every", type=int, default=4)
     parser.add_argument("--rate", type=float, default=2e-3)
