@@ -24,6 +24,7 @@ HUGE_PAGE = 2 << 20
 
 _MADV_COLLAPSE = 25
 _BYTES_PER_ENTRY = 8
+_BLOCKS_AT_ONCE = 256
 _PRESENT = np.uint64(1 << 63)
 _ANONYMOUS = re.compile(r"([0-9a-f]+)-([0-9a-f]+) rw-p 00000000 00:00 0 *(?:\[heap\])?$")
 Blocks = npt.NDArray[np.int64]
@@ -46,27 +47,33 @@ def in_huge_pages() -> Iterator[None]:
 
 def _resident_blocks() -> Blocks | None:
     """Return the blocks of private memory that are in memory whole; None where nobody says."""
-    per_block = HUGE_PAGE // mmap.PAGESIZE
     found = [np.empty(0, dtype=np.int64)]
     try:
         maps = Path("/proc/self/maps").read_text()
         with Path("/proc/self/pagemap").open("rb", buffering=0) as pagemap:
             for line in maps.splitlines():
-                match = _ANONYMOUS.match(line)
-                if match is None:
-                    continue
-                start = -(-int(match[1], 16) // HUGE_PAGE) * HUGE_PAGE
-                blocks = (int(match[2], 16) - start) // HUGE_PAGE
-                if blocks > 0:
-                    size = blocks * per_block * _BYTES_PER_ENTRY
-                    at = start // mmap.PAGESIZE * _BYTES_PER_ENTRY
-                    entries = np.frombuffer(os.pread(pagemap.fileno(), size, at), dtype=np.uint64)
-                    entries = entries[: len(entries) // per_block * per_block]
-                    whole = ((entries & _PRESENT) != 0).reshape(-1, per_block).all(axis=1)
-                    found.append(start + np.flatnonzero(whole) * HUGE_PAGE)
+                if match := _ANONYMOUS.match(line):
+                    start = -(-int(match[1], 16) // HUGE_PAGE) * HUGE_PAGE
+                    found += _whole(pagemap.fileno(), start, int(match[2], 16))
     except OSError:
         return None
     return np.sort(np.concatenate(found))
+
+
+def _whole(pagemap: int, start: int, end: int) -> Iterator[Blocks]:
+    """Yield the blocks between two addresses of which every page is in memory.
+
+    Read piece by piece, as what is reserved may be far larger than what is used.
+    """
+    per_block = HUGE_PAGE // mmap.PAGESIZE
+    for piece in range(start, end - HUGE_PAGE + 1, _BLOCKS_AT_ONCE * HUGE_PAGE):
+        blocks = min(_BLOCKS_AT_ONCE, (end - piece) // HUGE_PAGE)
+        size = blocks * per_block * _BYTES_PER_ENTRY
+        read = os.pread(pagemap, size, piece // mmap.PAGESIZE * _BYTES_PER_ENTRY)
+        if len(read) == size:  # less, where the mapping is gone by now
+            entries = np.frombuffer(read, dtype=np.uint64).reshape(blocks, per_block)
+            whole = ((entries & _PRESENT) != 0).all(axis=1)
+            yield piece + np.flatnonzero(whole) * HUGE_PAGE
 
 
 def _collapse(blocks: Blocks) -> None:
