@@ -11,8 +11,6 @@ import numpy.typing as npt
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from hone.models.imaging.headers import UnusablePicture
-
 Pixels = npt.NDArray[np.uint8]
 FloatPixels = npt.NDArray[np.float32]
 
@@ -46,14 +44,14 @@ class Preprocessing(BaseModel):
 def crop_picture(picture: Image.Image, rule: Preprocessing) -> Pixels:
     """Return an RGB picture resized and cropped, uint8 of shape (height, width, 3).
 
-    UnusablePicture for a picture so narrow that resizing it would fill the memory.
+    Of a picture so narrow that resizing it would fill the memory only the middle is resized, which
+    is all that the crop shows.
     """
     filter_ = Image.Resampling[rule.resample.upper()]
     if rule.shortest_edge is None:
         return np.asarray(picture.resize((rule.width, rule.height), filter_))
+    picture = _middle(picture, rule.shortest_edge)
     width, height = _fitted(picture.size, rule.shortest_edge)
-    if width * height > _MOST_STRETCHED:
-        raise UnusablePicture(f"it is too narrow: {picture.width} x {picture.height} pixels")
     return _centre(np.asarray(picture.resize((width, height), filter_)), rule)
 
 
@@ -78,6 +76,18 @@ def _table(rule: Preprocessing) -> FloatPixels:
     std = np.array(rule.std, dtype=np.float32)[:, None]
     table: FloatPixels = (scaled[None] - mean) / std
     return table
+
+
+def _middle(picture: Image.Image, shortest: int) -> Image.Image:
+    """Cut the ends off a picture that would have more than `_MOST_STRETCHED` pixels when resized."""
+    shorter, longer = sorted(picture.size)
+    kept = _MOST_STRETCHED * shorter // shortest**2  # twice the shorter side at least
+    if longer <= kept:
+        return picture
+    left, top = (max(0, side - kept) // 2 for side in picture.size)
+    return picture.crop(
+        (left, top, left + min(picture.width, kept), top + min(picture.height, kept))
+    )
 
 
 def _fitted(size: tuple[int, int], shortest: int) -> tuple[int, int]:
