@@ -56,7 +56,7 @@ class Header:
     animated: bool = False
 
 
-def sniff(content: bytes) -> Format | None:
+def sniff(content: bytes | bytearray) -> Format | None:
     """Return the format by the file's first bytes, whatever it is called; None for another."""
     if content.startswith(b"\xff\xd8\xff"):
         return "JPEG"
@@ -72,6 +72,8 @@ def read_header(content: bytes) -> Header:
 
     A file that goes on behind its end is refused: it may be another kind of file as well.
     """
+    if not content:
+        raise UnusablePicture("it is empty")
     found = sniff(content)
     if found is None:
         raise UnusablePicture("it is no JPEG, PNG or WebP picture")

@@ -18,7 +18,7 @@ Resample = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"
 
 _Triple = tuple[float, float, float]
 _MOST_STRETCHED = 50_000_000
-"""Pixels of a resized picture: one of 1 x 20,000 would become 256 x 5,120,000."""
+"""Pixels that a picture is resized to: one of 1 x 20,000 would become 256 x 5,120,000."""
 
 
 class Preprocessing(BaseModel):
@@ -50,7 +50,7 @@ def crop_picture(picture: Image.Image, rule: Preprocessing) -> Pixels:
     filter_ = Image.Resampling[rule.resample.upper()]
     if rule.shortest_edge is None:
         return np.asarray(picture.resize((rule.width, rule.height), filter_))
-    picture = _middle(picture, rule.shortest_edge)
+    picture = _middle(picture, rule, rule.shortest_edge)
     width, height = _fitted(picture.size, rule.shortest_edge)
     return _centre(np.asarray(picture.resize((width, height), filter_)), rule)
 
@@ -78,16 +78,15 @@ def _table(rule: Preprocessing) -> FloatPixels:
     return table
 
 
-def _middle(picture: Image.Image, shortest: int) -> Image.Image:
-    """Cut the ends off a picture that would have more than `_MOST_STRETCHED` pixels when resized."""
+def _middle(picture: Image.Image, rule: Preprocessing, shortest: int) -> Image.Image:
+    """Return a picture, of one that is too narrow the middle: twice what the crop shows."""
     shorter, longer = sorted(picture.size)
-    kept = _MOST_STRETCHED * shorter // shortest**2  # twice the shorter side at least
-    if longer <= kept:
+    if shortest**2 * longer <= _MOST_STRETCHED * shorter:
         return picture
+    kept = 2 * max(rule.height, rule.width, shortest) * shorter // shortest + 2
     left, top = (max(0, side - kept) // 2 for side in picture.size)
-    return picture.crop(
-        (left, top, left + min(picture.width, kept), top + min(picture.height, kept))
-    )
+    width, height = (min(side, kept) for side in picture.size)
+    return picture.crop((left, top, left + width, top + height))
 
 
 def _fitted(size: tuple[int, int], shortest: int) -> tuple[int, int]:

@@ -160,7 +160,9 @@ class _Reader:
                 self._pictures.append(_sent_picture(part, fields))
                 continue
             if type(kind) is str and kind not in self._parts:
-                raise fields.wrong("content", "may hold text only", "unsupported_content")
+                shows = role == "user" and self._pictures is not None
+                taken = "may hold text and an 'image_url'" if shows else "may hold text only"
+                raise fields.wrong("content", taken, "unsupported_content")
             text = part.get("text") if type(kind) is str else None
             if type(text) is not str:
                 raise fields.wrong("content", "must be a string or a list of text parts")

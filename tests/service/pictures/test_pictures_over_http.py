@@ -115,7 +115,7 @@ def broken_files() -> dict[str, tuple[bytes, str, str]]:
     inside[60:90] = bytes(30)
     rows = png_chunk(b"IDAT", zlib.compress(bytes(9 * 8)))
     return {
-        "empty": (b"", "image/png", "no JPEG, PNG or WebP"),
+        "empty": (b"", "image/png", "it is empty"),
         "text": (b"hello", "image/png", "no JPEG, PNG or WebP"),
         "gif": (encoded(picture((1, 2, 3)), "GIF"), "image/gif", "no JPEG, PNG or WebP"),
         "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/svg+xml", "no JPEG"),
@@ -150,12 +150,12 @@ def test_what_is_no_usable_picture_is_a_400_by_json_and_by_form(shown: Service, 
         assert by_form.status == 400
 
 
-def test_a_picture_too_narrow_to_be_resized_is_an_unusable_one(shown: Service) -> None:
+def test_a_picture_too_narrow_to_be_resized_whole_is_answered_by_its_middle(
+    shown: Service,
+) -> None:
     narrow = encoded(Image.new("RGB", (1, 250_000), COLOURS["red"]), "PNG")
-    answer = shown.post({"model": "colours", "input": [as_json(shot("red")), as_json(narrow)]})
-    error = answer.error()
-    assert (answer.status, error["code"]) == (400, "unusable_picture"), error
-    assert error["message"].endswith("too narrow: 1 x 250000 pixels.")
+    answer = shown.classify([as_json(shot("red")), as_json(narrow)], "colours")
+    assert [each["label"] for each in answer["data"]] == ["red", "red"]
 
 
 def test_a_tiny_picture_is_answered_as_the_documentation_says(shown: Service) -> None:
@@ -179,6 +179,8 @@ NOT_EMBEDDED = "picture_not_embedded"
         (BARE[:40], NOT_EMBEDDED, "is base64 without the beginning of a data URL"),
         ("data:image/png,abc", NOT_EMBEDDED, "is a data URL without base64"),
         ("data:image/jpeg;charset=x;base64," + BARE, NOT_EMBEDDED, "with more than a type before"),
+        ("data:;base64," + BARE, NOT_EMBEDDED, "with no type of a picture before its base64"),
+        ("data:image/*;base64," + BARE, NOT_EMBEDDED, "with no type of a picture before"),
         ("data:image/png;base64,@@@@", "invalid_base64", "is not valid base64."),
         ("data:image/png;base64,abcde", "invalid_base64", "is not valid base64."),
         ("data:image/png;base64,ŧŧŧŧ", "invalid_base64", "is not valid base64."),
@@ -318,6 +320,19 @@ def test_forms_that_cannot_be_used_are_a_400(
     assert answer.error()["message"]
 
 
+def test_a_file_under_another_name_and_a_field_in_its_place_are_told(shown: Service) -> None:
+    named = post_form(shown, shot("red") * 20, name="picture", model="colours").error()
+    assert named["code"] == "invalid_form"
+    assert "its file is called 'picture', and has to be called 'image'" in named["message"]
+    for field in ("photo.jpg", data_url(shot("red"), "image/png")):
+        told = post_form(shown, model="colours", image=field).error()
+        assert told["code"] == "invalid_form"
+        assert "with curl it is -F image=@FILE" in told["message"]
+    field_of_bytes = form(shot("red"), model="colours")[0].replace(b'; filename="x"', b"")
+    answer = shown.request("POST", "/v1/classify", field_of_bytes, form()[1])
+    assert answer.status == 200
+
+
 def client(service: Service) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"http://127.0.0.1:{service.port}/v1", api_key="unused")
 
@@ -355,6 +370,14 @@ def test_a_chat_needs_exactly_one_usable_picture(shown: Service) -> None:
         with pytest.raises(openai.BadRequestError) as refused:
             ask(shown, *parts)
         assert refused.value.code == code
+
+
+def test_another_part_beside_the_picture_is_told_what_may_stand_there(shown: Service) -> None:
+    for kind in ("input_image", "input_audio", "file"):
+        with pytest.raises(openai.BadRequestError) as refused:
+            ask(shown, part(shot("red")), {"type": kind, kind: {}})
+        assert refused.value.code == "unsupported_content"
+        assert "may hold text and an 'image_url'" in refused.value.message
 
 
 def test_a_model_of_texts_still_refuses_pictures_in_chats(shown: Service) -> None:
