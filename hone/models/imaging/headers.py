@@ -18,11 +18,15 @@ Format = Literal["JPEG", "PNG", "WEBP"]
 MEDIA_TYPES: dict[Format, str] = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 SUFFIXES: dict[Format, str] = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 
+_JPEG_START = b"\xff\xd8\xff"
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _STANDALONE_MARKERS = frozenset({0x01, *range(0xD0, 0xD8)})
 FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 _ANIMATED_FLAG = 0x02
+
+_MOST_FURTHER = 16
+"""JPEGs behind the first one; cameras add one to three."""
 
 MOST_PARTS = 16_384
 """Segments of a JPEG or chunks of a PNG. Decoders take some 10 µs for each, however small, and
@@ -58,7 +62,7 @@ class Header:
 
 def sniff(content: bytes | bytearray) -> Format | None:
     """Return the format by the file's first bytes, whatever it is called; None for another."""
-    if content.startswith(b"\xff\xd8\xff"):
+    if content.startswith(_JPEG_START):
         return "JPEG"
     if content.startswith(_PNG_SIGNATURE):
         return "PNG"
@@ -158,13 +162,13 @@ def _read_jpeg(content: bytes) -> Header:
     return Header("JPEG", *size)
 
 
-def jpeg_segments(content: bytes) -> Iterator[tuple[int, int]]:
+def jpeg_segments(content: bytes, start: int = 0) -> Iterator[tuple[int, int]]:
     """Yield each marker of a JPEG and where it ends, up to the end mark; UnusablePicture if none.
 
     A segment's length and data stand where its marker ends. Entropy-coded data is passed over.
     UnusablePicture also for more than `MOST_PARTS` markers, or too many bytes to fill between them.
     """
-    at, markers, fill_bytes = 2, 0, 0
+    at, markers, fill_bytes = start + 2, 0, 0
     while True:
         before = at
         marker, at = _next_marker(content, before)
@@ -209,8 +213,20 @@ def _refuse_more(content: bytes, end: int, name: str) -> None:
 
     Cameras add a preview or a depth map as another JPEG, and some pad their files.
     """
-    if end >= len(content):
-        return
-    rest = content[end:].lstrip(b"\0\xff")
-    if rest and not (name == "JPEG" and content[end:].lstrip(b"\0").startswith(b"\xff\xd8\xff")):
+    if name == "JPEG":
+        end = _end_of_further(content, end)
+    if content[end:].lstrip(b"\0\xff"):
         raise UnusablePicture(f"it is a {name} picture with something else behind its end")
+
+
+def _end_of_further(content: bytes, end: int) -> int:
+    """Return where the last of the whole JPEGs ends that stand behind a first one."""
+    for _ in range(_MOST_FURTHER):
+        start = len(content) - len(content[end:].lstrip(b"\0"))
+        if not content.startswith(_JPEG_START, start):
+            break
+        try:
+            *_, (_, end) = jpeg_segments(content, start)
+        except (UnusablePicture, struct.error, IndexError):
+            break
+    return end
