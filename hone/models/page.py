@@ -56,7 +56,7 @@ section {
 }
 .facts dt { color: var(--muted); font-size: .85rem; }
 .facts dd { margin: 0; overflow-wrap: anywhere; }
-.facts .value { font-size: 1.5rem; font-weight: 600; line-height: 1.3; }
+.facts .value { font-size: 1.4rem; font-weight: 600; line-height: 1.3; }
 .facts .value.bad { color: var(--warn); }
 .facts .value.good { color: var(--good); }
 .facts .note { color: var(--muted); font-size: .85rem; }

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import orjson
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_LOGGERS = ("hone", "uvicorn", "asyncio")
+_LOGGERS = ("hone", "uvicorn", "asyncio", "py.warnings")
 
 
 class JsonFormatter(logging.Formatter):
@@ -27,7 +27,8 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logging(level: str) -> None:
-    """Send our lines, and the server's warnings, to stderr."""
+    """Send our lines, and the warnings of the server and of libraries, to stderr."""
+    logging.captureWarnings(capture=True)  # Pillow warns of what is odd in a client's picture
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
     for name in _LOGGERS:

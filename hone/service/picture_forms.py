@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from hone.models.imaging.headers import sniff
 from hone.service.errors import InvalidRequest
 from hone.service.openai.forms import boundary_of, broken_form
 from hone.service.pictures import checked_picture
@@ -71,6 +72,7 @@ class _Reader:
         self._header, self._value = bytearray(), bytearray()
         self._headers: dict[bytes, bytes] = {}
         self._name, self._data = "", bytearray()
+        self._is_file = False
 
     def begin(self) -> None:
         self._headers, self._name, self._data = {}, "", bytearray()
@@ -88,8 +90,13 @@ class _Reader:
     def open_part(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         self._name = options.get(b"name", b"").decode(errors="replace")
+        self._is_file = b"filename" in options or b"filename*" in options
         if not self._name or self._name in self.form.fields:
             raise broken_form("a part has no name or one that was there before")
+        if self._is_file and self._name not in FILE_FIELDS:
+            raise broken_form(
+                f"its file is called {self._name[:40]!r}, and has to be called 'image'"
+            )
 
     def take_data(self, data: bytes, start: int, end: int) -> None:
         self._data += data[start:end]
@@ -98,6 +105,8 @@ class _Reader:
 
     def end_part(self) -> None:
         if self._name in FILE_FIELDS:
+            if not self._is_file and sniff(self._data) is None:
+                raise broken_form("'image' is a field and no file; with curl it is -F image=@FILE")
             kind = self._headers.get(b"content-type")
             named = None if kind is None else kind.split(b";")[0].decode("latin-1")
             self.form.files.append((bytes(self._data), named))

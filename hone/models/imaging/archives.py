@@ -102,7 +102,7 @@ class OpenArchive:
         """Yield a file's bytes, counted as they come out."""
         entry, read = self._entries[name], 0
         most = min(entry.file_size, self._bounds.entry_bytes)
-        with self._broken_told(), self._file.open(entry) as packed:
+        with self._broken_told(name), self._file.open(entry) as packed:
             while chunk := packed.read(_CHUNK):
                 read += len(chunk)
                 if read > most:
@@ -110,8 +110,11 @@ class OpenArchive:
                 yield chunk
 
     @contextmanager
-    def _broken_told(self) -> Iterator[None]:
-        broken = InvalidExamples(f"{self._archive.name} is no zip archive, or is broken")
+    def _broken_told(self, name: str | None = None) -> Iterator[None]:
+        whole = f"{self._archive.name} is no zip archive, or is broken"
+        broken = InvalidExamples(
+            whole if name is None else f"the archive's entry {_shown(name)} is broken"
+        )
         try:
             yield
         except OSError as error:

@@ -61,7 +61,10 @@ def decode_picture(
         raise UnusablePicture("its header and its content have different sizes")
     if header.format == "JPEG" and is_jpeg_cut_inside(content, picture):
         raise UnusablePicture("it is a JPEG picture that was cut off and closed again")
-    return _to_rgb(_upright(picture))
+    try:
+        return _to_rgb(_upright(picture))
+    except Exception:  # noqa: BLE001 - as above: what a file says of its transparency may not fit
+        raise UnusablePicture(f"it is a {header.format} picture that is broken inside") from None
 
 
 def _upright(picture: Image.Image) -> Image.Image:

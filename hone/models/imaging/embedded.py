@@ -74,8 +74,11 @@ def _what_it_is(value: object) -> str:
 
 def _kind_of_string(value: str, head: str) -> str:
     if head[:5].lower() == "data:":
-        whole = ";base64," in head.lower()
-        return f"a data URL with{' more than a type before its' if whole else 'out'} base64"
+        before, whole, _ = head[5:].lower().partition(";base64,")
+        if not whole:
+            return "a data URL without base64"
+        more = "more than a type" if ";" in before else "no type of a picture"
+        return f"a data URL with {more} before its base64"
     if "://" in head or _SCHEME.match(head):
         return "an address, and addresses are not fetched"
     if _is_bare_base64(value):
@@ -126,6 +129,8 @@ def holds_picture(messages: object) -> bool:
 def picture_example(line: Mapping[str, Any]) -> PictureExample:
     """Return the example of one JSON object; UnusablePicture, as the end of a sentence, if none."""
     chat = "messages" in line
+    if not chat and "image" not in line:
+        raise UnusablePicture("has no 'image'")
     value, label = _of_chat(line["messages"]) if chat else (line.get("image"), line.get("label"))
     if isinstance(label, int) and not isinstance(label, bool):
         label = str(label)

@@ -80,10 +80,11 @@ def _check_regular(mode: int) -> None:
 def leads_out(path: Path, folder: Path) -> bool:
     """Tell whether a path is one of something outside of a folder: absolute, by `..`, by a link.
 
-    Also for one that no file can have. Links are followed as far as they go.
+    Links are followed as far as they go. What no file can be called, and links in a circle, lead
+    nowhere: whoever opens them is told that nothing is there.
     """
     end = _end(path)
-    return end is None or not end.is_relative_to(folder.resolve())
+    return end is not None and not end.is_relative_to(folder.resolve())
 
 
 def path_within(folder: Path, written: str) -> Path:

@@ -5,6 +5,7 @@ ITU T.81, section B.2.2; PNG: W3C third edition, section 11.2.1; WebP: RFC 9649)
 which would unpack to more than anyone wants to hold is found out before a decoder sees it.
 """
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,18 +18,30 @@ Format = Literal["JPEG", "PNG", "WEBP"]
 MEDIA_TYPES: dict[Format, str] = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 SUFFIXES: dict[Format, str] = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 
+_JPEG_START = b"\xff\xd8\xff"
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _STANDALONE_MARKERS = frozenset({0x01, *range(0xD0, 0xD8)})
 FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 _ANIMATED_FLAG = 0x02
 
-MOST_PNG_CHUNKS = 20_000
-"""What one PNG may have. Encoders cut data at 4 or 8 KiB, which makes 16,000 in the largest file
-that is read; a chunk without data is 12 bytes, and a body has room for millions."""
+_MOST_FURTHER = 16
+"""JPEGs behind the first one; cameras add one to three."""
 
-MOST_JPEG_SEGMENTS = 20_000
-"""What one JPEG may have: decoders keep each, and an empty one is 4 bytes."""
+MOST_PARTS = 16_384
+"""Segments of a JPEG or chunks of a PNG. Decoders take some 10 µs for each, however small, and
+32 MiB would hold millions. Encoders write pieces of 4 to 64 KiB."""
+
+_MOST_FILL_BYTES = 64 * 2**10
+"""Of a whole JPEG. Pillow reads each by itself: 30 MB of them take it a minute."""
+
+_USUAL_SCANS, _MOST_SCANNED = 20, 500_000_000
+"""A JPEG with more scans than usual (progressive ones have 6 to 18) may have so many pixels in all
+of them together: each scan goes over the whole picture, and of a flat one it takes 40 bytes."""
+
+_FILL_BYTES = re.compile(rb"\xff+")
+_MARKER_BEHIND_DATA = re.compile(rb"\xff[^\x00\x01\xd0-\xd7]")
+"""Behind entropy-coded data: no stuffed zero, and no marker that stands without a segment."""
 
 
 class UnusablePicture(InvalidInput):
@@ -47,9 +60,9 @@ class Header:
     animated: bool = False
 
 
-def sniff(content: bytes) -> Format | None:
+def sniff(content: bytes | bytearray) -> Format | None:
     """Return the format by the file's first bytes, whatever it is called; None for another."""
-    if content.startswith(b"\xff\xd8\xff"):
+    if content.startswith(_JPEG_START):
         return "JPEG"
     if content.startswith(_PNG_SIGNATURE):
         return "PNG"
@@ -63,6 +76,8 @@ def read_header(content: bytes) -> Header:
 
     A file that goes on behind its end is refused: it may be another kind of file as well.
     """
+    if not content:
+        raise UnusablePicture("it is empty")
     found = sniff(content)
     if found is None:
         raise UnusablePicture("it is no JPEG, PNG or WebP picture")
@@ -85,6 +100,7 @@ def _read_png(content: bytes) -> Header:
         animated = animated or kind == b"acTL"
         if kind == b"IEND":
             end = start + length + 4
+            break
     if size is None or end is None or end > len(content):
         raise UnusablePicture("it is a PNG picture that was cut off")
     _refuse_more(content, end, "PNG")
@@ -92,16 +108,15 @@ def _read_png(content: bytes) -> Header:
 
 
 def png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield each chunk's type, where its data starts, and how long that is, up to the end mark.
+    """Yield each chunk's type, where its data starts, and how long that is.
 
-    UnusablePicture for more than MOST_PNG_CHUNKS.
+    UnusablePicture for more than `MOST_PARTS`.
     """
-    at, count = len(_PNG_SIGNATURE), 0
+    at, chunks = len(_PNG_SIGNATURE), 0
     while at + 8 <= len(content):
         length, kind = struct.unpack_from(">I4s", content, at)
-        count += 1
-        if count > MOST_PNG_CHUNKS:
-            raise UnusablePicture(f"it is a PNG picture of more than {MOST_PNG_CHUNKS:,} chunks")
+        chunks += 1
+        _refuse_many(chunks, MOST_PARTS, "PNG", "chunks")
         yield kind, at + 8, length
         if kind == b"IEND":
             return
@@ -131,31 +146,37 @@ def _read_webp(content: bytes) -> Header:
 
 def _read_jpeg(content: bytes) -> Header:
     size: tuple[int, int] | None = None
-    end = 0
+    end = scans = 0
     for marker, at in jpeg_segments(content):
+        scans += marker == START_OF_SCAN
         if marker in FRAME_MARKERS and size is None:
             height, width = struct.unpack_from(">HH", content, at + 3)
             size = width, height
         end = at
     if size is None:
         raise UnusablePicture("it is a JPEG picture without a size")
+    width, height = size
+    if scans > _USUAL_SCANS and scans * width * height > _MOST_SCANNED:
+        raise UnusablePicture(
+            f"it is a JPEG picture with too many scans: {scans:,} of {width} x {height} pixels"
+        )
     _refuse_more(content, end, "JPEG")
     return Header("JPEG", *size)
 
 
-def jpeg_segments(content: bytes) -> Iterator[tuple[int, int]]:
+def jpeg_segments(content: bytes, start: int = 0) -> Iterator[tuple[int, int]]:
     """Yield each marker of a JPEG and where it ends, up to the end mark; UnusablePicture if none.
 
     A segment's length and data stand where its marker ends. Entropy-coded data is passed over.
-    UnusablePicture also for more than MOST_JPEG_SEGMENTS.
+    UnusablePicture also for more than `MOST_PARTS` markers, or too many bytes to fill between them.
     """
-    at, count = 2, 0
+    at, markers, fill_bytes = start + 2, 0, 0
     while True:
-        marker, at = _next_marker(content, at)
-        count += 1
-        if count > MOST_JPEG_SEGMENTS:
-            said = f"it is a JPEG picture of more than {MOST_JPEG_SEGMENTS:,} segments"
-            raise UnusablePicture(said)
+        before = at
+        marker, at = _next_marker(content, before)
+        markers, fill_bytes = markers + 1, fill_bytes + at - before - 2
+        _refuse_many(markers, MOST_PARTS, "JPEG", "segments")
+        _refuse_many(fill_bytes, _MOST_FILL_BYTES, "JPEG", "fill bytes")
         if marker in _STANDALONE_MARKERS:
             continue
         yield marker, at
@@ -171,21 +192,22 @@ def _next_marker(content: bytes, at: int) -> tuple[int, int]:
     """Return the marker at a place and where its segment starts."""
     if content[at] != 0xFF:
         raise UnusablePicture("it is a JPEG picture whose parts do not fit together")
-    while content[at] == 0xFF:  # any number of fill bytes may stand before a marker
-        at += 1
+    fill = _FILL_BYTES.match(content, at)  # any number of them may stand before a marker
+    at = fill.end() if fill else at
     return content[at], at + 1
 
 
 def _end_of_scan(content: bytes, at: int) -> int:
     """Return where the next marker stands behind entropy-coded data."""
-    while True:
-        at = content.find(b"\xff", at)
-        if at < 0 or at + 1 >= len(content):
-            raise UnusablePicture("it is a JPEG picture that was cut off")
-        follows = content[at + 1]
-        if follows and follows not in _STANDALONE_MARKERS:
-            return at
-        at += 2
+    found = _MARKER_BEHIND_DATA.search(content, at)
+    if found is None:
+        raise UnusablePicture("it is a JPEG picture that was cut off")
+    return found.start()
+
+
+def _refuse_many(count: int, most: int, name: str, parts: str) -> None:
+    if count > most:
+        raise UnusablePicture(f"it is a {name} picture with more than {most:,} {parts}")
 
 
 def _refuse_more(content: bytes, end: int, name: str) -> None:
@@ -193,8 +215,20 @@ def _refuse_more(content: bytes, end: int, name: str) -> None:
 
     Cameras add a preview or a depth map as another JPEG, and some pad their files.
     """
-    if end >= len(content):
-        return
-    rest = content[end:].lstrip(b"\0\xff")
-    if rest and not (name == "JPEG" and content[end:].lstrip(b"\0").startswith(b"\xff\xd8\xff")):
+    if name == "JPEG":
+        end = _end_of_further(content, end)
+    if content[end:].lstrip(b"\0\xff"):
         raise UnusablePicture(f"it is a {name} picture with something else behind its end")
+
+
+def _end_of_further(content: bytes, end: int) -> int:
+    """Return where the last of the whole JPEGs ends that stand behind a first one."""
+    for _ in range(_MOST_FURTHER):
+        start = len(content) - len(content[end:].lstrip(b"\0"))
+        if not content.startswith(_JPEG_START, start):
+            break
+        try:
+            *_, (_, end) = jpeg_segments(content, start)
+        except (UnusablePicture, struct.error, IndexError):
+            break
+    return end

@@ -11,8 +11,6 @@ import numpy.typing as npt
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from hone.models.imaging.headers import UnusablePicture
-
 Pixels = npt.NDArray[np.uint8]
 FloatPixels = npt.NDArray[np.float32]
 
@@ -20,7 +18,7 @@ Resample = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"
 
 _Triple = tuple[float, float, float]
 _MOST_STRETCHED = 50_000_000
-"""Pixels of a resized picture: one of 1 x 20,000 would become 256 x 5,120,000."""
+"""Pixels that a picture is resized to: one of 1 x 20,000 would become 256 x 5,120,000."""
 
 
 class Preprocessing(BaseModel):
@@ -46,14 +44,14 @@ class Preprocessing(BaseModel):
 def crop_picture(picture: Image.Image, rule: Preprocessing) -> Pixels:
     """Return an RGB picture resized and cropped, uint8 of shape (height, width, 3).
 
-    UnusablePicture for a picture so narrow that resizing it would fill the memory.
+    Of a picture so narrow that resizing it would fill the memory only the middle is resized, which
+    is all that the crop shows.
     """
     filter_ = Image.Resampling[rule.resample.upper()]
     if rule.shortest_edge is None:
         return np.asarray(picture.resize((rule.width, rule.height), filter_))
+    picture = _middle(picture, rule, rule.shortest_edge)
     width, height = _fitted(picture.size, rule.shortest_edge)
-    if width * height > _MOST_STRETCHED:
-        raise UnusablePicture(f"it is too narrow: {picture.width} x {picture.height} pixels")
     return _centre(np.asarray(picture.resize((width, height), filter_)), rule)
 
 
@@ -78,6 +76,17 @@ def _table(rule: Preprocessing) -> FloatPixels:
     std = np.array(rule.std, dtype=np.float32)[:, None]
     table: FloatPixels = (scaled[None] - mean) / std
     return table
+
+
+def _middle(picture: Image.Image, rule: Preprocessing, shortest: int) -> Image.Image:
+    """Return a picture, of one that is too narrow the middle: twice what the crop shows."""
+    shorter, longer = sorted(picture.size)
+    if shortest**2 * longer <= _MOST_STRETCHED * shorter:
+        return picture
+    kept = 2 * max(rule.height, rule.width, shortest) * shorter // shortest + 2
+    left, top = (max(0, side - kept) // 2 for side in picture.size)
+    width, height = (min(side, kept) for side in picture.size)
+    return picture.crop((left, top, left + width, top + height))
 
 
 def _fitted(size: tuple[int, int], shortest: int) -> tuple[int, int]:

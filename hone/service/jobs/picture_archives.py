@@ -60,6 +60,12 @@ def _findings(archive: OpenArchive) -> ArchiveFindings:
     shown = {n: p for n, p in names.items() if not any(part[0] == "." for part in p.parts)}
     tables = [n for n, p in shown.items() if len(p.parts) == 1 and _is(p, TABLE_SUFFIXES)]
     pictures = {n: p for n, p in shown.items() if _is(p, PICTURE_SUFFIXES)}
+    if len(tables) == 1 and not pictures:
+        what = (
+            "The file has a table and no picture beside it. Lines with pictures in them are sent "
+            "as they are, in no archive."
+        )
+        return ArchiveFindings(0, Counter(), [(None, what)])
     if len(tables) == 1:
         problems = list(_table_problems(archive, tables[0], set(map(str, pictures.values()))))
         problems += _broken(archive, pictures)

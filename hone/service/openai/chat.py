@@ -12,7 +12,7 @@ from hone.service.answers import Bill, savings_body
 from hone.service.endpoint import Reply
 from hone.service.errors import InvalidRequest
 from hone.service.openai.fields import Fields
-from hone.service.openai.messages import SentPicture, read_messages, text_only
+from hone.service.openai.messages import SentPicture, read_messages, unsupported_part
 from hone.service.openai.sampling import (
     MOST_TOKENS,
     Sampling,
@@ -65,7 +65,7 @@ class ChatQuestion:
         if model.takes_pictures:
             return [self._picture()]
         if self.pictures:
-            raise text_only(self.pictures[0].place)
+            raise unsupported_part(self.pictures[0].place)
         self.reading = model.prompt_form.read(self.turns)
         if not self.reading.text:
             message = "'messages' holds nothing but what all prompts share."

@@ -97,9 +97,10 @@ def _sent_picture(part: dict[str, Any], fields: Fields) -> SentPicture:
         return SentPicture(place, problem=error)
 
 
-def text_only(place: str) -> InvalidRequest:
-    """Return the error of what is shown to a reader of texts."""
-    message = f"'{place}' may hold text only."
+def unsupported_part(place: str, *, shows: bool = False) -> InvalidRequest:
+    """Return the error of a part that the reader has no use for; `shows`: it takes pictures."""
+    taken = "text and an 'image_url'" if shows else "text only"
+    message = f"'{place}' may hold {taken}."
     return InvalidRequest(message, param=place, code="unsupported_content")
 
 
@@ -165,7 +166,8 @@ class _Reader:
                 self._pictures.append(_sent_picture(part, fields))
                 continue
             if type(kind) is str and kind not in self._parts:
-                raise text_only(fields.named("content"))
+                shows = role == "user" and self._pictures is not None
+                raise unsupported_part(fields.named("content"), shows=shows)
             text = part.get("text") if type(kind) is str else None
             if type(text) is not str:
                 raise fields.wrong("content", "must be a string or a list of text parts")

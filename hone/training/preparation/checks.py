@@ -240,15 +240,20 @@ def find_repeats(spool: Spool) -> Problem | None:
 
 
 def repeat_examples(spool: Spool) -> tuple[dict[str, object], ...]:
-    """Return the first rows of `temp.repeats`, each with the line that it repeats."""
+    """Return the first rows of `temp.repeats`, each with the line, or the name, that it repeats."""
     query = (
-        "SELECT a.origin, a.number, b.number, a.text, a.label"
+        "SELECT a.origin, a.number, b.number, b.text, a.text, a.label"
         " FROM (SELECT * FROM temp.repeats ORDER BY id LIMIT ?) d"
         " CROSS JOIN rows a ON a.id = d.id CROSS JOIN rows b ON b.id = d.first"
     )
     return tuple(
-        {**spool.place(origin, number), "repeats": first, "text": shown(text), "label": label}
-        for origin, number, first, text, label in spool.select(query, (EXAMPLES_SHOWN,))
+        {
+            **spool.place(origin, number),
+            "repeats": first if spool.numbered else shown(earlier),
+            "text": shown(text),
+            "label": label,
+        }
+        for origin, number, first, earlier, text, label in spool.select(query, (EXAMPLES_SHOWN,))
     )
 
 

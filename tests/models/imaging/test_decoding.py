@@ -87,6 +87,20 @@ def test_a_camera_s_second_jpeg_behind_the_first_is_left_alone() -> None:
     assert decode_picture(encoded(RED) + encoded(picture((0, 0, 0)))).size == RED.size
 
 
+def test_what_only_begins_like_a_second_jpeg_is_something_else() -> None:
+    whole, preview = encoded(RED), encoded(RED.resize((16, 16)))
+    for behind in (
+        b"\xff\xd8\xffPK\x03\x04 and so on",
+        preview + b"PK",
+        preview[:-20],
+        preview * 17,
+    ):
+        with pytest.raises(UnusablePicture, match="behind its end"):
+            check_picture(whole + behind)
+    padded = whole + bytes(7) + preview + bytes(9) + preview + b"\xff\0"
+    assert decode_picture(padded).size == RED.size
+
+
 @given(st.binary(max_size=400), st.sampled_from(["JPEG", "PNG", "WEBP"]), st.integers(0, 400))
 @settings(max_examples=150)
 def test_damaged_files_are_decoded_or_refused_and_nothing_else(

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from hone.models.imaging.decoding import check_picture, decode_picture
-from hone.models.imaging.headers import MOST_JPEG_SEGMENTS, UnusablePicture, jpeg_segments
+from hone.models.imaging.headers import MOST_PARTS, UnusablePicture, jpeg_segments
 from tests.pictures import CATS_DOGS, encoded, picture, shared
 
 END = b"\xff\xd9"
@@ -81,9 +81,9 @@ def test_a_segment_too_many_is_refused_and_one_less_is_not() -> None:
     def with_segments(count: int) -> bytes:
         return content[:2] + empty * (count - least) + content[2:]
 
-    assert decode_picture(with_segments(MOST_JPEG_SEGMENTS)).size == (150, 110)
-    with pytest.raises(UnusablePicture, match="of more than 20,000 segments") as refused:
-        check_picture(with_segments(MOST_JPEG_SEGMENTS + 1))
+    assert decode_picture(with_segments(MOST_PARTS)).size == (150, 110)
+    with pytest.raises(UnusablePicture, match="with more than 16,384 segments") as refused:
+        check_picture(with_segments(MOST_PARTS + 1))
     assert refused.value.code == "unusable_picture"
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hone.models.imaging.decoding import check_picture, decode_picture
-from hone.models.imaging.headers import MOST_PNG_CHUNKS, UnusablePicture
+from hone.models.imaging.headers import MOST_PARTS, UnusablePicture
 from hone.models.imaging.png_data import check_png_data
 from tests.pictures import encoded, grey_png, picture, png_chunk, png_file
 
@@ -44,13 +44,13 @@ def test_missing_rows_are_told(rows: int) -> None:
 @pytest.mark.parametrize("wanted", ["", "a byte of data in each"])
 def test_a_chunk_too_many_is_refused_and_one_less_is_not(wanted: str) -> None:
     packed = zlib.compress(bytes(65 * 64), 0)
-    room = MOST_PNG_CHUNKS - 2  # besides the header and the end mark
+    room = MOST_PARTS - 2  # besides the header and the end mark
     parts = [packed[at : at + 1] for at in range(len(packed))] if wanted else [packed]
     parts += [b""] * (room - len(parts))
     chunks = b"".join(png_chunk(b"IDAT", part) for part in parts)
     assert decode_picture(png_file(64, 64, 0, 8, chunks)).size == (64, 64)
     for look in (check_picture, decode_picture):
-        with pytest.raises(UnusablePicture, match="of more than 20,000 chunks") as refused:
+        with pytest.raises(UnusablePicture, match="with more than 16,384 chunks") as refused:
             look(png_file(64, 64, 0, 8, chunks, png_chunk(b"IDAT", b"")))
         assert refused.value.code == "unusable_picture"
 
@@ -60,7 +60,7 @@ def test_very_many_chunks_are_refused_with_little_memory() -> None:
     content = png_file(64, 64, 0, 8, png_chunk(b"IDAT", b"") * 300_000)
     tracemalloc.start()
     try:
-        with pytest.raises(UnusablePicture, match="of more than 20,000 chunks"):
+        with pytest.raises(UnusablePicture, match="with more than 16,384 chunks"):
             decode_picture(content)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -70,7 +70,7 @@ def test_very_many_chunks_are_refused_with_little_memory() -> None:
 
 def test_chunks_up_to_the_bound_are_walked_with_little_memory() -> None:
     rows = png_chunk(b"IDAT", zlib.compress(bytes(65 * 64)))
-    content = png_file(64, 64, 0, 8, rows, png_chunk(b"IDAT", b"") * (MOST_PNG_CHUNKS - 3))
+    content = png_file(64, 64, 0, 8, rows, png_chunk(b"IDAT", b"") * (MOST_PARTS - 3))
     tracemalloc.start()
     try:
         check_png_data(content)
@@ -81,7 +81,7 @@ def test_chunks_up_to_the_bound_are_walked_with_little_memory() -> None:
 
 
 def test_zeros_behind_the_end_mark_are_no_chunks() -> None:
-    assert decode_picture(grey_png(bytes(65 * 64)) + bytes(12 * MOST_PNG_CHUNKS)).size == (64, 64)
+    assert decode_picture(grey_png(bytes(65 * 64)) + bytes(12 * MOST_PARTS)).size == (64, 64)
 
 
 def test_rows_too_many_are_told() -> None:

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hone.models.imaging.decoding import decode_picture
-from hone.models.imaging.headers import UnusablePicture
 from hone.models.imaging.preprocessing import Preprocessing, crop_picture, normalize
 from tests.pictures import CATS_DOGS, MOBILENET, encoded, picture, shared
 
@@ -35,10 +34,17 @@ def test_values_are_scaled_and_normalised_channel_by_channel() -> None:
     np.testing.assert_allclose(flipped[0, 0, 0, 0], (0.2 - 0.5) / 0.5, rtol=1e-5)
 
 
-def test_a_picture_like_a_thread_does_not_fill_the_memory() -> None:
-    thread = Image.new("RGB", (1, 24_000_000))
-    with pytest.raises(UnusablePicture, match="too narrow"):
-        crop_picture(thread, RULE)
+@pytest.mark.parametrize("upright", [True, False])
+@pytest.mark.parametrize("shorter", [1, 7])
+def test_of_a_picture_like_a_thread_the_middle_is_read(shorter: int, upright: bool) -> None:
+    length = 2_400_000
+    thread = Image.new("RGB", (shorter, length), (0, 0, 255))
+    thread.paste((255, 0, 0), (0, length // 2 - 50, shorter, length // 2 + 50))
+    thread = thread if upright else thread.transpose(Image.Transpose.ROTATE_90)
+    large = RULE.model_copy(update={"shortest_edge": 400})
+    pixels = crop_picture(thread, large)
+    assert pixels.shape == (24, 20, 3)
+    assert (pixels == (255, 0, 0)).all()
 
 
 def photos() -> list[bytes]:

@@ -24,7 +24,7 @@ def folder_of_classes(root: Path, each: int = 20) -> Path:
 
 
 def run(source: Path, answer: Answer = True, **options: Any) -> tuple[PrepareReport, Path]:
-    out = source.parent / "out"
+    out = options.pop("out", source.parent / "out")
     return prepare_pictures(PrepareOptions(file=source, out=out, **options), lambda _: answer), out
 
 

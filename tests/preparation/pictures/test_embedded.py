@@ -62,6 +62,8 @@ def test_lines_that_cannot_be_used_are_told_with_their_numbers(tmp_path: Path) -
         {"image": "data:image/png;base64,!", "label": "red"},
         {"image": data_url(b"no picture"), "label": "red"},
         {"image": shot("red", 50)},
+        {"label": "red"},
+        {"image": data_url(b""), "label": "red"},
     ]
     report, _ = run(write(tmp_path / "train.jsonl", *rows, *broken))
     told = {
@@ -71,6 +73,8 @@ def test_lines_that_cannot_be_used_are_told_with_their_numbers(tmp_path: Path) -
     assert "not valid base64" in told[42]
     assert "no JPEG, PNG or WebP" in told[43]
     assert "no 'label'" in told[44]
+    assert told[45] == "has no 'image'"
+    assert "it is empty" in told[46]
 
 
 def test_a_file_without_one_good_picture_is_refused(tmp_path: Path) -> None:

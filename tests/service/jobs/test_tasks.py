@@ -264,6 +264,8 @@ BROKEN: list[tuple[Sequence[tuple[str, bytes]], str]] = [
     ([*pictures("cat"), ("labels.csv", b"file,label\ncat/0.png,cat\ncat/9.png,cat\n")],
      "Entry 'labels.csv' names in line 3 a picture that is not there: 'cat/9.png'"),
     ([*pictures("a"), ("x.jsonl", b'{"image": "a/7.png"}\n')], "names in line 1 a picture that"),
+    ([("x.jsonl", b'{"image": "data:image/png;base64,iVBORw0K"}\n')],
+     "pictures in them are sent as they are, in no archive"),
     ([("cat/1.png", b"0" * 5000)], "has 5,000 bytes; 4,096 are the most"),
     ([(f"cat/{n}.txt", b"") for n in range(60)], "has 60 entries; 50 fit"),
 ]  # fmt: skip
@@ -292,3 +294,12 @@ def test_half_an_archive_is_no_archive(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(archive(*pictures("cat", "dog"))[:-40])
     assert "no zip archive, or is broken" in (check_file(path).details or "")
+
+
+def test_a_broken_entry_is_told_by_its_name_and_not_by_where_the_file_lies(tmp_path: Path) -> None:
+    path = tmp_path / "5f0e"
+    (name, content), *others = pictures("cat", "dog")
+    path.write_bytes(archive((name, content), *others).replace(content, bytes(len(content)), 1))
+    details = check_file(path).details or ""
+    assert f"Entry {name!r} cannot be unpacked: the archive's entry {name!r} is broken" in details
+    assert "5f0e" not in details

@@ -8,13 +8,12 @@ from typing import Any
 
 import openai
 import pytest
-from PIL import Image
 
 from tests.pictures import encoded, grey_png, picture, png_bomb, png_chunk, png_file
 from tests.service.pictures.showing import (
-    COLOURS,
     as_json,
     ask,
+    data_url,
     form,
     part,
     post_form,
@@ -47,7 +46,7 @@ def without_palette() -> bytes:
 
 
 BROKEN: dict[str, tuple[Callable[[], bytes], str, str]] = {
-    "empty": (bytes, "image/png", "no JPEG, PNG or WebP"),
+    "empty": (bytes, "image/png", "it is empty"),
     "text": (lambda: b"hello", "image/png", "no JPEG, PNG or WebP"),
     "gif": (lambda: encoded(picture((1, 2, 3)), "GIF"), "image/gif", "no JPEG, PNG or WebP"),
     "svg": (lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/svg+xml", "no JPEG"),
@@ -63,7 +62,7 @@ BROKEN: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "20,001 chunks": (
         lambda: png_file(64, 64, 0, 8, png_chunk(b"IDAT", b"") * 19_999),
         "image/png",
-        "of more than 20,000 chunks",
+        "with more than 16,384 chunks",
     ),
     "no palette": (without_palette, "image/png", "without its palette"),
     "cut and closed": (
@@ -88,14 +87,6 @@ def test_what_is_no_usable_picture_is_a_400_by_json_and_by_form(shown: Service, 
         assert said in error["message"]
 
 
-def test_a_picture_too_narrow_to_be_resized_is_an_unusable_one(shown: Service) -> None:
-    narrow = encoded(Image.new("RGB", (1, 250_000), COLOURS["red"]), "PNG")
-    answer = shown.post({"model": "colours", "input": [as_json(shot("red")), as_json(narrow)]})
-    error = answer.error()
-    assert (answer.status, error["code"]) == (400, "unusable_picture"), error
-    assert error["message"].endswith("too narrow: 1 x 250000 pixels.")
-
-
 NOT_EMBEDDED = "picture_not_embedded"
 A_JPEG = "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAgGBgcGBQgHBwcJCQgKDBQNDAsLDBkSEw8UHRofHh0aHBwg"
 """The beginning of one in base64."""
@@ -117,6 +108,8 @@ A_JPEG = "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAgGBgcGBQgHBwcJCQgKDBQNDAsLDBkSEw8UHR
             NOT_EMBEDDED,
             "with more than a type before",
         ),
+        ("data:;base64," + A_JPEG, NOT_EMBEDDED, "with no type of a picture before its base64"),
+        ("data:image/*;base64," + A_JPEG, NOT_EMBEDDED, "with no type of a picture before"),
         ("data:image/png;base64,@@@@", "invalid_base64", "is not valid base64."),
         ("data:image/png;base64,abcde", "invalid_base64", "is not valid base64."),
         ("data:image/png;base64,ŧŧŧŧ", "invalid_base64", "is not valid base64."),
@@ -193,6 +186,21 @@ def test_a_form_that_names_no_boundary_is_a_400(shown: Service) -> None:
     assert (answer.status, answer.error()["code"]) == (400, "invalid_form")
 
 
+def test_a_file_under_another_name_and_a_field_in_its_place_are_told(shown: Service) -> None:
+    body, headers = form(shot("red") * 20, model="colours")
+    renamed = body.replace(b'name="image"', b'name="picture"')
+    named = shown.request("POST", "/v1/classify", renamed, headers).error()
+    assert named["code"] == "invalid_form"
+    assert "its file is called 'picture', and has to be called 'image'" in named["message"]
+    for field in ("photo.jpg", data_url(shot("red"), "image/png")):
+        told = post_form(shown, model="colours", image=field).error()
+        assert told["code"] == "invalid_form"
+        assert "with curl it is -F image=@FILE" in told["message"]
+    field_of_bytes = form(shot("red"), model="colours")[0].replace(b'; filename="x"', b"")
+    answer = shown.request("POST", "/v1/classify", field_of_bytes, headers)
+    assert answer.status == 200
+
+
 def test_a_chat_needs_exactly_one_usable_picture(shown: Service) -> None:
     for parts, code in (
         ([], "one_picture_needed"),
@@ -207,3 +215,11 @@ def test_a_chat_needs_exactly_one_usable_picture(shown: Service) -> None:
         with pytest.raises(openai.BadRequestError) as refused:
             ask(shown, *parts)
         assert refused.value.code == code
+
+
+def test_another_part_beside_the_picture_is_told_what_may_stand_there(shown: Service) -> None:
+    for kind in ("input_image", "input_audio", "file"):
+        with pytest.raises(openai.BadRequestError) as refused:
+            ask(shown, part(shot("red")), {"type": kind, kind: {}})
+        assert refused.value.code == "unsupported_content"
+        assert "may hold text and an 'image_url'" in refused.value.message

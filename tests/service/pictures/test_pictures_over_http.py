@@ -62,6 +62,14 @@ def test_usage_and_savings_count_the_tokens_of_a_multimodal_prompt(shown: Servic
     }
 
 
+def test_a_picture_too_narrow_to_be_resized_whole_is_answered_by_its_middle(
+    shown: Service,
+) -> None:
+    narrow = encoded(Image.new("RGB", (1, 250_000), COLOURS["red"]), "PNG")
+    answer = shown.classify([as_json(shot("red")), as_json(narrow)], "colours")
+    assert [each["label"] for each in answer["data"]] == ["red", "red"]
+
+
 def test_a_tiny_picture_is_answered_as_the_documentation_says(shown: Service) -> None:
     tiny = encoded(Image.new("RGB", (1, 1), COLOURS["red"]), "PNG")
     assert shown.classify([as_json(tiny)], "colours")["data"][0]["label"] == "red"

@@ -125,7 +125,7 @@ def test_pictures_that_were_changed_after_preparing_are_refused(
     assert Registry(tmp_path / "store").models() == []
 
 
-@pytest.mark.parametrize("way", ["absolute", "above", "link", "folder", "no path at all"])
+@pytest.mark.parametrize("way", ["absolute", "above", "link", "folder"])
 def test_pictures_that_lie_outside_of_the_prepared_folder_are_refused(
     picture_task: PictureTask, tmp_path: Path, way: str
 ) -> None:
@@ -144,13 +144,22 @@ def test_pictures_that_lie_outside_of_the_prepared_folder_are_refused(
         "above": f"pictures/../../outside/{outside.name}",
         "link": "pictures/link.png",
         "folder": f"linked/{outside.name}",
-        "no path at all": "pictures/a\0.png",
     }[way]
     table.write_text("\n".join([json.dumps(row), *others]) + "\n")
     with pytest.raises(InvalidExamples, match="names pictures that lie outside of its folder") as e:
         train(copied.recipe(tmp_path))
     assert repr(row["image"][:120]) in str(e.value)
     assert Registry(tmp_path / "store").models() == []
+
+
+def test_a_path_that_no_file_can_have_is_told(picture_task: PictureTask, tmp_path: Path) -> None:
+    copied = PictureTask(shutil.copytree(picture_task.data, tmp_path / "data"))
+    table = copied.data / "train.jsonl"
+    first, *others = table.read_text().splitlines()
+    row = json.loads(first) | {"image": "pictures/a\0.png"}
+    table.write_text("\n".join([json.dumps(row), *others]) + "\n")
+    with pytest.raises(InvalidExamples, match="cannot be read: there is no such file"):
+        train(copied.recipe(tmp_path))
 
 
 def test_a_tokenizer_for_pictures_is_refused(picture_task: PictureTask, tmp_path: Path) -> None:

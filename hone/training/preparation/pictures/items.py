@@ -13,3 +13,12 @@ class PictureItem:
     path: Path | None
     label: str | None
     reason: str | None = None
+
+
+def spoken_name(name: str) -> str:
+    """Return a file's name as it can be written down: bytes that are not UTF-8 become `?`.
+
+    Names of files are bytes; Python keeps those that it cannot read as halves of surrogate pairs,
+    which no database and no JSON takes.
+    """
+    return name.encode("utf-8", "replace").decode()

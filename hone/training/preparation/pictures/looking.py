@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hone.models.imaging.decoding import MOST_PIXELS, check_picture, decode_picture
 from hone.models.imaging.files import read_picture_file
 from hone.models.imaging.headers import SUFFIXES, UnusablePicture
-from hone.training.preparation.pictures.items import PictureItem
+from hone.training.preparation.pictures.items import PictureItem, spoken_name
 from hone.training.preparation.pictures.prints import Print, difference_hash
 from hone.training.preparation.rows import unreadable_reason
 from hone.training.preparation.spool import Origin, SpooledRow
@@ -47,8 +47,8 @@ def _look(origin: Origin, item: PictureItem) -> Look:
         reason, detail = out.reason, out.detail
     except UnusablePicture as error:
         reason, detail = "unreadable", str(error)
-    name = item.name or None
-    return Look(SpooledRow(origin, item.number, name, item.label, reason=reason, detail=detail))
+    name, label = spoken_name(item.name) or None, item.label and spoken_name(item.label)
+    return Look(SpooledRow(origin, item.number, name, label, reason=reason, detail=detail))
 
 
 def _usable(origin: Origin, item: PictureItem) -> Look:

@@ -26,15 +26,20 @@ from hone.training.preparation.page import page
 from hone.training.preparation.pictures.checks import picture_checks
 from hone.training.preparation.pictures.looking import Look, look_at
 from hone.training.preparation.pictures.prints import near_groups
-from hone.training.preparation.pictures.sources import PictureSource, open_pictures
+from hone.training.preparation.pictures.sources import (
+    CLASSES_FORM,
+    PictureSource,
+    open_pictures,
+)
 from hone.training.preparation.prepare import PrepareOptions
 from hone.training.preparation.problems import Ask, Problem, Progress
 from hone.training.preparation.report import LabelCount, PrepareReport, SourceFile, Split
 from hone.training.preparation.splitting import cut_splits
-from hone.training.preparation.spool import Origin, Spool
+from hone.training.preparation.spool import Origin, Spool, shown
 
 FEW_PICTURES = 100
 _PROGRESS_EVERY = 50
+_REASONS_SHOWN = 3
 _PERCENTILES = (5, 50, 95)
 
 
@@ -107,8 +112,7 @@ class _PictureRun:
         """Tell of what cannot be used, and make the recommended mends after asking."""
         self.problems += necessary_problems(spool)
         if not spool.count("kept_file"):
-            dropped = ", ".join(f"{count:,} {reason}" for reason, count in spool.dropped().items())
-            raise InvalidExamples(f"no picture of {spool.files['file']} can be used ({dropped})")
+            raise InvalidExamples(_none_left(spool))
         checks = picture_checks(min_per_class=self.options.min_per_class)
         found, self.waits = ask_and_mend(spool, checks, self.ask)
         self.problems += found
@@ -159,7 +163,7 @@ class _PictureRun:
         for row in spool.select(query, (origin,)):
             digest.update(repr(row).encode())
         source = self.sources[origin]
-        size = sum(i.path.stat().st_size for i in source.items if i.path and i.path.is_file())
+        size = sum(_bytes_of(item.path) for item in source.items if item.path)
         return SourceFile(
             role=origin,
             name=source.name,
@@ -202,6 +206,38 @@ class _PictureRun:
         return f"{PICTURES_FOLDER}/{target.name}"
 
 
+def _none_left(spool: Spool) -> str:
+    """Say that no picture can be used, and of the first ones why."""
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in spool.dropped().items())
+    query = (
+        "SELECT text, detail FROM rows WHERE origin = 'file' AND detail IS NOT NULL"
+        " ORDER BY id LIMIT ?"
+    )
+    first = "; ".join(
+        f"{shown(text)!r}: {detail}" if text else str(detail)
+        for text, detail in spool.select(query, (_REASONS_SHOWN,))
+    )
+    told = f": {first}" if first else ""
+    return f"no picture of {spool.files['file']} can be used ({dropped}){told}"
+
+
+def _bytes_of(path: Path) -> int:
+    """Return the length of a regular file; 0 for what is none, or has a name no file can have."""
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except (OSError, ValueError):
+        return 0
+
+
+def _refuse_inside(read: Path, written: Path) -> None:
+    """Refuse to write into a folder of classes: the next run would read that as one of them."""
+    if written.resolve().is_relative_to(read.resolve()):
+        raise InvalidInput(
+            f"{written} lies in {read}, and would be read as a class next time: give --out a "
+            "folder elsewhere"
+        )
+
+
 def _read_again(path: Path) -> bytes:
     try:
         return read_picture_file(path)
@@ -222,6 +258,9 @@ def _open_all(options: PrepareOptions, scratch: Path) -> dict[Origin, PictureSou
         origin: open_pictures(path, scratch / origin, options.reading(path))
         for origin, path in given.items()
     }
+    for origin, path in given.items():
+        if path.is_dir() and sources[origin].form == CLASSES_FORM:
+            _refuse_inside(path, options.folder)
     _check_labels(list(sources.values()))
     return sources
 

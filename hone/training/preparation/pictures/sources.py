@@ -12,10 +12,13 @@ from hone.models.imaging.files import leads_out
 from hone.models.imaging.sources import PICTURE_SUFFIXES, TABLE_SUFFIXES
 from hone.training.preparation.columns import find_columns, find_text_column, named_column
 from hone.training.preparation.pictures.embedded import embedded_items, is_embedded
-from hone.training.preparation.pictures.items import PictureItem
-from hone.training.preparation.problems import Problem
+from hone.training.preparation.pictures.items import PictureItem, spoken_name
+from hone.training.preparation.problems import EXAMPLES_SHOWN, Problem
 from hone.training.preparation.readers import ReadOptions, open_source
 from hone.training.preparation.rows import BadLine, RawRow, UnusableField, field_text
+
+CLASSES_FORM = "folder of classes"
+"""The form of a source whose sub-folders are the labels."""
 
 _SAMPLE_ROWS = 200
 _PATH_NAMES = ("image", "picture", "photo", "path", "file", "filename", "image_path", "file_name")
@@ -108,7 +111,7 @@ def _open_folder(root: Path, name: str) -> PictureSource:
             f"folders such as cat and dog, with their pictures inside{beside}"
         )
     items: list[PictureItem] = []
-    others = [path.name for path in root.iterdir() if path.is_file() and path.name[0] != "."]
+    others = [path.name for path in root.iterdir() if _is_other(path)]
     empty: list[str] = []
     for folder in classes:
         before = len(items)
@@ -118,9 +121,9 @@ def _open_folder(root: Path, name: str) -> PictureSource:
                 continue
             if path.is_symlink() and (path.is_dir() or _leads_out(path, root)):
                 links.append(path)
-            elif path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES:
-                items.append(PictureItem(len(items) + 1, shown.as_posix(), path, folder.name))
-            elif path.is_file():
+            elif path.suffix.lower() in PICTURE_SUFFIXES and not path.is_dir():
+                items.append(_item_of_class(len(items) + 1, shown, path))
+            elif _is_other(path):
                 others.append(shown.as_posix())
         empty += [folder.name] if len(items) == before else []
     if not items:
@@ -131,8 +134,22 @@ def _open_folder(root: Path, name: str) -> PictureSource:
         *([_empty_classes(empty)] if empty else []),
     )
     return PictureSource(
-        name, "folder of classes", ("picture", "folder"), items, numbered=False, problems=problems
+        name, CLASSES_FORM, ("picture", "folder"), items, numbered=False, problems=problems
     )
+
+
+def _is_other(path: Path) -> bool:
+    """Tell whether a path, which makes no row, is worth telling of."""
+    return path.name[0] != "." and path.exists() and not path.is_dir()
+
+
+def _item_of_class(number: int, shown: Path, path: Path) -> PictureItem:
+    """Return the picture of a class's folder; none under a label that cannot be written down."""
+    name, label = spoken_name(shown.as_posix()), shown.parts[0]
+    if spoken_name(label) != label:
+        reason = "stands in a folder whose name is not UTF-8"
+        return PictureItem(number, name, None, spoken_name(label), reason)
+    return PictureItem(number, name, path, label)
 
 
 def _leads_out(path: Path, root: Path) -> bool:
@@ -155,12 +172,18 @@ def _empty_classes(names: Sequence[str]) -> Problem:
 
 
 def _first_of(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+    return spoken_name(", ".join(names[:5])) + (", …" if len(names) > 5 else "")
 
 
 def _not_pictures(name: str, others: Sequence[str]) -> Problem:
-    message = f"files of {name} that are not pictures and are left alone: {_first_of(others)}"
-    return Problem("other_files", "advice", len(others), message)
+    message = (
+        f"files of {name} that do not end as pictures' names do, or stand in no class, are left "
+        f"alone: {_first_of(others)}"
+    )
+    examples: tuple[dict[str, object], ...] = tuple(
+        {"file": name, "text": spoken_name(each)} for each in others[:EXAMPLES_SHOWN]
+    )
+    return Problem("other_files", "advice", len(others), message, examples=examples)
 
 
 def _sample(path: Path, options: ReadOptions) -> list[Mapping[str, object]]:
