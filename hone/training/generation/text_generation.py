@@ -51,7 +51,8 @@ from hone.training.generation.scratch import (
     make_base,
     shape_of,
 )
-from hone.training.generation.settling import CausalHyperparameters
+from hone.training.generation.settling import CausalHyperparameters, refuse_what_needs_a_gpu
+from hone.training.hyperparameters import choose_device
 from hone.training.loop import make_accelerator
 from hone.training.memory import held_bytes
 from hone.training.run_context import RunContext, refuse_early, run_folder
@@ -69,6 +70,7 @@ def train_generator(recipe: GenerationRecipe, context: RunContext) -> Manifest |
 
     The trained model lies in the run's folder, in the Hugging Face form, before it is published.
     """
+    refuse_what_needs_a_gpu(recipe, choose_device(recipe.training.device))
     found = read_splits(recipe)
     made = recipe.model.base.startswith(SCRATCH_PREFIX)
     base = None if made else obtain_causal_base(recipe.model.base)

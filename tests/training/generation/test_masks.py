@@ -76,6 +76,13 @@ def test_an_answer_counts_by_its_weight() -> None:
     assert shown({"messages": messages}) == expected
 
 
+def test_an_assistant_may_speak_first() -> None:
+    messages = [{"role": "assistant", "content": "h"}, *CHAT[1:3]]
+    opening = ASKED.rpartition("|</s>|")[2]
+    found = shown({"messages": messages})
+    assert found == f"<s>|{opening} [h|</s>] {ASKED.format('q')} [a|</s>]"
+
+
 def test_what_follows_the_last_answer_is_not_read() -> None:
     messages = [*CHAT[:3], {"role": "user", "content": "thanks"}]
     assert shown({"messages": messages}) == f"{SYSTEM}|{ASKED.format('q')} [a|</s>]"

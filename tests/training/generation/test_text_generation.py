@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from hone.models.errors import InvalidInput
 from hone.models.names import ModelReference
 from hone.models.registry import Registry
+from hone.training.events import Events
 from hone.training.generation.conversations import (
     Completion,
     Conversation,
@@ -20,6 +21,7 @@ from hone.training.generation.conversations import (
 from hone.training.generation.sampling import read_samples
 from hone.training.loop import Interrupted
 from hone.training.process import _say_next
+from hone.training.run import run_recipe
 from tests.bases import base_folder
 from tests.training.generation.running import recipe_for, train, without_publishing, write_splits
 from tests.training.generation.tiny import COLOURS, colour_rows, tiny_base
@@ -236,8 +238,14 @@ def test_long_examples_are_counted_never_silent(tmp_path: Path) -> None:
     ],
 )
 def test_what_this_machine_or_data_cannot_do_is_refused_by_name(
-    tmp_path: Path, data: Path, groups: dict[str, Any], message: str
+    tmp_path: Path,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    groups: dict[str, Any],
+    message: str,
 ) -> None:
-    training = {"device": "cpu", **groups.pop("training", {})}
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    recipe = recipe_for(tmp_path, data, **groups)
     with pytest.raises(InvalidInput, match=message):
-        train(recipe_for(tmp_path, data, training=training, **groups))
+        run_recipe(recipe, events=Events(), stop_requested=lambda: False)
+    assert not (tmp_path / "runs").exists(), "before a base is made for nothing"
