@@ -145,6 +145,16 @@ def test_an_example_of_which_nothing_to_learn_is_left_is_left_out() -> None:
         ({"messages": [{"role": "robot", "content": "a"}]}, "role is none of"),
         ({"messages": [{**CHAT[2], "weight": 2}]}, "weight is not between 0 and 1"),
         ({"prompt": "a", "chosen": "b", "rejected": "b"}, "prefers an answer to itself"),
+        ({"prompt": CHAT[1:2], "chosen": CHAT[2:3], "rejected": CHAT[4:]}, "'preferred_output'"),
+        ({"chosen": CHAT[1:3], "rejected": CHAT[3:]}, "between chats are written with 'input'"),
+        (
+            {
+                "input": {"messages": CHAT[1:2]},
+                "preferred_output": CHAT[2:3],
+                "non_preferred_output": [{"role": "assistant", "tool_calls": [{"id": "a"}]}],
+            },
+            "has tools in a preference",
+        ),
         ({"input": {}, "preferred_output": []}, "without a list of messages"),
     ],
 )
