@@ -40,6 +40,17 @@ _KEPT_APART = {
     "qlora": "LoRA on a base in four bits, kept as an adapter beside the whole base",
 }
 
+_MAIN_SCORES = {"reward_accuracy": "Pairs ranked right", "exact_match": "Exact match"}
+"""What a model is judged by, the first of them that it has."""
+_OF_TEXTS = (
+    "The loss is in nats a trained token. An exact match is an example of which greedy decoding "
+    "repeats every trained token; an answer that is right in other words is none."
+)
+_OF_PAIRS = (
+    "Reward accuracy is the share of pairs that are ranked right: the answer that is wanted has "
+    "gained more over the base than the other. The other scores are of the wanted answers alone."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class CausalSummary:
@@ -97,9 +108,16 @@ def _card(
 
 def _facts(summary: CausalSummary) -> list[Fact]:
     split = "test" if "test" in summary.scores else "validation"
-    exact, loss = (summary.scores[split][name] for name in ("exact_match", "loss"))
+    scores = summary.scores[split]
+    loss = scores["loss"]
+    main = next(name for name in _MAIN_SCORES if name in scores)
+    found = scores[main]
     return [
-        Fact(f"Exact match ({split})", f"{exact.value:.3f}", _range(exact.low, exact.high)),
+        Fact(
+            f"{_MAIN_SCORES[main]} ({split})",
+            f"{found.value:.3f}",
+            _range(found.low, found.high),
+        ),
         Fact(f"Loss ({split})", f"{loss.value:.3f}", _range(loss.low, loss.high)),
         Fact("Training", duration(summary.progress.seconds), f"on {summary.settled.device}"),
         Fact("Peak memory", f"{_megabytes(summary.progress.peak_bytes)} MB", _held_by(summary)),
@@ -131,11 +149,9 @@ def _scores(summary: CausalSummary) -> list[Block]:
         for split, scores in summary.scores.items()
         for name, s in scores.items()
     ]
+    told = f"{_OF_PAIRS} {_OF_TEXTS}" if _prefers(summary) else _OF_TEXTS
     return [
-        Text(
-            "The loss is in nats a trained token. An exact match is an example of which greedy "
-            "decoding repeats every trained token; an answer that is right in other words is none."
-        ),
+        Text(told),
         Table(("Split", "Score", "Value and 95 % interval"), rows, "llr"),
     ]
 
@@ -157,14 +173,26 @@ def _training(summary: CausalSummary) -> Iterator[Block]:
         f"weights kept are those after step {progress.kept_step:,}."
     )
     if progress.evaluations:
-        yield Picture(
-            "Loss and accuracy of validation tokens during the training",
-            "Accuracy is that of single tokens, each given the right ones before it.",
-            partial(curves_picture, progress),
-        )
+        yield Picture(*_curves(summary), partial(curves_picture, progress))
     optimizer = summary.recipe.optimizer
     values = {**asdict(summary.settled), "optimizer": optimizer.name, **optimizer.arguments()}
+    if _prefers(summary):
+        values["dpo_beta"] = summary.recipe.training.dpo_beta
     yield Table(("Name", "Value"), [(name, str(value)) for name, value in values.items()], "ll")
+
+
+def _curves(summary: CausalSummary) -> tuple[str, str]:
+    """Return what the curves' picture shows, and what its accuracy is of."""
+    if _prefers(summary):
+        accuracy = "accuracy is the share of pairs that are ranked right."
+        caption = f"The loss is DPO's, which begins at 0.693; {accuracy}"
+        return "Loss and accuracy of validation pairs during the training", caption
+    caption = "Accuracy is that of single tokens, each given the right ones before it."
+    return "Loss and accuracy of validation tokens during the training", caption
+
+
+def _prefers(summary: CausalSummary) -> bool:
+    return summary.settled.objective == "dpo"
 
 
 def _memory(summary: CausalSummary) -> list[Block]:

@@ -155,7 +155,7 @@ def _train(
         return None
     context.events.emit("memory_measured", peak=progress.peak_bytes, estimate=estimate.total)
     whole, lora = _whole_model(model, base, recipe, folder)
-    scores = score_splits(whole, data, base, batch_size=together)
+    scores = score_splits(whole, data, base, objective, batch_size=together)
     for split, values in scores.items():
         told = {name: score.model_dump() for name, score in values.items()}
         context.events.emit("text_scored", split=split, **told)
@@ -229,19 +229,26 @@ def _objective(
             label_smoothing=recipe.training.label_smoothing,
             multiple=padded_to(settled),
         )
-    train, validation = (
-        refer_to(
+    pairs = {
+        split: refer_to(
             model,
             data.encoded[split].texts,
             data.rejected[split].texts,
             pad_id=base.pad_id,
             batch_size=together,
         )
-        for split in ("train", "validation")
+        for split in data.encoded
+        if len(data.encoded[split])
+    }
+    return DirectPreference(
+        pairs["train"],
+        pairs["validation"],
+        base.pad_id,
+        together,
+        recipe.training.dpo_beta,
+        padded_to(settled),
+        pairs.get("test"),
     )
-    beta = recipe.training.dpo_beta
-    multiple = padded_to(settled)
-    return DirectPreference(train, validation, base.pad_id, together, beta, multiple)
 
 
 def _run(

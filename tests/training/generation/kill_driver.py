@@ -10,7 +10,9 @@ import os
 import signal
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
+from safetensors.torch import save_file
 from torch import Tensor
 
 from hone.training import checkpoint
@@ -21,15 +23,14 @@ from hone.training.run import run_recipe
 
 def kill_at(step: int) -> None:
     """Let the weights be the last thing that is written of that step's checkpoint."""
-    write = checkpoint.save_file
 
     def killed(tensors: dict[str, Tensor], file: Path, **more: dict[str, str]) -> None:
-        write(tensors, file, **more)
+        save_file(tensors, file, **more)
         if file.parent.name == f".checkpoint-{step}.new":
             os.kill(os.getpid(), signal.SIGKILL)
 
-    checkpoint.save_file = killed
-    os.fsync = lambda _: None  # a killed process takes nothing of the kernel's with it
+    patch.object(checkpoint, "save_file", killed).start()
+    patch("os.fsync").start()  # a killed process takes nothing of the kernel's with it
 
 
 def train(file: Path) -> None:

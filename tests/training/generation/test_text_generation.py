@@ -211,6 +211,15 @@ def test_preferences_are_learned_by_dpo(tmp_path: Path) -> None:
     last = finished.named("evaluated")[-1]
     assert last["loss"] < 0.693
     assert last["scores"]["reward_accuracy"] > 0.9
+    scored = finished.named("text_scored")
+    assert [event["split"] for event in scored] == ["validation", "test"]
+    for event in scored:  # what was learned, not only what the wanted answers' tokens are
+        assert event["reward_accuracy"]["value"] > 0.9
+        assert event["reward_accuracy"]["n"] == 16
+    card = (finished.folder / "card.md").read_text(encoding="utf-8")
+    assert "- Pairs ranked right (test): **1.000** (95 %: 0.806 to 1.000)" in card
+    assert "| dpo_beta | 0.1 |" in card
+    assert "Accuracy is that of single tokens" not in card
 
 
 @pytest.mark.usefixtures("unpublished")
