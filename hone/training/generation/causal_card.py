@@ -70,20 +70,24 @@ class CausalSummary:
     baseline: BaselinePrompt | None = None
 
 
-def write_card(
-    summary: CausalSummary, run: Path, parity: Mapping[Variant, GenerationParity] | None = None
-) -> str:
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """How each exported file answers beside the trained model, and why others were left out."""
+
+    parity: Mapping[Variant, GenerationParity]
+    left_out: Mapping[Variant, str]
+
+
+def write_card(summary: CausalSummary, run: Path, exported: Exported | None = None) -> str:
     """Write the card as a page into the run's folder; return it as Markdown."""
-    document = _card(summary, run, parity or {})
+    document = _card(summary, run, exported)
     (run / "card.html").write_text(document.html(), encoding="utf-8")
     markdown = document.markdown()
     (run / CARD_FILE).write_text(markdown, encoding="utf-8")
     return markdown
 
 
-def _card(
-    summary: CausalSummary, run: Path, parity: Mapping[Variant, GenerationParity]
-) -> Document:
+def _card(summary: CausalSummary, run: Path, exported: Exported | None) -> Document:
     rows = summary.records["train"].rows
     return Document(
         title=summary.recipe.saving.name,
@@ -99,7 +103,7 @@ def _card(
             Section("Training", list(_training(summary))),
             Section("Memory", _memory(summary)),
             Section("Samples", list(_samples(run))),
-            *([Section("Exported files", _parity(parity))] if parity else []),
+            *([Section("Exported files", _parity(exported))] if exported else []),
             Section("The prompt it replaces", list(card_training.prompt(summary.baseline))),
             Section("Limits", _limits(summary)),
         ],
@@ -223,7 +227,7 @@ def _samples(run: Path) -> Iterator[Block]:
         yield Verbatim(f"{row['prompt']}\n---\n{row['completion']}")
 
 
-def _parity(parity: Mapping[Variant, GenerationParity]) -> list[Block]:
+def _parity(exported: Exported) -> list[Block]:
     rows = [
         (
             name,
@@ -232,10 +236,11 @@ def _parity(parity: Mapping[Variant, GenerationParity]) -> list[Block]:
             f"{r.largest_logit_difference:.2g}",
             f"{r.loss_exported - r.loss_trained:+.2g}",
         )
-        for name, r in parity.items()
+        for name, r in exported.parity.items()
     ]
     head = ("File", "Equal continuations", "Equal next tokens", "Logit difference", "Loss added")
-    return [Table(head, rows, "lrrrr")]
+    left = [Text(f"Left out: {name}, because {why}.") for name, why in exported.left_out.items()]
+    return [Table(head, rows, "lrrrr"), *left]
 
 
 def _limits(summary: CausalSummary) -> list[Block]:

@@ -95,8 +95,9 @@ class CausalOptimizerGroup(Group):
     @field_validator(*_ALL_ARGUMENTS)
     @classmethod
     def _only_its_own_arguments(cls, value: float | None, given: ValidationInfo) -> float | None:
-        name = given.data.get("name")  # not there where it is wrong itself, which is told
-        own = OPTIMIZER_ARGUMENTS.get(name, {})
+        # Not there where it is wrong itself, which is told.
+        name: OptimizerName | None = given.data.get("name")
+        own = {} if name is None else OPTIMIZER_ARGUMENTS[name]
         if value is not None and name is not None and given.field_name not in own:
             raise ValueError(f"is not of {name}, whose arguments are {', '.join(own)}")
         return value

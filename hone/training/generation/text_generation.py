@@ -34,6 +34,7 @@ from hone.training.generation.causal_model import (
 )
 from hone.training.generation.causal_publishing import (
     TrainedFolder,
+    gate_room,
     prompt_of,
     publish_causal,
 )
@@ -81,6 +82,7 @@ def train_generator(recipe: GenerationRecipe, context: RunContext) -> Manifest |
     with context.claimed(folder):
         context.events.emit("run_started", folder=str(folder), model=recipe.saving.name)
         base = base or _scratch_base(recipe, found, folder / BASE_FOLDER, context)
+        gate_room(base)
         data, settled = encode_splits(found, recipe, base)
         _tell_data(found, data, settled, context)
         trained = _train(recipe, context, base, data, settled, found, folder)

@@ -10,7 +10,9 @@ from safetensors.torch import load_file
 from hone.models.errors import InvalidInput
 from hone.models.names import ModelReference
 from hone.models.registry import Registry
-from hone.training.events import Events
+from hone.training.events import Event, Events
+from hone.training.generation.causal_card import Exported, write_card
+from hone.training.generation.causal_publishing import TrainedFolder
 from hone.training.generation.conversations import (
     Completion,
     Conversation,
@@ -90,6 +92,30 @@ def test_who_trained_on_chats_is_told_to_ask_with_messages(
     body = '{"model": "chats", "messages": [{"role": "user", "content": "..."}]}'
     assert f"/v1/chat/completions -H 'content-type: application/json' -d '{body}'" in told
     assert '/v1/completions -H \'content-type: application/json\' -d \'{"model": "prompts"' in told
+
+
+def test_a_base_that_the_gate_could_not_ask_is_refused_before_the_training(
+    tmp_path: Path, data: Path
+) -> None:
+    recipe = recipe_for(tmp_path, data, model={"positions": 32})
+    told: list[Event] = []
+    with pytest.raises(InvalidInput, match="the base reads 32 tokens, and the gate continues"):
+        run_recipe(recipe, events=Events(told.append), stop_requested=lambda: False)
+    assert [event["event"] for event in told] == ["run_started"]
+
+
+def test_the_card_says_which_files_were_left_out_and_why(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published: list[TrainedFolder] = []
+    monkeypatch.setattr(
+        "hone.training.generation.text_generation.publish_causal",
+        lambda trained, _context: published.append(trained),
+    )
+    train(recipe_for(tmp_path, data, training={"epochs": 1.0}))
+    (trained,) = published
+    card = write_card(trained.summary, trained.run, Exported({}, {"int4": "it is another model"}))
+    assert "Left out: int4, because it is another model." in card
 
 
 @pytest.mark.slow
