@@ -9,6 +9,7 @@ from accelerate.utils import set_seed
 from torch import nn
 
 from hone.models.catalogue import Base
+from hone.models.errors import InvalidInput
 from hone.models.manifest import Manifest
 from hone.training.causal.adapter_file import LoraMatrices, check_layers
 from hone.training.checkpoint import load_best, remove_remains
@@ -263,13 +264,18 @@ def _run(
     prompts = _sample_prompts(recipe, data)
     ids = [data.encoder.prompt_ids(prompt) for prompt in prompts]
     group = recipe.sample_prompts
-    room = max(1, base.max_tokens - max(map(len, ids), default=0))
+    longest = max(map(len, ids), default=0)
+    if longest >= base.max_tokens:
+        raise InvalidInput(
+            f"sample_prompts.prompts: the longest has {longest} tokens, and the base reads "
+            f"{base.max_tokens} with the answer"
+        )
     sample = SamplePrompts(
         [_spoken(prompt) for prompt in prompts],
         ids,
         tokenizer=base.tokenizer,
         pad_id=base.pad_id,
-        max_tokens=min(group.max_tokens, room),
+        max_tokens=min(group.max_tokens, base.max_tokens - longest),
         temperature=group.temperature,
         folder=folder,
         events=context.events,
