@@ -71,7 +71,8 @@ class CausalData:
 def read_splits(recipe: GenerationRecipe) -> Conversations:
     """Read every split that the recipe names; InvalidExamples unless all are of one kind.
 
-    InvalidInput if they are not of the kind that the recipe's objective is for.
+    InvalidInput if they are not of the kind that the recipe's objective is for, or for what the
+    recipe asks of completions where the data has preferences.
     """
     files = {split: recipe.dataset.file(split) for split in SPLITS}
     named = {split: file for split, file in files.items() if file is not None}
@@ -85,6 +86,8 @@ def read_splits(recipe: GenerationRecipe) -> Conversations:
     }
     found = Conversations(examples, records)
     objective_for(recipe.training.objective, preferences=found.preferences)
+    if found.preferences:
+        _refuse_of_completions(recipe)
     return found
 
 
@@ -93,11 +96,8 @@ def encode_splits(
 ) -> tuple[CausalData, CausalHyperparameters]:
     """Encode all splits, and settle what the recipe leaves to `auto`.
 
-    InvalidExamples when no training or no validation example is short enough, InvalidInput for
-    what the recipe asks of completions where the data has preferences.
+    InvalidExamples when no training or no validation example is short enough.
     """
-    if found.preferences:
-        _refuse_of_completions(recipe)
     train = found.examples["train"]
     for split, rows in found.examples.items():
         refuse_without_template(rows, base.tokenizer, f"the {split} file's line")
