@@ -112,6 +112,11 @@ def test_a_prompt_has_the_tokens_that_a_server_reads() -> None:
     assert not any(text.weights[: len(prompt)])
 
 
+def test_parts_of_a_character_are_shown_as_bytes() -> None:
+    found = shown({"prompt": "3°", "completion": " é"})
+    assert found == r"<s>|3|\xc2|\xb0 [ |\xc3|\xa9|</s>]"
+
+
 def test_colours_mark_what_brackets_do() -> None:
     encoder = ConversationEncoder(byte_tokenizer(), template="plain", prompt_loss_weight=0.5)
     text = coloured(encoder.encode(Completion("ab", "c")), byte_tokenizer())
