@@ -23,7 +23,11 @@ StoreOption = Annotated[
 ]
 ReferenceArgument = Annotated[str, typer.Argument(help="support, support@3 or support@production")]
 _DEFAULT_STORE = Path("store")
-_WRITTEN = (("exact_match", "exact match"), ("token_accuracy", "token accuracy"))
+_WRITTEN = (
+    ("reward_accuracy", "pairs ranked right"),
+    ("exact_match", "exact match"),
+    ("token_accuracy", "token accuracy"),
+)
 """Scores of causal language models, and what they are called."""
 
 

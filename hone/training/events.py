@@ -217,10 +217,11 @@ def _sampled(event: Event) -> str:
 
 
 def _text_scored(event: Event) -> str:
-    exact, loss = event["exact_match"], event["loss"]
+    name = "pairs ranked right" if "reward_accuracy" in event else "exact match"
+    found = event.get("reward_accuracy") or event["exact_match"]
     return (
-        f"{event['split']}: exact match {exact['value']:.4f} ({exact['low']:.4f} to "
-        f"{exact['high']:.4f}, n={exact['n']}), loss {loss['value']:.4f}"
+        f"{event['split']}: {name} {found['value']:.4f} ({found['low']:.4f} to "
+        f"{found['high']:.4f}, n={found['n']}), loss {event['loss']['value']:.4f}"
     )
 
 

@@ -228,7 +228,10 @@ def _draw_accuracy(axes: Any, progress: Progress, theme: Theme) -> None:  # noqa
         return
     _ring(axes, best["step"], best["accuracy"], theme)
     spread = max(max(accuracies) - min(accuracies), 0.05)
-    axes.set_ylim(min(accuracies) - 0.3 * spread, min(max(accuracies) + 0.15 * spread, 1.01))
+    lowest = min(accuracies) - 0.3 * spread
+    axes.set_ylim(lowest, min(max(accuracies) + 0.15 * spread, 1.01))
+    # The room above 1 is for a mark that stands there; no accuracy is more.
+    axes.set_yticks([tick for tick in axes.get_yticks() if lowest <= tick < 1 + 1e-9])
 
 
 def _mark_times(axes: Any, progress: Progress) -> None:  # noqa: ANN401 - untyped

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from hone.models.errors import InvalidRecipe
+from hone.models.errors import InvalidInput, InvalidRecipe
 from hone.models.names import ModelReference
 from hone.models.registry import Registry
+from hone.training.command import train_command
 from hone.training.methods.pace import STREAMS, Pace, measure_paces
 from hone.training.methods.page import columns_of, trials_picture
 from hone.training.methods.run import parse_methods
@@ -109,6 +110,16 @@ def test_an_interrupted_comparison_goes_on_where_it_was(task: Task, tmp_path: Pa
 def test_methods_are_two_or_more_each_once(value: str) -> None:
     with pytest.raises(InvalidRecipe, match="two methods or more"):
         parse_methods(value)
+
+
+def test_a_method_that_this_machine_cannot_run_is_refused_before_anything_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    given = ["dataset.path=data", "model.base=base", "saving.name=x", f"saving.runs={tmp_path}/r"]
+    with pytest.raises(InvalidInput, match="qlora holds the base in four bits, which needs a GPU"):
+        train_command("completions", given, methods="full,qlora")
+    assert not (tmp_path / "r").exists()
 
 
 def test_a_method_that_the_recipe_does_not_know_is_refused_before_anything_begins(

@@ -6,12 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from PIL import Image
 
 from hone.models.document import Png
 from hone.training import drawing
 from hone.training.drawing import DARK, LIGHT, Theme, can_be_drawn
-from hone.training.pictures import confusion_picture, curves_picture
+from hone.training.pictures import _draw_accuracy, confusion_picture, curves_picture
 from hone.training.progress import Progress
 from tests.training.summaries import make_evaluation
 
@@ -90,3 +91,16 @@ def test_names_that_the_fonts_lack_are_replaced_by_class_numbers(
 )
 def test_the_shortest_runs_have_curves(progress: Progress) -> None:
     assert curves_picture(progress, dark=False, dpi=96).content
+
+
+@pytest.mark.parametrize("accuracies", [(1.0, 1.0), (0.2, 1.0), (0.97, 0.98)])
+def test_no_accuracy_above_one_is_written_at_the_axis(accuracies: tuple[float, ...]) -> None:
+    evaluations = [
+        {"step": step, "seconds": 1.0, "accuracy": accuracy, "loss": 0.5}
+        for step, accuracy in enumerate(accuracies, start=1)
+    ]
+    axes = Figure().subplots()
+    _draw_accuracy(axes, Progress(step=2, kept_step=2, evaluations=evaluations), LIGHT)
+    ticks = axes.get_yticks()
+    assert len(ticks) >= 3
+    assert max(ticks) <= 1 + 1e-9

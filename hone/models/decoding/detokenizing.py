@@ -107,7 +107,7 @@ class CausalTokenizer:
         return [
             added[token].content.encode()
             if token in added
-            else _bytes(self._tokenizer.id_to_token(token) or "", byte_level=byte_level)
+            else piece_bytes(self._tokenizer.id_to_token(token) or "", byte_level=byte_level)
             for token in range(self.vocabulary_size)
         ]
 
@@ -122,7 +122,8 @@ def _with_shown(content: str, shown: Collection[str]) -> str:
     return json.dumps(stated)
 
 
-def _bytes(piece: str, *, byte_level: bool) -> bytes:
+def piece_bytes(piece: str, *, byte_level: bool) -> bytes:
+    """Return the bytes that a token of a vocabulary, as it stands there, is of a text."""
     if byte_level:
         try:
             return bytes(_BYTE_OF[character] for character in piece)

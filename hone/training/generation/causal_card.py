@@ -40,6 +40,17 @@ _KEPT_APART = {
     "qlora": "LoRA on a base in four bits, kept as an adapter beside the whole base",
 }
 
+_MAIN_SCORES = {"reward_accuracy": "Pairs ranked right", "exact_match": "Exact match"}
+"""What a model is judged by, the first of them that it has."""
+_OF_TEXTS = (
+    "The loss is in nats a trained token. An exact match is an example of which greedy decoding "
+    "repeats every trained token; an answer that is right in other words is none."
+)
+_OF_PAIRS = (
+    "Reward accuracy is the share of pairs that are ranked right: the answer that is wanted has "
+    "gained more over the base than the other. The other scores are of the wanted answers alone."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class CausalSummary:
@@ -59,20 +70,24 @@ class CausalSummary:
     baseline: BaselinePrompt | None = None
 
 
-def write_card(
-    summary: CausalSummary, run: Path, parity: Mapping[Variant, GenerationParity] | None = None
-) -> str:
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """How each exported file answers beside the trained model, and why others were left out."""
+
+    parity: Mapping[Variant, GenerationParity]
+    left_out: Mapping[Variant, str]
+
+
+def write_card(summary: CausalSummary, run: Path, exported: Exported | None = None) -> str:
     """Write the card as a page into the run's folder; return it as Markdown."""
-    document = _card(summary, run, parity or {})
+    document = _card(summary, run, exported)
     (run / "card.html").write_text(document.html(), encoding="utf-8")
     markdown = document.markdown()
     (run / CARD_FILE).write_text(markdown, encoding="utf-8")
     return markdown
 
 
-def _card(
-    summary: CausalSummary, run: Path, parity: Mapping[Variant, GenerationParity]
-) -> Document:
+def _card(summary: CausalSummary, run: Path, exported: Exported | None) -> Document:
     rows = summary.records["train"].rows
     return Document(
         title=summary.recipe.saving.name,
@@ -88,7 +103,7 @@ def _card(
             Section("Training", list(_training(summary))),
             Section("Memory", _memory(summary)),
             Section("Samples", list(_samples(run))),
-            *([Section("Exported files", _parity(parity))] if parity else []),
+            *([Section("Exported files", _parity(exported))] if exported else []),
             Section("The prompt it replaces", list(card_training.prompt(summary.baseline))),
             Section("Limits", _limits(summary)),
         ],
@@ -97,9 +112,16 @@ def _card(
 
 def _facts(summary: CausalSummary) -> list[Fact]:
     split = "test" if "test" in summary.scores else "validation"
-    exact, loss = (summary.scores[split][name] for name in ("exact_match", "loss"))
+    scores = summary.scores[split]
+    loss = scores["loss"]
+    main = next(name for name in _MAIN_SCORES if name in scores)
+    found = scores[main]
     return [
-        Fact(f"Exact match ({split})", f"{exact.value:.3f}", _range(exact.low, exact.high)),
+        Fact(
+            f"{_MAIN_SCORES[main]} ({split})",
+            f"{found.value:.3f}",
+            _range(found.low, found.high),
+        ),
         Fact(f"Loss ({split})", f"{loss.value:.3f}", _range(loss.low, loss.high)),
         Fact("Training", duration(summary.progress.seconds), f"on {summary.settled.device}"),
         Fact("Peak memory", f"{_megabytes(summary.progress.peak_bytes)} MB", _held_by(summary)),
@@ -131,11 +153,9 @@ def _scores(summary: CausalSummary) -> list[Block]:
         for split, scores in summary.scores.items()
         for name, s in scores.items()
     ]
+    told = f"{_OF_PAIRS} {_OF_TEXTS}" if _prefers(summary) else _OF_TEXTS
     return [
-        Text(
-            "The loss is in nats a trained token. An exact match is an example of which greedy "
-            "decoding repeats every trained token; an answer that is right in other words is none."
-        ),
+        Text(told),
         Table(("Split", "Score", "Value and 95 % interval"), rows, "llr"),
     ]
 
@@ -157,14 +177,26 @@ def _training(summary: CausalSummary) -> Iterator[Block]:
         f"weights kept are those after step {progress.kept_step:,}."
     )
     if progress.evaluations:
-        yield Picture(
-            "Loss and accuracy of validation tokens during the training",
-            "Accuracy is that of single tokens, each given the right ones before it.",
-            partial(curves_picture, progress),
-        )
+        yield Picture(*_curves(summary), partial(curves_picture, progress))
     optimizer = summary.recipe.optimizer
     values = {**asdict(summary.settled), "optimizer": optimizer.name, **optimizer.arguments()}
+    if _prefers(summary):
+        values["dpo_beta"] = summary.recipe.training.dpo_beta
     yield Table(("Name", "Value"), [(name, str(value)) for name, value in values.items()], "ll")
+
+
+def _curves(summary: CausalSummary) -> tuple[str, str]:
+    """Return what the curves' picture shows, and what its accuracy is of."""
+    if _prefers(summary):
+        accuracy = "accuracy is the share of pairs that are ranked right."
+        caption = f"The loss is DPO's, which begins at 0.693; {accuracy}"
+        return "Loss and accuracy of validation pairs during the training", caption
+    caption = "Accuracy is that of single tokens, each given the right ones before it."
+    return "Loss and accuracy of validation tokens during the training", caption
+
+
+def _prefers(summary: CausalSummary) -> bool:
+    return summary.settled.objective == "dpo"
 
 
 def _memory(summary: CausalSummary) -> list[Block]:
@@ -195,7 +227,7 @@ def _samples(run: Path) -> Iterator[Block]:
         yield Verbatim(f"{row['prompt']}\n---\n{row['completion']}")
 
 
-def _parity(parity: Mapping[Variant, GenerationParity]) -> list[Block]:
+def _parity(exported: Exported) -> list[Block]:
     rows = [
         (
             name,
@@ -204,10 +236,11 @@ def _parity(parity: Mapping[Variant, GenerationParity]) -> list[Block]:
             f"{r.largest_logit_difference:.2g}",
             f"{r.loss_exported - r.loss_trained:+.2g}",
         )
-        for name, r in parity.items()
+        for name, r in exported.parity.items()
     ]
     head = ("File", "Equal continuations", "Equal next tokens", "Logit difference", "Loss added")
-    return [Table(head, rows, "lrrrr")]
+    left = [Text(f"Left out: {name}, because {why}.") for name, why in exported.left_out.items()]
+    return [Table(head, rows, "lrrrr"), *left]
 
 
 def _limits(summary: CausalSummary) -> list[Block]:

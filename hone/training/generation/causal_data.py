@@ -24,7 +24,11 @@ from hone.training.generation.encoding import (
     template_for,
 )
 from hone.training.generation.generation_recipe import GenerationRecipe
-from hone.training.generation.settling import CausalHyperparameters, settle_causal
+from hone.training.generation.settling import (
+    CausalHyperparameters,
+    objective_for,
+    settle_causal,
+)
 
 _LINES_SHOWN = 20
 
@@ -65,7 +69,11 @@ class CausalData:
 
 
 def read_splits(recipe: GenerationRecipe) -> Conversations:
-    """Read every split that the recipe names; InvalidExamples unless all are of one kind."""
+    """Read every split that the recipe names; InvalidExamples unless all are of one kind.
+
+    InvalidInput if they are not of the kind that the recipe's objective is for, or for what the
+    recipe asks of completions where the data has preferences.
+    """
     files = {split: recipe.dataset.file(split) for split in SPLITS}
     named = {split: file for split, file in files.items() if file is not None}
     examples = {split: read_conversations(file) for split, file in named.items()}
@@ -76,7 +84,11 @@ def read_splits(recipe: GenerationRecipe) -> Conversations:
         split: SplitRecord(rows=len(examples[split]), sha256=sha256_of_file(file))
         for split, file in named.items()
     }
-    return Conversations(examples, records)
+    found = Conversations(examples, records)
+    objective_for(recipe.training.objective, preferences=found.preferences)
+    if found.preferences:
+        _refuse_of_completions(recipe)
+    return found
 
 
 def encode_splits(
@@ -84,11 +96,8 @@ def encode_splits(
 ) -> tuple[CausalData, CausalHyperparameters]:
     """Encode all splits, and settle what the recipe leaves to `auto`.
 
-    InvalidExamples when no training or no validation example is short enough, InvalidInput for
-    what the recipe asks of completions where the data has preferences.
+    InvalidExamples when no training or no validation example is short enough.
     """
-    if found.preferences:
-        _refuse_of_completions(recipe)
     train = found.examples["train"]
     for split, rows in found.examples.items():
         refuse_without_template(rows, base.tokenizer, f"the {split} file's line")
@@ -101,7 +110,9 @@ def encode_splits(
     for split, rows in found.examples.items():
         refuse_unknown_tools(rows, encoder, f"the {split} file's line")
     texts = {
-        split: encode_all(rows, trained if split == "train" else encoder)
+        split: encode_all(
+            rows, trained if split == "train" else encoder, f"the {split} file's line"
+        )
         for split, rows in found.examples.items()
     }
     settled = settle_causal(
@@ -133,15 +144,31 @@ def _refuse_of_completions(recipe: GenerationRecipe) -> None:
 
 
 def encode_all(
-    examples: Sequence[Example], encoder: ConversationEncoder
+    examples: Sequence[Example], encoder: ConversationEncoder, place: str
 ) -> list[tuple[TrainedText, ...]]:
-    """Return each example's text; of a preference that with the better answer and the worse."""
-    return [
-        encoder.encode_pair(example)
-        if isinstance(example, Preference)
-        else (encoder.encode(example),)
-        for example in examples
-    ]
+    """Return each example's text; of a preference that with the better answer and the worse.
+
+    InvalidExamples, naming lines at `place`, for those that the base's template does not take.
+    """
+    texts: list[tuple[TrainedText, ...]] = []
+    refused: dict[str, list[int]] = {}
+    for example in examples:
+        try:
+            texts.append(_encoded(example, encoder))
+        except InvalidExamples as error:
+            line = 0 if isinstance(example, Completion) else example.line
+            refused.setdefault(str(error), []).append(line)
+    if refused:
+        raise InvalidExamples(
+            "; ".join(f"{place} {_shown(lines)}: {reason}" for reason, lines in refused.items())
+        )
+    return texts
+
+
+def _encoded(example: Example, encoder: ConversationEncoder) -> tuple[TrainedText, ...]:
+    if isinstance(example, Preference):
+        return encoder.encode_pair(example)
+    return (encoder.encode(example),)
 
 
 def refuse_unknown_tools(

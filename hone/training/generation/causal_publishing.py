@@ -34,7 +34,7 @@ from hone.training.causal.staging import StagedDecoder, stage_adapter, stage_dec
 from hone.training.continuing import WEIGHTS_FILE
 from hone.training.generation.base_bundles import adapter_files, provide_base
 from hone.training.generation.causal_bases import CausalBase
-from hone.training.generation.causal_card import CausalSummary, write_card
+from hone.training.generation.causal_card import CausalSummary, Exported, write_card
 from hone.training.generation.causal_data import CausalData
 from hone.training.generation.conversations import Conversation, Example
 from hone.training.generation.encoding import Prompt
@@ -76,7 +76,8 @@ def publish_causal(trained: TrainedFolder, context: RunContext) -> Manifest:
         decoder, adapter = _stage(trained, context, staged, registry)
         if recipe.saving.keep_weights and adapter is None:
             save_file(trained.weights, staged / WEIGHTS_FILE, metadata={"format": "pt"})
-        card = write_card(trained.summary, trained.run, decoder.record.parity)
+        exported = Exported(decoder.record.parity, decoder.left_out)
+        card = write_card(trained.summary, trained.run, exported)
         (staged / CARD_FILE).write_text(card, encoding="utf-8")
         body = _body(trained, decoder, adapter)
         manifest = registry.publish(recipe.saving.name, staged, body)
@@ -152,14 +153,23 @@ def _export(
     return StagedDecoder(files, left_out, record.model_copy(update={"parity": parity}))
 
 
-def gate_prompts(base: CausalBase, data: CausalData) -> list[list[int]]:
-    """Return the first validation prompts, the ends of long ones, within the base's positions."""
+def gate_room(base: CausalBase) -> int:
+    """Return how long the gate's prompts may be; InvalidInput where the base has no room for one.
+
+    Better asked before a training than after it.
+    """
     room = base.max_tokens - CONTINUATION_TOKENS
     if room < 1:
         raise InvalidInput(
             f"the base reads {base.max_tokens} tokens, and the gate continues prompts by "
             f"{CONTINUATION_TOKENS}"
         )
+    return room
+
+
+def gate_prompts(base: CausalBase, data: CausalData) -> list[list[int]]:
+    """Return the first validation prompts, the ends of long ones, within the base's positions."""
+    room = gate_room(base)
     rows = data.examples["validation"][:_PROMPTS_COMPARED]
     ids = [data.encoder.prompt_ids(prompt_of(row)) for row in rows]
     fallback = base.tokenizer.eos_token_id

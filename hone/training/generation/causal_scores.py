@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from hone.models.manifest import Score
 from hone.models.scoring import proportion
@@ -12,7 +13,7 @@ from hone.training.dataset import length_sorted_batches
 from hone.training.generation.causal_bases import CausalBase
 from hone.training.generation.causal_data import CausalData
 from hone.training.generation.encoding import TrainedText
-from hone.training.generation.losses import token_losses
+from hone.training.generation.losses import DirectPreference, Objective, token_losses
 
 _NORMAL_95 = 1.959964
 
@@ -23,6 +24,7 @@ def score_splits(
     model: Any,  # noqa: ANN401 - transformers has no types
     data: CausalData,
     base: CausalBase,
+    objective: Objective,
     *,
     batch_size: int,
 ) -> Scores:
@@ -30,12 +32,31 @@ def score_splits(
 
     `loss` is in nats a trained token, its interval from the spread over texts; `exact_match` is
     the share of texts of which greedy decoding repeats every trained token. Of preferences, the
-    answers that are wanted are scored.
+    answers that are wanted are scored so, and `reward_accuracy` is the share of pairs that are
+    ranked right: the wanted answer has gained more over the base than the other.
     """
     splits = [split for split in ("validation", "test") if len(data.encoded.get(split, ()))]
+    ranked = _score_ranking(model, objective)
     return {
-        split: score_texts(model, data.encoded[split].texts, base.pad_id, batch_size=batch_size)
+        split: {
+            **ranked.get(split, {}),
+            **score_texts(model, data.encoded[split].texts, base.pad_id, batch_size=batch_size),
+        }
         for split in splits
+    }
+
+
+def _score_ranking(model: nn.Module, objective: Objective) -> Scores:
+    """Return of preferences the share of pairs that are ranked right; nothing of completions."""
+    if not isinstance(objective, DirectPreference):
+        return {}
+    splits = {"validation": objective.validation, "test": objective.test}
+    margins = {
+        split: objective.all_margins(model, pairs) for split, pairs in splits.items() if pairs
+    }
+    return {
+        split: {"reward_accuracy": proportion(int((found > 0).sum()), len(found))}
+        for split, found in margins.items()
     }
 
 

@@ -15,6 +15,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,12 @@ def parse_example(row: Mapping[str, Any]) -> Example:
     if "input" in row:
         return _chat_preference(row)
     if "chosen" in row or "rejected" in row:
+        if isinstance(row.get("prompt"), list) or isinstance(row.get("chosen"), list):
+            raise ValueError(
+                "has messages in 'prompt', 'chosen' or 'rejected', which are texts: preferences "
+                "between chats are written with 'input', 'preferred_output' and "
+                "'non_preferred_output'"
+            )
         chosen, rejected = _text(row, "chosen"), _text(row, "rejected")
         return _unlike(Preference(_text(row, "prompt", blank=True), chosen, rejected))
     if "completion" in row:
@@ -183,8 +190,10 @@ def _chat_preference(row: Mapping[str, Any]) -> Preference:
     given = row["input"]
     if not isinstance(given, dict) or not isinstance(given.get("messages"), list):
         raise ValueError("has an 'input' without a list of messages")  # noqa: TRY004
+    answers = [row.get(name) for name in (*_PREFERRED, *_REJECTED)]
+    said = chain(given["messages"], *(answer for answer in answers if isinstance(answer, list)))
     named = given.get("tools") or given.get("functions")
-    if named or any(isinstance(m, dict) and m.get("tool_calls") for m in given["messages"]):
+    if named or any(isinstance(m, dict) and m.get("tool_calls") for m in said):
         raise ValueError("has tools in a preference, which is not trained on")
     messages = _messages(given["messages"], ())
     if not messages:

@@ -124,10 +124,14 @@ class ConversationEncoder:
     def knows_tools(self) -> bool:
         """Whether the base's chat template shows the model tools, in a form that can be served."""
         try:
-            template = ChatTemplate(self._template or "", self.tokenizer.special_tokens_map)
+            return find_tool_form(self._served_template) is not None
         except InvalidInput:
             return False
-        return find_tool_form(template) is not None
+
+    @cached_property
+    def _served_template(self) -> ChatTemplate:
+        """The base's template as a service renders it; InvalidInput where it cannot be read."""
+        return ChatTemplate(self._template or "", self.tokenizer.special_tokens_map)
 
     def segments(self, example: Completion | Conversation) -> list[Segment]:
         """Return the pieces of an example's text, with the weight of each."""
@@ -166,6 +170,8 @@ class ConversationEncoder:
 
     def _rendered(self, chat: Conversation, *, answer_follows: bool) -> str:
         try:
+            if not chat.messages:  # the assistant begins; transformers renders no empty chat
+                return self._served_template.render([], tools=chat.tools)
             text: str = self.tokenizer.apply_chat_template(
                 shown_messages(chat.messages),
                 tools=list(chat.tools) or None,
@@ -173,10 +179,11 @@ class ConversationEncoder:
                 tokenize=False,
                 add_generation_prompt=answer_follows,
             )
-        except (TemplateError, ValueError, TypeError) as error:
+        except (InvalidInput, TemplateError, ValueError, TypeError) as error:
+            roles = ", ".join(message.role for message in chat.messages)
             raise InvalidExamples(
                 "the base's chat template does not take the roles of these messages: "
-                + ", ".join(message.role for message in chat.messages)
+                + (roles or "an assistant's that nothing stands before")
             ) from error
         return text
 

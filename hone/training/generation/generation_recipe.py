@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from hone.models.names import checkpoints_of, is_model_name
 from hone.models.toml_files import Group
@@ -26,7 +26,10 @@ OPTIMIZER_ARGUMENTS: dict[OptimizerName, dict[str, float]] = {
 }
 """Each optimizer's own arguments, with their defaults."""
 
-_ALL_ARGUMENTS = {name for own in OPTIMIZER_ARGUMENTS.values() for name in own}
+GPU_OPTIMIZERS: frozenset[OptimizerName] = frozenset({"adamw_8bit", "paged_adamw"})
+"""Those of bitsandbytes, which runs on a GPU alone."""
+
+_ALL_ARGUMENTS = sorted({name for own in OPTIMIZER_ARGUMENTS.values() for name in own})
 
 
 class CausalModelGroup(Group):
@@ -89,16 +92,15 @@ class CausalOptimizerGroup(Group):
     max_gradient_norm: float = Field(1.0, gt=0)
     """Gradients are clipped to this norm."""
 
-    @model_validator(mode="after")
-    def _only_its_own_arguments(self) -> Self:
-        own = OPTIMIZER_ARGUMENTS[self.name]
-        foreign = sorted(
-            name for name in _ALL_ARGUMENTS - own.keys() if getattr(self, name) is not None
-        )
-        if foreign:
-            has = ", ".join(own)
-            raise ValueError(f"{self.name} has no {', '.join(foreign)}: its arguments are {has}")
-        return self
+    @field_validator(*_ALL_ARGUMENTS)
+    @classmethod
+    def _only_its_own_arguments(cls, value: float | None, given: ValidationInfo) -> float | None:
+        # Not there where it is wrong itself, which is told.
+        name: OptimizerName | None = given.data.get("name")
+        own = {} if name is None else OPTIMIZER_ARGUMENTS[name]
+        if value is not None and name is not None and given.field_name not in own:
+            raise ValueError(f"is not of {name}, whose arguments are {', '.join(own)}")
+        return value
 
     def arguments(self) -> dict[str, float]:
         """Return the optimizer's own arguments, defaults filled in."""
@@ -225,6 +227,23 @@ class GenerationRecipe(Recipe):
     sample_prompts: SamplePromptsGroup = SamplePromptsGroup()
     saving: CausalSavingGroup
     baseline: CausalBaselineGroup = CausalBaselineGroup()
+
+    def what_needs_a_gpu(self) -> list[str]:
+        """Return what of the recipe runs on a GPU alone, each with what to take elsewhere."""
+        found = []
+        if self.model.method == "qlora":
+            found.append(
+                "model.method: qlora holds the base in four bits, which needs a GPU; take lora"
+            )
+        if self.optimizer.name in GPU_OPTIMIZERS:
+            found.append(f"optimizer.name: {self.optimizer.name} needs a GPU; take adamw")
+        return found
+
+    @model_validator(mode="after")
+    def _a_cpu_runs_all_of_it(self) -> Self:
+        if self.training.device == "cpu" and (wrong := self.what_needs_a_gpu()):
+            raise ValueError("; ".join(wrong) + " (training.device is cpu)")
+        return self
 
     @model_validator(mode="after")
     def _adapters_have_a_base_to_share(self) -> Self:

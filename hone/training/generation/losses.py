@@ -208,6 +208,7 @@ class DirectPreference:
     batch_size: int
     beta: float
     multiple: int = 1
+    test: Pairs | None = None
 
     def __post_init__(self) -> None:
         self.lengths = np.maximum(_lengths(self.train.chosen), _lengths(self.train.rejected))
@@ -223,19 +224,23 @@ class DirectPreference:
 
     def judge(self, model: nn.Module) -> Judged:
         """Return the mean loss of the validation pairs, the share ranked right, and the margin."""
-        lengths = np.maximum(_lengths(self.validation.chosen), _lengths(self.validation.rejected))
+        margins = self.all_margins(model, self.validation)
+        accuracy = float((margins > 0).float().mean())
+        scores = {"reward_accuracy": accuracy, "reward_margin": float(margins.mean())}
+        return Judged(float(-nn.functional.logsigmoid(margins).mean()), accuracy, scores)
+
+    def all_margins(self, model: nn.Module, pairs: Pairs) -> Tensor:
+        """Return the margins of all pairs, in no order, (pairs,)."""
+        lengths = np.maximum(_lengths(pairs.chosen), _lengths(pairs.rejected))
         was_training = model.training
         model.eval()
         with torch.inference_mode():
             parts = [
-                self._margins(model, self.validation, rows.tolist())
+                self._margins(model, pairs, rows.tolist())
                 for rows in length_sorted_batches(lengths, self.batch_size)
             ]
         model.train(was_training)
-        margins = torch.cat(parts)
-        accuracy = float((margins > 0).float().mean())
-        scores = {"reward_accuracy": accuracy, "reward_margin": float(margins.mean())}
-        return Judged(float(-nn.functional.logsigmoid(margins).mean()), accuracy, scores)
+        return torch.cat(parts)
 
     def _margins(self, model: nn.Module, pairs: Pairs, rows: Sequence[int]) -> Tensor:
         """Return what the better answer gained over the base and the worse one, times beta."""

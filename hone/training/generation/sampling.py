@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import torch
 
+from hone.models import durable
 from hone.training.events import Events
 from hone.training.generation.causal_model import token_ids
 
@@ -124,7 +125,8 @@ class SamplePrompts:
         ]
         earlier = [row for row in read_samples(self.folder) if row["step"] < step]
         content = b"".join(orjson.dumps(row) + b"\n" for row in [*earlier, *rows])
-        (self.folder / SAMPLES_FILE).write_bytes(content)
+        # A kill leaves what was there: half a line could not be read when the run goes on.
+        durable.write_atomically(self.folder / SAMPLES_FILE, content)
         self.events.emit("sampled", step=step, samples=rows)
 
 

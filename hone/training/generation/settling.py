@@ -14,7 +14,6 @@ from hone.training.hyperparameters import Settled, choose_device, choose_precisi
 _LEAST_STEPS, _MOST_EPOCHS = 300, 60
 _EPOCHS_SCRATCH, _EPOCHS_PRETRAINED, _EPOCHS_DPO = 20, 3, 1
 _EVALUATIONS = 10
-_GPU_OPTIMIZERS: frozenset[OptimizerName] = frozenset({"adamw_8bit", "paged_adamw"})
 
 _RATES: dict[OptimizerName, float] = {
     "adamw": 1.0,
@@ -38,14 +37,9 @@ class CausalHyperparameters(Settled):
 
 def refuse_what_needs_a_gpu(recipe: GenerationRecipe, device: str) -> None:
     """Raise InvalidInput for methods and optimizers that this machine cannot run."""
-    if device == "cuda":
-        return
-    if recipe.model.method == "qlora":
-        raise InvalidInput(
-            "model.method: qlora holds the base in four bits, which needs a GPU; take lora"
-        )
-    if recipe.optimizer.name in _GPU_OPTIMIZERS:
-        raise InvalidInput(f"optimizer.name: {recipe.optimizer.name} needs a GPU; take adamw")
+    wrong = [] if device == "cuda" else recipe.what_needs_a_gpu()
+    if wrong:
+        raise InvalidInput("; ".join(wrong))
 
 
 def settle_causal(
@@ -58,8 +52,7 @@ def settle_causal(
     training = recipe.training
     batch_size = _batch_size(rows) if training.batch_size == "auto" else training.batch_size
     device = choose_device(training.device)
-    refuse_what_needs_a_gpu(recipe, device)
-    objective = _objective(training.objective, preferences=preferences)
+    objective = objective_for(training.objective, preferences=preferences)
     scratch = recipe.model.base.startswith(SCRATCH_PREFIX)
     steps = math.ceil(rows / batch_size)
     epochs = training.epochs
@@ -79,7 +72,8 @@ def settle_causal(
     )
 
 
-def _objective(wanted: str, *, preferences: bool) -> str:
+def objective_for(wanted: str, *, preferences: bool) -> str:
+    """Return what is learned from the data; InvalidInput if `wanted` does not fit it."""
     fits = "dpo" if preferences else "supervised"
     if wanted not in {"auto", fits}:
         holds = "preferences" if preferences else "completions, not preferences"

@@ -6,6 +6,7 @@ from typing import Any
 from rich.style import Style
 from rich.text import Text
 
+from hone.models.decoding.detokenizing import piece_bytes
 from hone.training.generation.encoding import TrainedText
 
 _TRAINED = Style(color="black", bgcolor="green")
@@ -55,10 +56,15 @@ def _runs(text: TrainedText, tokenizer: Any) -> Iterator[tuple[float, list[str]]
 
 
 def _piece(token: int, tokenizer: Any) -> str:  # noqa: ANN401
-    """Return a token as it reads: its bytes as text, where they are some, and visible breaks."""
+    """Return a token as it reads: its bytes as text, where they are some, and visible breaks.
+
+    Bytes of a part of a character are shown as `\\xe4`, or as the vocabulary has them: `<0xE4>`.
+    """
     whole = tokenizer.convert_ids_to_tokens(token)
     read = tokenizer.decode([token], skip_special_tokens=False)
     shown = read if read and "\ufffd" not in read else str(whole)
+    if "\ufffd" in read and not shown.startswith("<0x"):
+        shown = piece_bytes(shown, byte_level=True).decode("utf-8", errors="backslashreplace")
     if str(whole).startswith(("▁", "Ġ")) and not shown.startswith(" "):
         shown = f" {shown}"
     return shown.replace("\n", "⏎").replace("\t", "⇥")

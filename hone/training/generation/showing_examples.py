@@ -56,10 +56,10 @@ def open_base(name: str) -> CausalBase | None:
 
     NotFound and InvalidInput as `hone train` would say it.
     """
+    transformers.utils.logging.disable_progress_bar()
     if name.startswith(SCRATCH_PREFIX):
         shape_of(name)
         return None
-    transformers.utils.logging.disable_progress_bar()
     return obtain_causal_base(name)
 
 
@@ -72,7 +72,7 @@ def read_examples(examples: Sequence[Example], name: str, count: int) -> ReadExa
     refuse_without_template(examples, tokenizer, "line")
     encoder = ConversationEncoder(tokenizer, template=template_for("auto", examples))
     refuse_unknown_tools(examples, encoder, "line")
-    return ReadExamples(tokenizer, encode_all(examples[:count], encoder))
+    return ReadExamples(tokenizer, encode_all(examples[:count], encoder, "line"))
 
 
 def _heading(number: int, side: str, text: TrainedText) -> str:

@@ -9,6 +9,7 @@ from accelerate.utils import set_seed
 from torch import nn
 
 from hone.models.catalogue import Base
+from hone.models.errors import InvalidInput
 from hone.models.manifest import Manifest
 from hone.training.causal.adapter_file import LoraMatrices, check_layers
 from hone.training.checkpoint import load_best, remove_remains
@@ -34,6 +35,7 @@ from hone.training.generation.causal_model import (
 )
 from hone.training.generation.causal_publishing import (
     TrainedFolder,
+    gate_room,
     prompt_of,
     publish_causal,
 )
@@ -51,7 +53,8 @@ from hone.training.generation.scratch import (
     make_base,
     shape_of,
 )
-from hone.training.generation.settling import CausalHyperparameters
+from hone.training.generation.settling import CausalHyperparameters, refuse_what_needs_a_gpu
+from hone.training.hyperparameters import choose_device
 from hone.training.loop import make_accelerator
 from hone.training.memory import held_bytes
 from hone.training.run_context import RunContext, refuse_early, run_folder
@@ -69,6 +72,7 @@ def train_generator(recipe: GenerationRecipe, context: RunContext) -> Manifest |
 
     The trained model lies in the run's folder, in the Hugging Face form, before it is published.
     """
+    refuse_what_needs_a_gpu(recipe, choose_device(recipe.training.device))
     found = read_splits(recipe)
     made = recipe.model.base.startswith(SCRATCH_PREFIX)
     base = None if made else obtain_causal_base(recipe.model.base)
@@ -79,6 +83,7 @@ def train_generator(recipe: GenerationRecipe, context: RunContext) -> Manifest |
     with context.claimed(folder):
         context.events.emit("run_started", folder=str(folder), model=recipe.saving.name)
         base = base or _scratch_base(recipe, found, folder / BASE_FOLDER, context)
+        gate_room(base)
         data, settled = encode_splits(found, recipe, base)
         _tell_data(found, data, settled, context)
         trained = _train(recipe, context, base, data, settled, found, folder)
@@ -153,7 +158,7 @@ def _train(
         return None
     context.events.emit("memory_measured", peak=progress.peak_bytes, estimate=estimate.total)
     whole, lora = _whole_model(model, base, recipe, folder)
-    scores = score_splits(whole, data, base, batch_size=together)
+    scores = score_splits(whole, data, base, objective, batch_size=together)
     for split, values in scores.items():
         told = {name: score.model_dump() for name, score in values.items()}
         context.events.emit("text_scored", split=split, **told)
@@ -227,19 +232,26 @@ def _objective(
             label_smoothing=recipe.training.label_smoothing,
             multiple=padded_to(settled),
         )
-    train, validation = (
-        refer_to(
+    pairs = {
+        split: refer_to(
             model,
             data.encoded[split].texts,
             data.rejected[split].texts,
             pad_id=base.pad_id,
             batch_size=together,
         )
-        for split in ("train", "validation")
+        for split in data.encoded
+        if len(data.encoded[split])
+    }
+    return DirectPreference(
+        pairs["train"],
+        pairs["validation"],
+        base.pad_id,
+        together,
+        recipe.training.dpo_beta,
+        padded_to(settled),
+        pairs.get("test"),
     )
-    beta = recipe.training.dpo_beta
-    multiple = padded_to(settled)
-    return DirectPreference(train, validation, base.pad_id, together, beta, multiple)
 
 
 def _run(
@@ -252,13 +264,18 @@ def _run(
     prompts = _sample_prompts(recipe, data)
     ids = [data.encoder.prompt_ids(prompt) for prompt in prompts]
     group = recipe.sample_prompts
-    room = max(1, base.max_tokens - max(map(len, ids), default=0))
+    longest = max(map(len, ids), default=0)
+    if longest >= base.max_tokens:
+        raise InvalidInput(
+            f"sample_prompts.prompts: the longest has {longest} tokens, and the base reads "
+            f"{base.max_tokens} with the answer"
+        )
     sample = SamplePrompts(
         [_spoken(prompt) for prompt in prompts],
         ids,
         tokenizer=base.tokenizer,
         pad_id=base.pad_id,
-        max_tokens=min(group.max_tokens, room),
+        max_tokens=min(group.max_tokens, base.max_tokens - longest),
         temperature=group.temperature,
         folder=folder,
         events=context.events,

@@ -88,7 +88,8 @@ def _document(recipe: Recipe, trials: Sequence[Trial], paces: Sequence[Pace]) ->
         Picture(
             "Quality against training time, and the validation curves, of each method",
             "Left: the score with its 95 % interval over the time of training. Right: accuracy "
-            "on validation while training; of a causal model that of single tokens.",
+            "on validation while training; of a causal model that of single tokens, or of pairs "
+            "where it learns preferences.",
             partial(trials_picture, trials),
         ),
     ]
@@ -118,7 +119,7 @@ def _how(trials: Sequence[Trial], paces: Sequence[Pace]) -> str:
     )
     work = (
         "greedy answers of equal length after a short prompt"
-        if trials[0].measure == "exact match"
+        if trials[0].measure != "accuracy"
         else f"in batches of {BATCH}"
     )
     return (

@@ -102,6 +102,9 @@ def _quality(events: Sequence[Event], variant: Variant) -> tuple[str, str, Score
             if event.get("split") != split:
                 continue
             if event["event"] == "text_scored":
+                ranked = event.get("reward_accuracy")  # of preferences, which are ranked
+                if ranked:
+                    return split, "pairs ranked right", Score(**ranked)
                 return split, "exact match", Score(**event["exact_match"])
             if event["event"] == "scored" and event["variant"] == variant:
                 return split, "accuracy", Score(**event["accuracy"])

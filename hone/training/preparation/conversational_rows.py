@@ -64,7 +64,7 @@ def _known_fields(fields: Mapping[str, object]) -> dict[str, Any]:
             try:
                 known[folded] = json.loads(value)
             except (ValueError, RecursionError):
-                raise ValueError(f"has a {name!r} that is not JSON") from None
+                raise ValueError(f"{name!r} is not JSON") from None
         else:
             known[folded] = value
     return known

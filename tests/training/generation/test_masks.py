@@ -76,6 +76,13 @@ def test_an_answer_counts_by_its_weight() -> None:
     assert shown({"messages": messages}) == expected
 
 
+def test_an_assistant_may_speak_first() -> None:
+    messages = [{"role": "assistant", "content": "h"}, *CHAT[1:3]]
+    opening = ASKED.rpartition("|</s>|")[2]
+    found = shown({"messages": messages})
+    assert found == f"<s>|{opening} [h|</s>] {ASKED.format('q')} [a|</s>]"
+
+
 def test_what_follows_the_last_answer_is_not_read() -> None:
     messages = [*CHAT[:3], {"role": "user", "content": "thanks"}]
     assert shown({"messages": messages}) == f"{SYSTEM}|{ASKED.format('q')} [a|</s>]"
@@ -103,6 +110,11 @@ def test_a_prompt_has_the_tokens_that_a_server_reads() -> None:
     prompt = encoder.prompt_ids("say it ->")
     assert list(text.ids[: len(prompt)]) == prompt
     assert not any(text.weights[: len(prompt)])
+
+
+def test_parts_of_a_character_are_shown_as_bytes() -> None:
+    found = shown({"prompt": "3°", "completion": " é"})
+    assert found == r"<s>|3|\xc2|\xb0 [ |\xc3|\xa9|</s>]"
 
 
 def test_colours_mark_what_brackets_do() -> None:
@@ -138,6 +150,16 @@ def test_an_example_of_which_nothing_to_learn_is_left_is_left_out() -> None:
         ({"messages": [{"role": "robot", "content": "a"}]}, "role is none of"),
         ({"messages": [{**CHAT[2], "weight": 2}]}, "weight is not between 0 and 1"),
         ({"prompt": "a", "chosen": "b", "rejected": "b"}, "prefers an answer to itself"),
+        ({"prompt": CHAT[1:2], "chosen": CHAT[2:3], "rejected": CHAT[4:]}, "'preferred_output'"),
+        ({"chosen": CHAT[1:3], "rejected": CHAT[3:]}, "between chats are written with 'input'"),
+        (
+            {
+                "input": {"messages": CHAT[1:2]},
+                "preferred_output": CHAT[2:3],
+                "non_preferred_output": [{"role": "assistant", "tool_calls": [{"id": "a"}]}],
+            },
+            "has tools in a preference",
+        ),
         ({"input": {}, "preferred_output": []}, "without a list of messages"),
     ],
 )

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hone.models.errors import InvalidInput, NotFound
-from hone.training.generation.generation_recipe import GenerationRecipe
 from hone.training.generation.scratch import SHAPES, shape_of, train_tokenizer
 from tests.training.generation.tiny import byte_tokenizer, tiny_base
 
@@ -44,15 +43,3 @@ def test_an_unknown_shape_is_named_with_those_there_are() -> None:
 def test_a_vocabulary_smaller_than_all_bytes_is_refused() -> None:
     with pytest.raises(InvalidInput, match="260 tokens are the least"):
         train_tokenizer(["a"], vocabulary=100, positions=8)
-
-
-def test_an_argument_of_another_optimizer_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"lion has no momentum: its arguments are beta1, beta2"):
-        GenerationRecipe.model_validate(
-            {
-                "model": {"task": "text-generation", "base": "scratch:llama-1m"},
-                "optimizer": {"name": "lion", "momentum": 0.5},
-                "dataset": {"path": "data"},
-                "saving": {"name": "x"},
-            }
-        )

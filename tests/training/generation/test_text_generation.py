@@ -10,6 +10,9 @@ from safetensors.torch import load_file
 from hone.models.errors import InvalidInput
 from hone.models.names import ModelReference
 from hone.models.registry import Registry
+from hone.training.events import Event, Events
+from hone.training.generation.causal_card import Exported, write_card
+from hone.training.generation.causal_publishing import TrainedFolder
 from hone.training.generation.conversations import (
     Completion,
     Conversation,
@@ -20,6 +23,7 @@ from hone.training.generation.conversations import (
 from hone.training.generation.sampling import read_samples
 from hone.training.loop import Interrupted
 from hone.training.process import _say_next
+from hone.training.run import run_recipe
 from tests.bases import base_folder
 from tests.training.generation.running import recipe_for, train, without_publishing, write_splits
 from tests.training.generation.tiny import COLOURS, colour_rows, tiny_base
@@ -88,6 +92,30 @@ def test_who_trained_on_chats_is_told_to_ask_with_messages(
     body = '{"model": "chats", "messages": [{"role": "user", "content": "..."}]}'
     assert f"/v1/chat/completions -H 'content-type: application/json' -d '{body}'" in told
     assert '/v1/completions -H \'content-type: application/json\' -d \'{"model": "prompts"' in told
+
+
+def test_a_base_that_the_gate_could_not_ask_is_refused_before_the_training(
+    tmp_path: Path, data: Path
+) -> None:
+    recipe = recipe_for(tmp_path, data, model={"positions": 32})
+    told: list[Event] = []
+    with pytest.raises(InvalidInput, match="the base reads 32 tokens, and the gate continues"):
+        run_recipe(recipe, events=Events(told.append), stop_requested=lambda: False)
+    assert [event["event"] for event in told] == ["run_started"]
+
+
+def test_the_card_says_which_files_were_left_out_and_why(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published: list[TrainedFolder] = []
+    monkeypatch.setattr(
+        "hone.training.generation.text_generation.publish_causal",
+        lambda trained, _context: published.append(trained),
+    )
+    train(recipe_for(tmp_path, data, training={"epochs": 1.0}))
+    (trained,) = published
+    card = write_card(trained.summary, trained.run, Exported({}, {"int4": "it is another model"}))
+    assert "Left out: int4, because it is another model." in card
 
 
 @pytest.mark.slow
@@ -209,6 +237,15 @@ def test_preferences_are_learned_by_dpo(tmp_path: Path) -> None:
     last = finished.named("evaluated")[-1]
     assert last["loss"] < 0.693
     assert last["scores"]["reward_accuracy"] > 0.9
+    scored = finished.named("text_scored")
+    assert [event["split"] for event in scored] == ["validation", "test"]
+    for event in scored:  # what was learned, not only what the wanted answers' tokens are
+        assert event["reward_accuracy"]["value"] > 0.9
+        assert event["reward_accuracy"]["n"] == 16
+    card = (finished.folder / "card.md").read_text(encoding="utf-8")
+    assert "- Pairs ranked right (test): **1.000** (95 %: 0.806 to 1.000)" in card
+    assert "| dpo_beta | 0.1 |" in card
+    assert "Accuracy is that of single tokens" not in card
 
 
 @pytest.mark.usefixtures("unpublished")
@@ -236,8 +273,14 @@ def test_long_examples_are_counted_never_silent(tmp_path: Path) -> None:
     ],
 )
 def test_what_this_machine_or_data_cannot_do_is_refused_by_name(
-    tmp_path: Path, data: Path, groups: dict[str, Any], message: str
+    tmp_path: Path,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    groups: dict[str, Any],
+    message: str,
 ) -> None:
-    training = {"device": "cpu", **groups.pop("training", {})}
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    recipe = recipe_for(tmp_path, data, **groups)
     with pytest.raises(InvalidInput, match=message):
-        train(recipe_for(tmp_path, data, training=training, **groups))
+        run_recipe(recipe, events=Events(), stop_requested=lambda: False)
+    assert not (tmp_path / "runs").exists(), "before a base is made for nothing"
