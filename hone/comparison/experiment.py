@@ -57,9 +57,9 @@ def _address(text: str) -> str:
 
 
 def _parameters(given: dict[str, Any]) -> dict[str, Any]:
-    for name in given:
-        if name in _OWN_FIELDS:
-            raise ValueError(f"{name!r} cannot be given here")
+    own = [repr(name) for name in given if name in _OWN_FIELDS]
+    if own:
+        raise ValueError(f"{', '.join(own)} cannot be given here")
     return given
 
 

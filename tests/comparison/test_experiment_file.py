@@ -20,6 +20,7 @@ from tests.comparison.experiments import (
     plan_of,
     prompt,
     rows,
+    survey_of,
     write_data,
     write_lines,
 )
@@ -100,6 +101,53 @@ def test_groups_are_checked_against_each_other(
         return
     found = problems(experiment_text(tmp_path, prompt(ADDRESS), **changes))
     assert any(one.startswith(said) for one in found), found
+
+
+@pytest.mark.parametrize("kind", ["prompt", "majority", "embedded"])
+def test_a_refused_name_hides_no_other_fault(tmp_path: Path, kind: str) -> None:
+    """Whatever looks at the contenders calls them by their names, also by one that is refused."""
+    data = write_data(tmp_path / "data")
+    odd: dict[str, Any] = {"name": "Größe <b>", "kind": kind}
+    if kind == "prompt":
+        odd = prompt(ADDRESS, "Größe <b>", template="{txt}{examples}")
+    text = experiment_text(data, prompt(ADDRESS), odd)
+    with pytest.raises(InvalidExperiment) as caught:
+        make_ready(survey_of(text))
+    found = caught.value.problems
+    assert any(one.startswith("contender 'Größe <b>': name: should have 1 to 64") for one in found)
+    assert kind != "prompt" or any("unknown placeholder {txt}" in one for one in found)
+
+
+def test_no_message_repeats_a_secret(tmp_path: Path) -> None:
+    """A key that was written into the file does not go on into a terminal or a log."""
+    written = {
+        "api_key_env": "sk-secret",
+        "key_header": "Authorization: secret",
+    }
+    found = [*problems(experiment_text(tmp_path, prompt(ADDRESS, **written)))]
+    for address in ("https://me:secret@host/v1", "https://host/v1?key=secret", "me:secret@host"):
+        found += problems(experiment_text(tmp_path, prompt(address)))
+    assert len(found) == 5
+    assert not any("secret" in one for one in found), found
+    assert any("not the key" in one for one in found)
+
+
+def test_faults_are_told_in_the_files_own_terms(tmp_path: Path) -> None:
+    text = experiment_text(
+        tmp_path,
+        prompt(ADDRESS, parameters={"model": "x", "messages": "y"}),
+        {"name": "b", "kind": "bundel"},
+        experiment={"labels": ["one"]},
+    )
+    found = problems("limits = 5\n" + text.replace("[limits]", "[limits_of]"))
+    for said in (
+        "limits: should be a table (it is 5)",
+        "contender 'few': parameters: 'model', 'messages' cannot be given here",
+        "contender 'b': 'kind' should be one of bundle, served, prompt, generating, embedded, "
+        "majority, recorded; did you mean 'bundle'?",
+        "experiment.labels: should have 2 entries at least",
+    ):
+        assert any(one.startswith(said) for one in found), (said, found)
 
 
 def test_two_contenders_of_one_name_are_refused(tmp_path: Path) -> None:
