@@ -66,6 +66,8 @@ def compare_command(
     from hone.comparison.experiment_file import InvalidExperiment, look_at_file  # noqa: PLC0415
 
     if from_ is not None:
+        if dry_run or gate or decision_changed:
+            raise InvalidInput("--from writes a draft and asks nobody: give it --out alone")
         _take_over(experiment, from_, out)
         return
     file = look_at_file(experiment)

@@ -15,6 +15,7 @@ fails leaves the one before as it was. Once it is whole, one rename decides: `un
 whoever holds the folder next.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -34,7 +35,7 @@ from hone.comparison.experiment_file import ExperimentFile
 from hone.comparison.outcomes import Item, Outcome
 from hone.comparison.question import ITEMS_FILE, OUTCOMES_FILE, RUN_FILE
 from hone.models.durable import fsync_folder, make_folder, rename, write_atomically
-from hone.models.errors import BundleCorrupt, Conflict
+from hone.models.errors import BundleCorrupt, Conflict, InvalidInput
 
 EXPERIMENT_FILE = "experiment.toml"
 QUESTION_FILE = "question.json"
@@ -146,7 +147,7 @@ def _record(path: Path) -> dict[str, Any]:
     """Return a record; empty if there is none."""
     try:
         found = orjson.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except orjson.JSONDecodeError:
         found = None
@@ -155,14 +156,33 @@ def _record(path: Path) -> dict[str, Any]:
     return found
 
 
+def check_place(path: Path) -> None:
+    """Raise InvalidInput where `hold` could not make the folder or write in it; make nothing."""
+    there = path.resolve()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise _unusable(path, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise _unusable(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
+def _unusable(path: Path, error: OSError) -> InvalidInput:
+    said = (error.strerror or "no reason was given").lower()
+    return InvalidInput(f"{path} cannot be a run's folder: {said}; give another --out")
+
+
 @contextmanager
 def hold(path: Path) -> Iterator[RunFolder]:
     """Make a run folder and hold it; Conflict while another process does.
 
-    The kernel lets go when the holder dies.
+    The kernel lets go when the holder dies. InvalidInput where there can be no folder to write in.
     """
-    make_folder(path.resolve())
-    descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        make_folder(path.resolve())
+        descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise _unusable(path, error) from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -85,9 +85,9 @@ def complaints(
             message = "missing"
         elif message is None:
             message = _in_words(found)
-        if found["type"] not in _SAID_BY_THEMSELVES and not hidden(found):
-            if isinstance(found["input"], str | int | float | bool | list):
-                shown[where] = f" (it is {found['input']!r:.80})"
+        tells = found["type"] not in _SAID_BY_THEMSELVES and not hidden(found)
+        if tells and isinstance(found["input"], str | int | float | bool | list):
+            shown[where] = f" (it is {found['input']!r:.80})"
         places.setdefault(where, {})[message] = None
     return [
         f"{where}: {' or '.join(messages)}{shown.get(where, '')}".removeprefix(": ")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hone.comparison.experiment import EmbeddedContender, PromptContender, billing_of
+from hone.comparison.experiment import CONTENDERS, EmbeddedContender, PromptContender, billing_of
 from hone.comparison.experiment_file import (
     InvalidExperiment,
     load_experiment,
@@ -143,8 +143,7 @@ def test_faults_are_told_in_the_files_own_terms(tmp_path: Path) -> None:
     for said in (
         "limits: should be a table (it is 5)",
         "contender 'few': parameters: 'model', 'messages' cannot be given here",
-        "contender 'b': 'kind' should be one of bundle, served, prompt, generating, embedded, "
-        "majority, recorded; did you mean 'bundle'?",
+        f"contender 'b': 'kind' should be one of {', '.join(CONTENDERS)}; did you mean 'bundle'?",
         "experiment.labels: should have 2 entries at least",
     ):
         assert any(one.startswith(said) for one in found), (said, found)
