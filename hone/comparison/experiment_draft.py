@@ -100,7 +100,8 @@ def _rest(
         return group
 
     for name in _GROUPS:
-        given = table.get(name, {})
+        needed = Experiment.model_fields[name].is_required()
+        given = table.get(name, None if needed else {})  # of what is not there nothing is sound
         made[name] = sound(_model_of(name), given, name, faulty.get((name,), set()))
     made["contenders"] = [
         _called(

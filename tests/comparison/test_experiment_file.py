@@ -1,6 +1,7 @@
 """An experiment file is refused with every problem at once, each by its key's path."""
 
 import json
+from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from hone.comparison.experiment_file import (
     load_experiment,
     read_experiment,
 )
+from hone.comparison.items import read_items
 from hone.comparison.plan import make_plan
 from hone.comparison.readiness import make_ready
-from hone.models.errors import InvalidInput, NotFound
+from hone.comparison.rows import read_shots
+from hone.models.errors import InvalidExamples, InvalidInput, NotFound
 from tests.comparison.experiments import (
     experiment_text,
     plan_of,
@@ -132,6 +135,30 @@ def test_no_message_repeats_a_secret(tmp_path: Path) -> None:
     assert any("not the key" in one for one in found)
 
 
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        (f"{ADDRESS}/chat/completions", "should be where the API begins, without '/chat/compl"),
+        (f"{ADDRESS}/completions/", "should be where the API begins, without '/completions'"),
+        ("http://127.0.0.1:99999/v1", "is not an address"),
+        (f"{ADDRESS} ", "should hold no spaces"),
+    ],
+)
+def test_an_address_is_where_the_api_begins(tmp_path: Path, address: str, said: str) -> None:
+    (found,) = problems(experiment_text(tmp_path, prompt(address)))
+    assert found.startswith(f"contender 'few': address: {said}")
+
+
+def test_of_a_group_that_is_not_there_nothing_else_is_said(tmp_path: Path) -> None:
+    text = experiment_text(tmp_path, prompt(ADDRESS)).replace("[experiment]", "[experimnt]")
+    with pytest.raises(InvalidExperiment) as caught:
+        make_ready(survey_of(text.replace(f'prices = "{tmp_path / "prices.json"}"', "")))
+    assert caught.value.problems == (
+        "experiment: missing",
+        "experimnt: unknown key; did you mean 'experiment'?",
+    )
+
+
 def test_faults_are_told_in_the_files_own_terms(tmp_path: Path) -> None:
     text = experiment_text(
         tmp_path,
@@ -247,6 +274,22 @@ def test_items_have_ids_and_groups_and_are_called_by_their_lines_without(tmp_pat
     material = plan_of(experiment_text(data, prompt(ADDRESS), experiment=experiment)).material
     assert [(i.id, i.group) for i in material.items] == [("7", "g"), ("line-2", None)]
     assert material.labels == ("card_lost", "greeting", "password", "refund", "x")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "items.jsonl", rows(3))
+    plain, plain_shots = read_items(path, None), read_shots(path, "text")
+    path.write_bytes(BOM_UTF8 + path.read_bytes())
+    assert read_items(path, None) == plain
+    assert read_shots(path, "text") == plain_shots
+
+
+def test_a_table_is_no_json_lines_and_the_command_that_makes_them_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "items.csv"
+    path.write_text("text,label\nhello,greeting\nmy card,card\n")
+    with pytest.raises(InvalidExamples) as caught:
+        read_items(path, None)
+    assert str(caught.value).startswith(f"{path} has no JSON lines: `hone prepare` makes them")
 
 
 def test_bad_lines_are_all_named(tmp_path: Path) -> None:
