@@ -31,11 +31,11 @@ import orjson
 from pydantic import BaseModel
 
 import hone
-from hone.comparison.experiment_file import ExperimentFile
+from hone.comparison.experiment_file import ExperimentFile, look_at_file
 from hone.comparison.outcomes import Item, Outcome
 from hone.comparison.question import ITEMS_FILE, OUTCOMES_FILE, RUN_FILE
 from hone.models.durable import fsync_folder, make_folder, rename, write_atomically
-from hone.models.errors import BundleCorrupt, Conflict, InvalidInput
+from hone.models.errors import BundleCorrupt, Conflict, HoneError, InvalidInput
 
 EXPERIMENT_FILE = "experiment.toml"
 QUESTION_FILE = "question.json"
@@ -77,14 +77,31 @@ class RunFolder:
         changes: list[dict[str, str]] = list(earlier.get("decision_changes", []))
         before, now = earlier.get("decision_sha256"), file.experiment.decision_sha256()
         if before is not None and before != now:
+            what = self._changed_in_decision(file, before)
             if not decision_changed:
+                told = f" ({what})" if what else ""
                 raise Conflict(
-                    f"[decision] is not what it was when {self.path} was begun: answers are known "
-                    "by now. Give another --out to begin anew, or --decision-changed to go on, "
-                    "which the report will say"
+                    f"[decision] is not what it was when the last run in {self.path} began{told}: "
+                    "answers are known by now. Give another --out to begin anew, or "
+                    "--decision-changed to go on, which the report will say"
                 )
-            changes.append({"at": now_text(), "from": before, "to": now})
+            changes.append({"at": now_text(), "from": before, "to": now, "what": what})
         return changes
+
+    def _changed_in_decision(self, file: ExperimentFile, before: str) -> str:
+        """Return which settings changed since the decision had this hash; empty if unknown."""
+        for folder in (self.unfinished, self.path):
+            try:
+                earlier = look_at_file(folder / EXPERIMENT_FILE).experiment
+                if earlier.decision_sha256() == before:
+                    break
+            except (HoneError, OSError, AttributeError):  # not there, or not of this version
+                continue
+        else:
+            return ""
+        now = file.experiment.decision.model_dump(mode="json")
+        then = earlier.decision.model_dump(mode="json")
+        return ", ".join(f"{k} from {then[k]} to {now[k]}" for k in now if now[k] != then.get(k))
 
     def begin(
         self, file: ExperimentFile, items: Sequence[Item], *, decision_changed: bool

@@ -45,7 +45,7 @@ def test_a_passing_failure_is_retried(tmp_path: Path, action: str) -> None:
     [
         ("status:500", "status 500 (some_error)", 4),
         ("status:400", "status 400 (some_error)", 1),
-        ("status:302", "status 302 (some_error)", 1),
+        ("status:410", "status 410 (some_error)", 1),
         ("cut", "the connection broke before the answer was whole", 4),
         ("malformed", "the body is not JSON", 4),
         ("shapeless", "the body is no answer of the chat API", 4),
@@ -162,6 +162,15 @@ def test_a_wrong_key_ends_the_run_at_once(tmp_path: Path, monkeypatch: pytest.Mo
     assert (
         json.loads((tmp_path / "out" / "unfinished" / "run.json").read_bytes())["state"] == "failed"
     )
+
+
+@pytest.mark.parametrize("status", [302, 308, 404, 405])
+def test_an_address_that_is_none_of_an_api_ends_the_run(tmp_path: Path, status: int) -> None:
+    data = write_data(tmp_path / "data")
+    with upstream(script=[f"status:{status}"] * 12) as server:
+        with pytest.raises(CannotAsk, match=f"few cannot be asked: status {status}"):
+            run(experiment_text(data, prompt(server.address)), tmp_path / "out")
+        assert len(server.served) <= 4  # one for each worker
 
 
 def test_nobody_at_the_address_ends_the_run(tmp_path: Path) -> None:
