@@ -32,7 +32,10 @@ def show_estimates(
     known = sum(one.usd for one in found if one.usd is not None)
     unknown = sum(one.usd is None for one in found)
     beside = f", and {counted(unknown, 'contender')} of unknown price" if unknown else ""
-    console.print(f"about ${known:.4f}{beside}, nothing deducted for cached prompts or answers")
+    if unknown and unknown == len(found):
+        console.print("what it costs is unknown: no price is known of a contender that is asked")
+    else:
+        console.print(f"about ${known:.4f}{beside}, nothing deducted for cached prompts or answers")
     if limit is not None:
         console.print(f"limits.dollars is ${limit:.4f}{_against(known, limit, spent)}")
 

@@ -14,6 +14,7 @@ from hone.models.errors import InvalidInput
 from tests.comparison.experiments import experiment_text, prompt, rows, write_data, write_lines
 from tests.comparison.upstream import Behaviour, upstream
 
+ADDRESS = "http://127.0.0.1:9/v1"  # nobody is there, and nobody is to be asked
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -51,6 +52,10 @@ def test_a_dry_run_says_what_asking_would_cost_and_asks_nobody(tmp_path: Path) -
     assert "few" in out
     assert "unknown" in out
     assert "1 contender of unknown price" in out
+    (tmp_path / "e.toml").write_text(experiment_text(data, prompt(ADDRESS, model="unheard-of")))
+    status, out, _ = hone("e.toml", "--dry-run", folder=tmp_path)
+    assert "what it costs is unknown" in out
+    assert "$0.0000" not in out
     assert not (tmp_path / "comparisons").exists()
 
 

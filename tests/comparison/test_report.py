@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from benchmarks.comparison import made_up_run
 from benchmarks.comparison.made_up_run import write_run
 from hone.comparison import drawings
 from hone.comparison.axes import fitted
-from hone.comparison.cache import Sums
 from hone.comparison.judgement import Judgement
 from hone.comparison.judging import judge, weigh
 from hone.comparison.monthly import HOURS_A_MONTH
@@ -23,8 +21,6 @@ from hone.comparison.prices import Price
 from hone.comparison.question import Arm, ArmCosts, Question, Serving
 from hone.comparison.report import report
 from hone.comparison.run_folder import read_run
-from hone.comparison.screen import show_outcomes
-from hone.comparison.unanswered import MOST_KEPT
 from hone.comparison.wording import dollars
 from hone.models.cells import inline
 from hone.models.prompting.usage import Usage
@@ -262,39 +258,6 @@ def test_a_threshold_that_keeps_all_has_no_second_table_of_savings(folder: Path)
         section = text[text.index(heading) : text.index("Costs against volume")]
         assert ("keeps all answers" in section) == kept_all
         assert ("| If |" in section) != kept_all
-
-
-def test_what_came_in_the_place_of_answers_is_told(tmp_path: Path) -> None:
-    """Why calls failed, and what was said that names no label: of each kind the most frequent."""
-    items = [Item(id=str(k), text="t", label="x" if k else "y") for k in range(80)]
-
-    def outcome(name: str, k: int) -> Outcome:
-        told: dict[str, Any] = {"kind": "answered", "label": "x"}
-        if name == "b" and k < 8:
-            told = {"kind": "failed", "error": "status 500" if k else "no answer in time"}
-        elif name == "b" and k < 40:
-            told = {"kind": "unparsable", "raw": f"perhaps\n {k} " + "x" * 500 if k > 9 else ""}
-        return Outcome(contender=name, item=str(k), **told)
-
-    outcomes = [outcome(name, k) for name in ("a", "b") for k in range(80)]
-    asked = Question(baseline="a", candidate="b", arms={"a": Arm(), "b": Arm()}, margin=0.05)
-    write_run(tmp_path, items, outcomes, record={})
-    judgement = weigh(read_run(tmp_path, asked), asked)
-    found = judgement.candidate.unanswered
-    assert [(one.kind, one.said, one.calls) for one in found[:3]] == [
-        ("failed", "status 500", 7),
-        ("failed", "no answer in time", 1),
-        ("unparsable", "", 2),
-    ]
-    assert len(found) == 2 + MOST_KEPT
-    assert all(len(one.said) <= 161 and "\n" not in one.said for one in found)
-    text = report(judgement).markdown()
-    assert "| b | status 500 | 7 |" in text
-    assert "| b | (nothing) | 2 |" in text
-    assert "What is said that refuses" not in text
-    console = Console(record=True, width=60)
-    show_outcomes(console, outcomes, items, Sums(0.0, 0.0, 0, 0))
-    assert "b failed: status 500 (7); no answer in time (1)\n" in console.export_text()
 
 
 def test_one_of_a_thing_is_not_several(tmp_path: Path) -> None:
