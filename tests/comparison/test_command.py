@@ -243,8 +243,10 @@ def test_another_tools_file_becomes_an_experiment(tmp_path: Path) -> None:
     assert "--out" in err
     words = ("chats.jsonl", "--from", "fine-tuning", "--out", "taken")
     status, out, err = hone(*words, "--dry-run", folder=tmp_path)
-    assert (status, out) == (1, "")
+    assert (status, out) == (2, "")
     assert "give it --out alone" in err
+    status, _, err = hone("e.toml", "--dry-run", "--gate", folder=tmp_path)
+    assert (status, "nothing for --gate" in err) == (2, True)
     assert not (tmp_path / "taken").exists()
     status, out, err = hone(*words, folder=tmp_path)
     assert (status, err) == (0, "")
