@@ -35,9 +35,9 @@ from hone.models.prompting.wire import (
 )
 
 _MOST_RAW = 20_000
-_CANNOT_ASK = frozenset({0, 401, 403, 404})
-"""No connection, a wrong key, no such address or model: as long as nothing was answered, it is
-the experiment that is wrong, and not one item."""
+_CANNOT_ASK = frozenset({0, 301, 302, 303, 307, 308, 401, 403, 404, 405})
+"""No connection, an address that is elsewhere or takes no such calls, a wrong key, no such model:
+as long as nothing was answered, it is the experiment that is wrong, and not one item."""
 
 
 class CannotAsk(HoneError):

@@ -65,7 +65,11 @@ def compare_command(
     """
     from hone.comparison.experiment_file import InvalidExperiment, look_at_file  # noqa: PLC0415
 
+    if dry_run and gate:
+        raise typer.BadParameter("--dry-run asks nobody, so that there is nothing for --gate")
     if from_ is not None:
+        if dry_run or gate or decision_changed:
+            raise typer.BadParameter("--from writes a draft and asks nobody: give it --out alone")
         _take_over(experiment, from_, out)
         return
     file = look_at_file(experiment)
@@ -77,8 +81,6 @@ def compare_command(
             raise InvalidExperiment(file.problems) from None
         raise
     folder = out or _RUNS / file.name
-    if dry_run and gate:
-        raise InvalidInput("--dry-run asks nobody, so that there is nothing for --gate")
     status = ask(file, folder, dry_run=dry_run, decision_changed=decision_changed, gate=gate)
     if status:
         raise typer.Exit(status)

@@ -145,7 +145,8 @@ def cost_of(outcomes: Sequence[Outcome], costs: ArmCosts) -> ArmCost:
     if costs.serving is not None and served is None:
         unknown = "its throughput is unknown"
     elif costs.price is not None and not tokens.outcomes:
-        unknown = "its tokens were not counted"
+        failed = bool(outcomes) and all(outcome.kind == "failed" for outcome in outcomes)
+        unknown = "none of its calls was answered" if failed else "its tokens were not counted"
     elif costs.price is None and costs.serving is None and not costs.free:
         unknown = (
             f"the price of {costs.price_name} is unknown"

@@ -32,6 +32,9 @@ _OWN_FIELDS = frozenset(
 )
 """Fields that have a key of their own, or that answers are neither read nor paid by."""
 
+_ROUTES = ("/chat/completions", "/completions", "/classify", "/decisions")
+"""What is added to an address, by `api`."""
+
 NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}$"
 
 
@@ -46,20 +49,26 @@ def _reference(text: str) -> str:
 def _address(text: str) -> str:
     try:
         parts = urlsplit(text)
-        named = parts.hostname
+        named, _ = parts.hostname, parts.port
     except ValueError:
         raise ValueError("is not an address") from None
     if parts.scheme not in {"http", "https"} or not named:
         raise ValueError("should be an address such as https://api.example.com/v1")
     if parts.username is not None or parts.query or parts.fragment:
         raise ValueError("should hold no user, key or query: name the key in api_key_env")
-    return text.rstrip("/")
+    if any(sign.isspace() for sign in text):
+        raise ValueError("should hold no spaces")
+    whole = text.rstrip("/")
+    for route in _ROUTES:
+        if whole.endswith(route):
+            raise ValueError(f"should be where the API begins, without {route!r}")
+    return whole
 
 
 def _parameters(given: dict[str, Any]) -> dict[str, Any]:
-    for name in given:
-        if name in _OWN_FIELDS:
-            raise ValueError(f"{name!r} cannot be given here")
+    own = [repr(name) for name in given if name in _OWN_FIELDS]
+    if own:
+        raise ValueError(f"{', '.join(own)} cannot be given here")
     return given
 
 

@@ -10,11 +10,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from hone.comparison.experiment import CONTENDERS, Contender, Experiment, ServingCosts
-from hone.models.toml_files import complaints, keys_of
+from hone.models.toml_files import complaints, keys_of, suggestion
 
 _GROUPS = ("experiment", "decision", "costs", "limits")
+
+_PATTERNS = {
+    "name": "should have 1 to 64 of A-Z, a-z, 0-9, space and . _ + -, and begin with a letter or a "
+    "digit",
+    "api_key_env": "should be the name of the environment variable that holds the key, not the key",
+    "key_header": "should be the name of a header, of A-Z, a-z, 0-9 and -",
+}
+"""What the patterns of these keys mean."""
+_BESIDE_KEYS = frozenset({"api_key_env", "key_header"})
+"""Keys whose value is mistaken for the place of a secret."""
 
 Unsound = dict[str, frozenset[str]]
 """By what messages call a group or contender: its keys whose value is wrong or missing.
@@ -27,8 +38,8 @@ class Draft:
     """What of an experiment is sound, and every problem of its keys and values.
 
     Where there are problems, only for looking further: a required key that is missing is no
-    attribute of its group, and a contender without a name or a kind is left out. `places` is what
-    messages call each of its contenders.
+    attribute of its group, a contender without a name or a kind is left out, and one whose name is
+    refused has it all the same. `places` is what messages call each of its contenders.
     """
 
     experiment: Experiment
@@ -89,13 +100,26 @@ def _rest(
         return group
 
     for name in _GROUPS:
-        given = table.get(name, {})
+        needed = Experiment.model_fields[name].is_required()
+        given = table.get(name, None if needed else {})  # of what is not there nothing is sound
         made[name] = sound(_model_of(name), given, name, faulty.get((name,), set()))
     made["contenders"] = [
-        sound(kind, one, _place(("contenders", n), table), faulty.get(("contenders", n), set()))
+        _called(
+            sound(
+                kind, one, _place(("contenders", n), table), faulty.get(("contenders", n), set())
+            ),
+            one["name"],
+        )
         for n, one, kind in _readable(table)
     ]
     return Experiment.model_construct(**made), unsound, problems
+
+
+def _called(contender: BaseModel, name: str) -> BaseModel:
+    """Return a contender with the name it was given, also where that is refused: it is asked for
+    by all that looks further.
+    """
+    return contender.model_copy(update={"name": name})
 
 
 def _sound(
@@ -163,17 +187,33 @@ def _readable(
 
 def _describe(error: ValidationError, table: Mapping[str, Any]) -> list[str]:
     """Say each wrong place once."""
-    kinds = ", ".join(CONTENDERS)
-    words = {
-        "union_tag_not_found": f"'kind' is missing: one of {kinds}",
-        "union_tag_invalid": f"'kind' should be one of {kinds}",
-    }
     return complaints(
         error,
         place=lambda found: _place(_in_the_file(found["loc"]), table),
         known_keys=lambda found: _known_keys(_in_the_file(found["loc"])[:-1], table),
-        own_words=lambda found: words.get(found["type"]),
+        own_words=_own_words,
+        hidden=_may_be_secret,
     )
+
+
+def _own_words(found: ErrorDetails) -> str | None:
+    """Return what a problem is called in an experiment; None where pydantic's words will do."""
+    kinds = ", ".join(CONTENDERS)
+    if found["type"] == "union_tag_not_found":
+        return f"'kind' is missing: one of {kinds}"
+    if found["type"] == "union_tag_invalid":
+        given = str(found["ctx"]["tag"])
+        return f"'kind' should be one of {kinds}{suggestion(given, CONTENDERS)}"
+    if found["type"] == "string_pattern_mismatch":
+        return _PATTERNS.get(str(found["loc"][-1]))
+    return None
+
+
+def _may_be_secret(found: ErrorDetails) -> bool:
+    """Whether a value may hold a key, which someone wrote where none belongs."""
+    key = str(found["loc"][-1]) if found["loc"] else ""
+    in_address = key == "address" and any(sign in str(found["input"]) for sign in "@?#")
+    return in_address or key in _BESIDE_KEYS
 
 
 def _in_the_file(location: Sequence[str | int]) -> list[str | int]:

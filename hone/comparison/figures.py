@@ -26,6 +26,7 @@ from hone.comparison.statistics import (
     quantile,
     share,
 )
+from hone.comparison.unanswered import Unanswered, unanswered
 from hone.models.imaging.pictures import PictureFile
 from hone.models.prompting.inputs import shown_as
 
@@ -75,12 +76,14 @@ class ArmFigures:
     it was asked, an unanswered call counting as not right; `answered` is the share of calls with
     an answer. `latency` is in seconds, of the calls that came back. `request_usd` is what a
     request costs at the question's volume, its share of the machines included; None where unknown.
+    `unanswered` has the most frequent of what came in the place of answers.
     """
 
     name: str
     arm: Arm
     asked: int
     kinds: Mapping[Kind, int]
+    unanswered: list[Unanswered]
     accuracy: Estimate
     right_of_all: Estimate
     answered: Estimate
@@ -135,6 +138,7 @@ def arm_figures(sheet: Sheet, exam: Exam, question: Question, cost: ArmCost) -> 
         arm=arm,
         asked=int(asked.sum()),
         kinds=sheet.kinds,
+        unanswered=unanswered(sheet.outcomes),
         accuracy=mean(sheet.right, answered),
         right_of_all=mean(sheet.right_of_all, asked),
         answered=mean(sheet.answered_of_all, asked),

@@ -15,6 +15,7 @@ fails leaves the one before as it was. Once it is whole, one rename decides: `un
 whoever holds the folder next.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -30,11 +31,11 @@ import orjson
 from pydantic import BaseModel
 
 import hone
-from hone.comparison.experiment_file import ExperimentFile
+from hone.comparison.experiment_file import ExperimentFile, look_at_file
 from hone.comparison.outcomes import Item, Outcome
 from hone.comparison.question import ITEMS_FILE, OUTCOMES_FILE, RUN_FILE
 from hone.models.durable import fsync_folder, make_folder, rename, write_atomically
-from hone.models.errors import BundleCorrupt, Conflict
+from hone.models.errors import BundleCorrupt, Conflict, HoneError, InvalidInput
 
 EXPERIMENT_FILE = "experiment.toml"
 QUESTION_FILE = "question.json"
@@ -76,14 +77,31 @@ class RunFolder:
         changes: list[dict[str, str]] = list(earlier.get("decision_changes", []))
         before, now = earlier.get("decision_sha256"), file.experiment.decision_sha256()
         if before is not None and before != now:
+            what = self._changed_in_decision(file, before)
             if not decision_changed:
+                told = f" ({what})" if what else ""
                 raise Conflict(
-                    f"[decision] is not what it was when {self.path} was begun: answers are known "
-                    "by now. Give another --out to begin anew, or --decision-changed to go on, "
-                    "which the report will say"
+                    f"[decision] is not what it was when the last run in {self.path} began{told}: "
+                    "answers are known by now. Give another --out to begin anew, or "
+                    "--decision-changed to go on, which the report will say"
                 )
-            changes.append({"at": now_text(), "from": before, "to": now})
+            changes.append({"at": now_text(), "from": before, "to": now, "what": what})
         return changes
+
+    def _changed_in_decision(self, file: ExperimentFile, before: str) -> str:
+        """Return which settings changed since the decision had this hash; empty if unknown."""
+        for folder in (self.unfinished, self.path):
+            try:
+                earlier = look_at_file(folder / EXPERIMENT_FILE).experiment
+                if earlier.decision_sha256() == before:
+                    break
+            except (HoneError, OSError, AttributeError):  # not there, or not of this version
+                continue
+        else:
+            return ""
+        now = file.experiment.decision.model_dump(mode="json")
+        then = earlier.decision.model_dump(mode="json")
+        return ", ".join(f"{k} from {then[k]} to {now[k]}" for k in now if now[k] != then.get(k))
 
     def begin(
         self, file: ExperimentFile, items: Sequence[Item], *, decision_changed: bool
@@ -146,7 +164,7 @@ def _record(path: Path) -> dict[str, Any]:
     """Return a record; empty if there is none."""
     try:
         found = orjson.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except orjson.JSONDecodeError:
         found = None
@@ -155,14 +173,33 @@ def _record(path: Path) -> dict[str, Any]:
     return found
 
 
+def check_place(path: Path) -> None:
+    """Raise InvalidInput where `hold` could not make the folder or write in it; make nothing."""
+    there = path.resolve()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise _unusable(path, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise _unusable(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
+def _unusable(path: Path, error: OSError) -> InvalidInput:
+    said = (error.strerror or "no reason was given").lower()
+    return InvalidInput(f"{path} cannot be a run's folder: {said}; give another --out")
+
+
 @contextmanager
 def hold(path: Path) -> Iterator[RunFolder]:
     """Make a run folder and hold it; Conflict while another process does.
 
-    The kernel lets go when the holder dies.
+    The kernel lets go when the holder dies. InvalidInput where there can be no folder to write in.
     """
-    make_folder(path.resolve())
-    descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        make_folder(path.resolve())
+        descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise _unusable(path, error) from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -17,7 +17,7 @@ from hone.comparison.experiment import (
 )
 from hone.comparison.experiment_file import ExperimentFile, InvalidExperiment
 from hone.comparison.items import InvalidMaterial, Material, read_material
-from hone.comparison.prices import SNAPSHOT, Price, load_prices
+from hone.comparison.prices import MOST_USD_A_TOKEN, SNAPSHOT, Price, load_prices, why_unpriced
 from hone.comparison.prompt_making import PromptMaker, bare_prompt, fixed_form
 from hone.models.errors import InvalidInput
 from hone.models.prompting.tokens import TokenRule
@@ -133,15 +133,29 @@ def price_name(contender: Contender) -> str:
 
 
 def check_price(plan: Plan, contender: Asked) -> None:
-    """Raise InvalidInput where the budget needs a price that is not known."""
+    """Raise InvalidInput where the budget needs a price that is not known, or one is for too many.
+
+    A price for a million tokens, in the place of one for a single token, would make every figure of
+    costs a million times too high.
+    """
     tariff, limits = plan.tariff(contender), plan.experiment.limits
     unknown = tariff.price is None and not tariff.free
     if unknown and limits.dollars is not None and limits.unknown_prices == "refuse":
+        named = plan.experiment.costs.prices
+        reason = why_unpriced(price_name(contender), None if named is None else Path(named))
         raise InvalidInput(
-            f"there is no price for {price_name(contender)}, so that limits.dollars cannot hold: "
+            f"{reason}, so that limits.dollars cannot hold: "
             'give costs.prices or price_model, or say billing = "hosting" of what costs nothing '
             'by the call, or limits.unknown_prices = "allow"'
         )
+    price = tariff.price
+    if price is not None:
+        dearest = max(price.input_cost_per_token, price.output_cost_per_token)
+        if dearest > MOST_USD_A_TOKEN:
+            raise InvalidInput(
+                f"{price_name(contender)} would cost ${dearest:g} a token by {plan.price_file}: a "
+                "price file's prices are US dollars for one token, not for a thousand or a million"
+            )
 
 
 def _maker(plan: Plan, contender: Asked) -> PromptMaker:

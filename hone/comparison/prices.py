@@ -12,8 +12,11 @@ from typing import Any
 import orjson
 
 from hone.models.errors import InvalidInput
+from hone.models.toml_files import suggestion
 
 SNAPSHOT = Path(__file__).with_name("prices.json")
+MOST_USD_A_TOKEN = 0.01
+"""Above this it is a price for many tokens: hosted models take less than a thousandth for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,28 @@ def load_prices(path: Path | None = None) -> dict[str, Price]:
     Entries without both an input and an output price (images, audio, LiteLLM's `sample_spec`)
     are left out: a model that is not priced by the token has no price here, and not a zero one.
     """
+    table = _table(path)
+    priced = ((name, _price(entry)) for name, entry in table.items() if name != "sample_spec")
+    return {name: price for name, price in priced if price is not None}
+
+
+def why_unpriced(name: str, path: Path | None = None) -> str:
+    """Say why a model has no price: it is not in the file, or its entry is none that can be used.
+
+    Errors as in `load_prices`.
+    """
+    table = _table(path)
+    if name in table:
+        return (
+            f"the price file {path or SNAPSHOT.name} has {name}, but not input_cost_per_token and "
+            "output_cost_per_token as numbers, of which one at least is above zero"
+        )
+    near = suggestion(name, load_prices(path)).removeprefix("; ")
+    return f"there is no price for {name}" + (f" ({near})" if near else "")
+
+
+def _table(path: Path | None) -> dict[str, Any]:
+    """Return a price file's entries, or the snapshot's."""
     try:
         table = orjson.loads((path or SNAPSHOT).read_bytes())
     except FileNotFoundError:
@@ -45,8 +70,7 @@ def load_prices(path: Path | None = None) -> dict[str, Price]:
         raise InvalidInput(f"the price file {path} cannot be read as JSON") from None
     if not isinstance(table, dict):
         raise InvalidInput(f"the price file {path} is not a JSON object")
-    priced = ((name, _price(entry)) for name, entry in table.items() if name != "sample_spec")
-    return {name: price for name, price in priced if price is not None}
+    return table
 
 
 def cost_usd(

@@ -10,7 +10,7 @@ from hone.comparison.cache import ANSWERS_FILE, open_cache
 from hone.comparison.experiment import PromptContender
 from hone.comparison.experiment_file import ExperimentFile
 from hone.comparison.gate import exit_code, junit
-from hone.comparison.held_folder import JUNIT_FILE, RunFolder
+from hone.comparison.held_folder import JUNIT_FILE, RunFolder, check_place
 from hone.comparison.judging import judge
 from hone.comparison.plan import Plan, estimates, survey
 from hone.comparison.progress import progress_on
@@ -68,6 +68,7 @@ def _rehearse(console: Console, plan: Plan, folder: Path, *, decision_changed: b
         raise
     _show_costs(plan, folder)
     _warn(console, warnings)
+    check_place(folder)
     RunFolder(folder).check_decision(plan.file, decision_changed=decision_changed)
 
 

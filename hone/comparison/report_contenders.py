@@ -16,7 +16,10 @@ from hone.comparison.wording import (
     words,
 )
 from hone.models.cells import Cell, Ranged
-from hone.models.document import Block, Drawing, Side, Table, Text
+from hone.models.document import Block, Drawing, Folded, Heading, Side, Table, Text
+
+_UNANSWERED_SHOWN = 8
+"""Of each contender and kind; more are in report.json."""
 
 
 def contenders(judgement: Judgement) -> Iterator[Block]:
@@ -189,3 +192,20 @@ def without_answer(judgement: Judgement) -> Iterator[Block]:
         for arm in judgement.arms
     ]
     yield Table(("Contender", "Answered", "Names no label", "Refused", "Failed"), rows, "lrrrr")
+    failed = _unanswered(judgement, "failed")
+    if failed:
+        yield Heading("Why calls failed")
+        yield Table(("Contender", "Reason", "Calls"), failed, "llr")
+    for kind, verb in (("unparsable", "names no label"), ("refused", "refuses")):
+        if said := _unanswered(judgement, kind):
+            head = ("Contender", "Begins with", "Answers")
+            yield Folded(f"What is said that {verb}", [Table(head, said, "llr")])
+
+
+def _unanswered(judgement: Judgement, kind: str) -> list[list[Cell]]:
+    """Return what came in the place of answers of one kind: the contender, what, how often."""
+    return [
+        [arm.name, one.said or "(nothing)", one.calls]
+        for arm in judgement.arms
+        for one in [found for found in arm.unanswered if found.kind == kind][:_UNANSWERED_SHOWN]
+    ]

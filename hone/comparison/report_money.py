@@ -120,6 +120,8 @@ def _setting(arm: ArmFigures, judgement: Judgement) -> str:
     group = "[costs]" if candidate else f"the [contenders.costs] of {arm.name}"
     if costs.serving is not None and arm.cost.served is None:
         return f"requests_per_second in {group} gives it."
+    if costs.price is not None and arm.kinds.get("failed", 0) == sum(arm.kinds.values()):
+        return ""  # what would count tokens of answers is no help where there are none
     if costs.price is not None:
         return "tokenizer names a tokenizer.json that counts them."
     if costs.price_name is not None:

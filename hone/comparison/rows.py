@@ -3,6 +3,7 @@
 All lines of a file have inputs of one kind, which the first line tells unless it is given.
 """
 
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -17,6 +18,7 @@ from hone.models.imaging.pictures import find_picture
 from hone.models.prompting.inputs import Input, InputKind, Shot
 
 _LONGEST_SHOWN = 200
+_NOT_JSON = "is not JSON in UTF-8"
 _NOUNS: dict[InputKind, str] = {"text": "a text", "image": "a picture"}
 
 Record = TypeVar("Record")
@@ -86,7 +88,7 @@ def read_rows(path: Path, made: Callable[[Row], Record], *, noun: str) -> list[R
     """Return what `made` makes of each line that is not empty.
 
     It raises ValueError with what is wrong. InvalidExamples names every bad line (the first 100),
-    or says that there are no lines.
+    or says that there are no lines, or none of JSON. A byte order mark is taken off.
     """
     found: list[Record] = []
     problems: list[str] = []
@@ -95,6 +97,10 @@ def read_rows(path: Path, made: Callable[[Row], Record], *, noun: str) -> list[R
             found.append(made(_row(number, at, line)))
         except ValueError as error:
             problems.append(f"line {number}: {error}")
+    if not found and len(problems) > 1 and all(_NOT_JSON in problem for problem in problems):
+        raise InvalidExamples(
+            f"{path} has no JSON lines: `hone prepare` makes them of csv, tsv, xlsx and others"
+        )
     if problems:
         raise InvalidExamples(unusable_lines(path, problems))
     if not found:
@@ -119,8 +125,9 @@ def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
         with path.open("rb") as file:
             at = 0
             for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield number, at, line
+                mark = len(BOM_UTF8) if number == 1 and line.startswith(BOM_UTF8) else 0
+                if line[mark:].strip():
+                    yield number, at + mark, line[mark:]
                 at += len(line)
     except (FileNotFoundError, IsADirectoryError):
         raise InvalidExamples(f"there is no file {path}") from None
@@ -130,7 +137,7 @@ def _row(number: int, at: int, line: bytes) -> Row:
     try:
         content: Any = orjson.loads(line)
     except orjson.JSONDecodeError:
-        raise ValueError("is not JSON in UTF-8") from None
+        raise ValueError(_NOT_JSON) from None
     if not isinstance(content, dict):
         raise ValueError("is not a JSON object")  # noqa: TRY004 - one kind of problem
     return Row(number, at, content)

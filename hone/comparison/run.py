@@ -206,7 +206,9 @@ def _ending(
 
 def _changed(changes: list[dict[str, str]]) -> Iterator[str]:
     for change in changes:
-        yield f"[decision] was changed on {change['at']}, after answers were known"
+        what = change.get("what", "")
+        said = f"[decision] was changed on {change['at']}, after answers were known"
+        yield f"{said}: {what}" if what else said
 
 
 def _notes(plan: Plan, sums: Sums) -> Iterator[str]:

@@ -9,6 +9,7 @@ from rich.table import Table
 from hone.comparison.cache import Sums
 from hone.comparison.outcomes import Item, Kind, Outcome, asked_once
 from hone.comparison.plan import Estimate
+from hone.comparison.unanswered import unanswered
 from hone.comparison.wording import counted
 from hone.models.terminal import plain
 
@@ -31,7 +32,10 @@ def show_estimates(
     known = sum(one.usd for one in found if one.usd is not None)
     unknown = sum(one.usd is None for one in found)
     beside = f", and {counted(unknown, 'contender')} of unknown price" if unknown else ""
-    console.print(f"about ${known:.4f}{beside}, nothing deducted for cached prompts or answers")
+    if unknown and unknown == len(found):
+        console.print("what it costs is unknown: no price is known of a contender that is asked")
+    else:
+        console.print(f"about ${known:.4f}{beside}, nothing deducted for cached prompts or answers")
     if limit is not None:
         console.print(f"limits.dollars is ${limit:.4f}{_against(known, limit, spent)}")
 
@@ -67,8 +71,21 @@ def show_outcomes(
         counts = [right, kinds["answered"] - right, *(kinds[kind] for kind in _KINDS[1:])]
         table.add_row(plain(name), *(f"{n:,}" for n in (*counts, calls, tokens)))
     console.print(table)
+    for name in dict.fromkeys(outcome.contender for outcome in outcomes):
+        _show_failures(console, name, [one for one in outcomes if one.contender == name])
     console.print(f"{counted(sums.calls, 'call')} in this folder, ${sums.usd:.6f}")
     if sums.unclear_usd:
         console.print(f"calls without a whole answer: ${sums.unclear_usd:.6f} more at most")
     if sums.unpriced_calls:
         console.print(f"{counted(sums.unpriced_calls, 'call')} without a known price")
+
+
+def _show_failures(console: Console, name: str, outcomes: Sequence[Outcome]) -> None:
+    """Say why a contender's calls failed: the reason that most of them have, and how many more."""
+    reasons = [one for one in unanswered(outcomes) if one.kind == "failed"]
+    if not reasons:
+        return
+    said = "; ".join(f"{one.said or 'no reason is known'} ({one.calls:,})" for one in reasons[:3])
+    more = len(reasons) - 3
+    rest = f"; {more} more in the report" if more > 0 else ""
+    console.print(plain(f"{name} failed: {said}{rest}"), soft_wrap=True, highlight=False)

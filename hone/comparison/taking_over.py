@@ -7,7 +7,7 @@ of a run, whose answers become recorded contenders. Prices in LiteLLM's form nee
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -177,7 +177,20 @@ def _tests(found: Mapping[str, Any] | Sequence[Any], name: str) -> Taken:
             taken.left_out.append(f"test {number}: {error}")
             continue
         taken.items.append(Item(id=f"test-{number}", text=text, label=label))
+    if isinstance(found, Mapping):
+        taken.left_out += _not_asked_here(found)
     return taken
+
+
+def _not_asked_here(found: Mapping[str, Any]) -> Iterator[str]:
+    """Name a configuration's prompts and providers, which have another form in an experiment."""
+    where = {"prompts": "template or system", "providers": "model and address"}
+    for key, goes in where.items():
+        given = found.get(key)
+        if given:
+            number = len(given) if isinstance(given, list) else 1
+            said = counted(number, key.removesuffix("s"))
+            yield f"{said} of the configuration: write what is in use as a contender's {goes}"
 
 
 def _results(found: object, name: str) -> Taken:

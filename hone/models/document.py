@@ -19,6 +19,8 @@ _HTML_DPI = 160
 _LARGE_PICTURE = 640
 _MOST_BESIDE = 3
 """How many columns stand side by side on a phone; a row of more becomes a list of its cells."""
+_LONGEST_WHOLE = 24
+"""A word of a cell, such as a label, that has no more characters is never broken on a wide page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +279,12 @@ def _html_fact(fact: Fact) -> str:
     return f"<div><dt>{escape(fact.name)}</dt>{value}{note}</div>"
 
 
+def _kind(cell: Cell) -> str:
+    """Return the class of a cell that is one word, such as a label, which should stay whole."""
+    whole = isinstance(cell, str) and len(cell) <= _LONGEST_WHOLE and not re.search(r"\s", cell)
+    return ' class="word"' if whole else ""
+
+
 def _html_table(table: Table) -> str:
     kinds = [' class="number"' if letter == "r" else "" for letter in table.align]
     head = "".join(
@@ -290,7 +298,7 @@ def _html_table(table: Table) -> str:
     rows = "\n".join(
         "<tr>"
         + "".join(
-            f"<td{kind}{name}>{opened}{html_cell(cell)}{closed}</td>"
+            f"<td{kind or _kind(cell)}{name}>{opened}{html_cell(cell)}{closed}</td>"
             for kind, name, cell in zip(kinds, named, row, strict=True)
         )
         + "</tr>"

@@ -8,6 +8,7 @@ inputs are pictures, `image` stands in the place of `text`: the picture's path i
 import hashlib
 import re
 import unicodedata
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,10 @@ def words_key(text: str) -> str:
 
 
 def read_examples(path: Path, field: Field = "text") -> list[Example]:
-    """Read a prepared JSONL file; raise InvalidExamples naming every bad line (the first 100)."""
+    """Read a prepared JSONL file; raise InvalidExamples naming every bad line (the first 100).
+
+    A byte order mark is taken off.
+    """
     examples: list[Example] = []
     problems: list[str] = []
     for number, line in _lines(path):
@@ -70,7 +74,10 @@ def unusable_lines(path: Path, problems: Sequence[str]) -> str:
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
         with path.open("rb") as file:
-            yield from ((n, line) for n, line in enumerate(file, 1) if line.strip())
+            for number, line in enumerate(file, 1):
+                bare = line.removeprefix(BOM_UTF8) if number == 1 else line
+                if bare.strip():
+                    yield number, bare
     except (FileNotFoundError, IsADirectoryError):
         raise InvalidExamples(f"there is no file {path}") from None
 

@@ -77,6 +77,7 @@ th:last-child, td:last-child { padding-right: 0; }
 th { color: var(--muted); font-weight: 600; font-size: .85rem; vertical-align: bottom; }
 td { min-width: 2.5rem; max-width: 38rem; overflow-wrap: anywhere; }
 td:not(.number) { min-width: 6.5rem; }
+@media (min-width: 40.01rem) { td.word { overflow-wrap: normal; } }
 th.number { white-space: normal; }
 .number { text-align: right; white-space: nowrap; }
 .stack th:not(:last-child), .stack td:not(:last-child) { padding-right: .9rem; }

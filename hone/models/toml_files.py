@@ -52,18 +52,27 @@ def keys_of(found: ErrorDetails) -> frozenset[str]:
     return frozenset(found.get("ctx", {}).get("keys", ()))
 
 
+_SAID_BY_THEMSELVES = frozenset(
+    {"extra_forbidden", "missing", "union_tag_invalid", "union_tag_not_found"}
+)
+"""Problems whose message needs no value beside it."""
+_TABLES = frozenset({"model_type", "model_attributes_type", "dict_type", "dataclass_type"})
+
+
 def complaints(
     error: ValidationError,
     *,
     place: Callable[[ErrorDetails], str],
     known_keys: Callable[[ErrorDetails], Iterable[str]],
     own_words: Callable[[ErrorDetails], str | None] = lambda _: None,
+    hidden: Callable[[ErrorDetails], bool] = lambda _: False,
 ) -> list[str]:
     """Say each wrong place once, in the file's own terms.
 
     `place` names where a problem is, `known_keys` what might have been meant by an unknown key, and
-    `own_words` may word a problem otherwise. A value that may be one type or another fails once for
-    each; the messages are joined.
+    `own_words` may word a problem otherwise; a value that is `hidden` is not repeated, as it may
+    hold a secret. A value that may be one type or another fails once for each; the messages are
+    joined.
     """
     places: dict[str, dict[str, None]] = {}
     shown: dict[str, str] = {}
@@ -75,14 +84,25 @@ def complaints(
         elif message is None and found["type"] == "missing":
             message = "missing"
         elif message is None:
-            message = found["msg"].removeprefix("Value error, ").removeprefix("Input ")
-            if isinstance(found["input"], str | int | float | bool | list):
-                shown[where] = f" (it is {found['input']!r:.80})"
+            message = _in_words(found)
+        tells = found["type"] not in _SAID_BY_THEMSELVES and not hidden(found)
+        if tells and isinstance(found["input"], str | int | float | bool | list):
+            shown[where] = f" (it is {found['input']!r:.80})"
         places.setdefault(where, {})[message] = None
     return [
         f"{where}: {' or '.join(messages)}{shown.get(where, '')}".removeprefix(": ")
         for where, messages in places.items()
     ]
+
+
+def _in_words(found: ErrorDetails) -> str:
+    """Return what pydantic says of a value, without names of this program's own classes."""
+    if found["type"] in _TABLES:
+        return "should be a table"
+    if found["type"] == "too_short":
+        least = found.get("ctx", {}).get("min_length")
+        return f"should have {least} entries at least"
+    return found["msg"].removeprefix("Value error, ").removeprefix("Input ")
 
 
 def suggestion(wrong: str, known: Iterable[str]) -> str:

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from hone.comparison.held_folder import check_place
+from hone.models.errors import InvalidInput
 from tests.comparison.experiments import experiment_text, prompt, rows, write_data, write_lines
 from tests.comparison.upstream import Behaviour, upstream
 
+ADDRESS = "http://127.0.0.1:9/v1"  # nobody is there, and nobody is to be asked
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -49,6 +52,10 @@ def test_a_dry_run_says_what_asking_would_cost_and_asks_nobody(tmp_path: Path) -
     assert "few" in out
     assert "unknown" in out
     assert "1 contender of unknown price" in out
+    (tmp_path / "e.toml").write_text(experiment_text(data, prompt(ADDRESS, model="unheard-of")))
+    status, out, _ = hone("e.toml", "--dry-run", folder=tmp_path)
+    assert "what it costs is unknown" in out
+    assert "$0.0000" not in out
     assert not (tmp_path / "comparisons").exists()
 
 
@@ -117,6 +124,30 @@ def test_a_dry_run_refuses_a_decision_that_was_changed_after_the_answers(tmp_pat
     assert status == 1
     assert "[decision] is not what it was" in " ".join(err.split())
     assert hone("e.toml", "--dry-run", "--decision-changed", folder=tmp_path)[0] == 0
+
+
+@pytest.mark.parametrize("words", [("a-file",), ("/proc/hone",), ("a-file/below", "--dry-run")])
+def test_a_folder_that_cannot_be_is_refused_before_anybody_is_asked(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    data = write_data(tmp_path / "data", test=12)
+    (tmp_path / "a-file").touch()
+    with upstream() as server:
+        (tmp_path / "e.toml").write_text(experiment_text(data, prompt(server.address)))
+        status, _, err = hone("e.toml", "--out", *words, folder=tmp_path)
+        assert server.served == []
+    assert status == 1
+    assert f"error: {words[0]} cannot be a run's folder: " in " ".join(err.split()), err
+    assert "give another --out" in " ".join(err.split())
+
+
+def test_a_folder_without_leave_to_write_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    with pytest.raises(InvalidInput, match="cannot be a run's folder: permission denied"):
+        check_place(tmp_path / "a" / "b")
+    assert not (tmp_path / "a").exists()
 
 
 def test_where_nobody_watches_progress_is_told_in_lines(tmp_path: Path) -> None:
@@ -211,6 +242,12 @@ def test_another_tools_file_becomes_an_experiment(tmp_path: Path) -> None:
     assert status == 1
     assert "--out" in err
     words = ("chats.jsonl", "--from", "fine-tuning", "--out", "taken")
+    status, out, err = hone(*words, "--dry-run", folder=tmp_path)
+    assert (status, out) == (2, "")
+    assert "give it --out alone" in err
+    status, _, err = hone("e.toml", "--dry-run", "--gate", folder=tmp_path)
+    assert (status, "nothing for --gate" in err) == (2, True)
+    assert not (tmp_path / "taken").exists()
     status, out, err = hone(*words, folder=tmp_path)
     assert (status, err) == (0, "")
     assert out.splitlines()[0] == "8 items in taken/items.jsonl"

@@ -1,25 +1,29 @@
 """An experiment file is refused with every problem at once, each by its key's path."""
 
 import json
+from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hone.comparison.experiment import EmbeddedContender, PromptContender, billing_of
+from hone.comparison.experiment import CONTENDERS, EmbeddedContender, PromptContender, billing_of
 from hone.comparison.experiment_file import (
     InvalidExperiment,
     load_experiment,
     read_experiment,
 )
+from hone.comparison.items import read_items
 from hone.comparison.plan import make_plan
 from hone.comparison.readiness import make_ready
-from hone.models.errors import InvalidInput, NotFound
+from hone.comparison.rows import read_shots
+from hone.models.errors import InvalidExamples, InvalidInput, NotFound
 from tests.comparison.experiments import (
     experiment_text,
     plan_of,
     prompt,
     rows,
+    survey_of,
     write_data,
     write_lines,
 )
@@ -100,6 +104,76 @@ def test_groups_are_checked_against_each_other(
         return
     found = problems(experiment_text(tmp_path, prompt(ADDRESS), **changes))
     assert any(one.startswith(said) for one in found), found
+
+
+@pytest.mark.parametrize("kind", ["prompt", "majority", "embedded"])
+def test_a_refused_name_hides_no_other_fault(tmp_path: Path, kind: str) -> None:
+    """Whatever looks at the contenders calls them by their names, also by one that is refused."""
+    data = write_data(tmp_path / "data")
+    odd: dict[str, Any] = {"name": "Größe <b>", "kind": kind}
+    if kind == "prompt":
+        odd = prompt(ADDRESS, "Größe <b>", template="{txt}{examples}")
+    text = experiment_text(data, prompt(ADDRESS), odd)
+    with pytest.raises(InvalidExperiment) as caught:
+        make_ready(survey_of(text))
+    found = caught.value.problems
+    assert any(one.startswith("contender 'Größe <b>': name: should have 1 to 64") for one in found)
+    assert kind != "prompt" or any("unknown placeholder {txt}" in one for one in found)
+
+
+def test_no_message_repeats_a_secret(tmp_path: Path) -> None:
+    """A key that was written into the file does not go on into a terminal or a log."""
+    written = {
+        "api_key_env": "sk-secret",
+        "key_header": "Authorization: secret",
+    }
+    found = [*problems(experiment_text(tmp_path, prompt(ADDRESS, **written)))]
+    for address in ("https://me:secret@host/v1", "https://host/v1?key=secret", "me:secret@host"):
+        found += problems(experiment_text(tmp_path, prompt(address)))
+    assert len(found) == 5
+    assert not any("secret" in one for one in found), found
+    assert any("not the key" in one for one in found)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        (f"{ADDRESS}/chat/completions", "should be where the API begins, without '/chat/compl"),
+        (f"{ADDRESS}/completions/", "should be where the API begins, without '/completions'"),
+        ("http://127.0.0.1:99999/v1", "is not an address"),
+        (f"{ADDRESS} ", "should hold no spaces"),
+    ],
+)
+def test_an_address_is_where_the_api_begins(tmp_path: Path, address: str, said: str) -> None:
+    (found,) = problems(experiment_text(tmp_path, prompt(address)))
+    assert found.startswith(f"contender 'few': address: {said}")
+
+
+def test_of_a_group_that_is_not_there_nothing_else_is_said(tmp_path: Path) -> None:
+    text = experiment_text(tmp_path, prompt(ADDRESS)).replace("[experiment]", "[experimnt]")
+    with pytest.raises(InvalidExperiment) as caught:
+        make_ready(survey_of(text.replace(f'prices = "{tmp_path / "prices.json"}"', "")))
+    assert caught.value.problems == (
+        "experiment: missing",
+        "experimnt: unknown key; did you mean 'experiment'?",
+    )
+
+
+def test_faults_are_told_in_the_files_own_terms(tmp_path: Path) -> None:
+    text = experiment_text(
+        tmp_path,
+        prompt(ADDRESS, parameters={"model": "x", "messages": "y"}),
+        {"name": "b", "kind": "bundel"},
+        experiment={"labels": ["one"]},
+    )
+    found = problems("limits = 5\n" + text.replace("[limits]", "[limits_of]"))
+    for said in (
+        "limits: should be a table (it is 5)",
+        "contender 'few': parameters: 'model', 'messages' cannot be given here",
+        f"contender 'b': 'kind' should be one of {', '.join(CONTENDERS)}; did you mean 'bundle'?",
+        "experiment.labels: should have 2 entries at least",
+    ):
+        assert any(one.startswith(said) for one in found), (said, found)
 
 
 def test_two_contenders_of_one_name_are_refused(tmp_path: Path) -> None:
@@ -200,6 +274,22 @@ def test_items_have_ids_and_groups_and_are_called_by_their_lines_without(tmp_pat
     material = plan_of(experiment_text(data, prompt(ADDRESS), experiment=experiment)).material
     assert [(i.id, i.group) for i in material.items] == [("7", "g"), ("line-2", None)]
     assert material.labels == ("card_lost", "greeting", "password", "refund", "x")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "items.jsonl", rows(3))
+    plain, plain_shots = read_items(path, None), read_shots(path, "text")
+    path.write_bytes(BOM_UTF8 + path.read_bytes())
+    assert read_items(path, None) == plain
+    assert read_shots(path, "text") == plain_shots
+
+
+def test_a_table_is_no_json_lines_and_the_command_that_makes_them_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "items.csv"
+    path.write_text("text,label\nhello,greeting\nmy card,card\n")
+    with pytest.raises(InvalidExamples) as caught:
+        read_items(path, None)
+    assert str(caught.value).startswith(f"{path} has no JSON lines: `hone prepare` makes them")
 
 
 def test_bad_lines_are_all_named(tmp_path: Path) -> None:

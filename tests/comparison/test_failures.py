@@ -12,7 +12,7 @@ from hone.comparison.budget import BudgetSpent
 from hone.comparison.cache import open_cache
 from hone.comparison.outcomes import Outcome
 from hone.models.errors import InvalidInput
-from hone.models.prompting.calls import retry_after_s
+from hone.models.prompting.calls import failure, retry_after_s
 from tests.comparison.experiments import experiment_text, prompt, run, write_data
 from tests.comparison.upstream import Behaviour, Upstream, upstream
 
@@ -45,7 +45,7 @@ def test_a_passing_failure_is_retried(tmp_path: Path, action: str) -> None:
     [
         ("status:500", "status 500 (some_error)", 4),
         ("status:400", "status 400 (some_error)", 1),
-        ("status:302", "status 302 (some_error)", 1),
+        ("status:410", "status 410 (some_error)", 1),
         ("cut", "the connection broke before the answer was whole", 4),
         ("malformed", "the body is not JSON", 4),
         ("shapeless", "the body is no answer of the chat API", 4),
@@ -60,6 +60,25 @@ def test_a_lasting_failure_is_an_outcome_of_its_own(
         assert len(server.served) == tries
     assert (outcome.kind, outcome.label, outcome.error) == ("failed", None, said)
     assert (outcome.calls, outcome.seconds) == (tries, None)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ({"code": "unsupported_parameter", "param": "max_tokens"}, "unsupported_parameter: max_to"),
+        ({"code": None, "type": "invalid_request_error", "param": None}, "invalid_request_error)"),
+        ({"code": "Your key sk-1", "param": "<b>"}, ""),
+        ({"param": "temperature"}, "temperature)"),
+    ],
+)
+def test_a_refused_request_is_told_with_the_parameter_that_is_wrong(
+    error: dict[str, object], said: str
+) -> None:
+    """Words alone: what a server says in sentences may repeat a text, or a part of the key."""
+    found = failure(400, {}, json.dumps({"error": {**error, "message": "no, sk-1"}}).encode())
+    assert found.reason.startswith(f"status 400 ({said}" if said else "status 400")
+    assert "sk-1" not in found.reason
+    assert "<" not in found.reason
 
 
 def test_an_answer_that_does_not_come_in_time_is_a_failure(tmp_path: Path) -> None:
@@ -162,6 +181,15 @@ def test_a_wrong_key_ends_the_run_at_once(tmp_path: Path, monkeypatch: pytest.Mo
     assert (
         json.loads((tmp_path / "out" / "unfinished" / "run.json").read_bytes())["state"] == "failed"
     )
+
+
+@pytest.mark.parametrize("status", [302, 308, 404, 405])
+def test_an_address_that_is_none_of_an_api_ends_the_run(tmp_path: Path, status: int) -> None:
+    data = write_data(tmp_path / "data")
+    with upstream(script=[f"status:{status}"] * 12) as server:
+        with pytest.raises(CannotAsk, match=f"few cannot be asked: status {status}"):
+            run(experiment_text(data, prompt(server.address)), tmp_path / "out")
+        assert len(server.served) <= 4  # one for each worker
 
 
 def test_nobody_at_the_address_ends_the_run(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What is refused, and what is warned of, before a folder is touched or anything is paid."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.comparison.experiments import (
     prompt,
     rows,
     run,
+    survey_of,
     write_data,
     write_lines,
 )
@@ -78,11 +80,33 @@ def test_everything_that_can_be_refused_is_named_at_once(tmp_path: Path, store: 
         "'keyless': the environment variable HONE_TEST_NO_SUCH_KEY holds no key",
         f"'uncounted': there is no tokenizer file {tmp_path / 'tokenizer.json'}",
         "'far': there is no base 'minilmm'",
-        "'unpriced': there is no price for bigg, so that limits.dollars cannot hold",
+        "'unpriced': there is no price for bigg (did you mean 'big'?), so that limits.dollars",
     ):
         assert f"contender {said}" in found, (said, found)
     assert len(caught.value.problems) == 13
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("entry", "model", "said"),
+    [
+        ({"input_cost_per_token": "cheap"}, "big", "has big, but not input_cost_per_token and"),
+        ({"input_cost_per_token": -1, "output_cost_per_token": 1e-6}, "big", "has big, but not"),
+        ({"input_cost_per_token": 0, "output_cost_per_token": 0}, "big", "has big, but not"),
+        ({"input_cost_per_token": 1e-6, "output_cost_per_token": 1e-6}, "bigg", "mean 'big'?"),
+        ({"input_cost_per_token": 0.15, "output_cost_per_token": 0.6}, "big", "$0.6 a token by"),
+    ],
+)
+def test_a_price_that_cannot_be_used_is_told_from_one_that_is_not_there(
+    tmp_path: Path, entry: dict[str, Any], model: str, said: str
+) -> None:
+    data = write_data(tmp_path / "data")
+    (data / "prices.json").write_text(json.dumps({"big": entry}))
+    text = experiment_text(data, prompt(ADDRESS, model=model), limits={"dollars": 1.0})
+    with pytest.raises(InvalidExperiment) as caught:
+        make_ready(survey_of(text))
+    (found,) = caught.value.problems
+    assert said in found
 
 
 def test_a_bundle_that_was_tampered_with_is_refused_before_the_run(

@@ -154,6 +154,9 @@ def test_hostile_names_texts_and_labels_are_only_text(tmp_path: Path) -> None:
         for shift, name in enumerate((baseline, candidate))
         for k, item in enumerate(items)
     ]
+    for place, kind in ((0, "failed"), (1, "unparsable"), (2, "refused")):
+        told = {"kind": kind, "label": None, "confidence": None, "error": HOSTILE}
+        outcomes[place] = outcomes[place].model_copy(update=told)
     question = Question(
         title=HOSTILE,
         baseline=baseline,

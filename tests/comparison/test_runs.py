@@ -278,12 +278,13 @@ def test_the_decision_cannot_be_changed_once_there_are_answers(tmp_path: Path) -
     with upstream() as server:
         run(experiment_text(data, prompt(server.address)), out)
         wider = experiment_text(data, prompt(server.address), decision={"margin": 0.2})
-        with pytest.raises(Conflict, match="is not what it was"):
+        with pytest.raises(Conflict, match=r"\(margin from 0.05 to 0.2\): answers are known"):
             run(wider, out)
         assert (out / "outcomes.jsonl").exists()
         run(wider, out, decision_changed=True)
         record = json.loads((out / "run.json").read_bytes())
         assert len(record["decision_changes"]) == 1
+        assert any(note.endswith("known: margin from 0.05 to 0.2") for note in record["notes"])
         run(wider, out)
         assert len(json.loads((out / "run.json").read_bytes())["decision_changes"]) == 1
         assert len(server.served) == 4

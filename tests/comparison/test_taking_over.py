@@ -115,6 +115,7 @@ def test_tests_of_promptfoo_are_items(tmp_path: Path) -> None:
         ("money back", "refund"),
         ("hi", "greeting"),
     ]
+    assert any(line.startswith("left out: 1 prompt of the configuration: ") for line in said), said
     left_out = [line for line in said if line.startswith("left out: test ")]
     assert [line.split(":")[1].strip() for line in left_out] == [
         "test 4",

@@ -1,6 +1,6 @@
 """Documents: what the newer blocks become in HTML and in Markdown."""
 
-from hone.models.cells import Ranged
+from hone.models.cells import Cell, Ranged
 from hone.models.document import Banner, Document, Drawing, Folded, Section, Side, Table, Text
 from hone.models.gallery import Gallery, Photo
 
@@ -56,3 +56,14 @@ def test_a_gallery_has_its_words_as_text_and_they_are_escaped() -> None:
     assert "<figcaption>Three &amp; no more.</figcaption>" in html
     assert markdown.count(r"![a \<b\> → 猫 0.93](data:image/jpeg;base64,/9j/)") == 3
     assert r"Three \& no more." in markdown
+
+
+def test_a_label_in_a_table_stays_whole_on_a_wide_page() -> None:
+    row: list[Cell] = ["refund_request", "where is my parcel", 7, "x" * 180]
+    table = Table(("Label", "Text", "Items", "Long"), [row], "llrl")
+    page = Document("t", "l", [], [Section("s", [table])]).html()
+    assert '<td class="word" data-label="Label"><div>refund_request</div></td>' in page
+    assert '<td data-label="Text"><div>where is my parcel</div></td>' in page
+    assert '<td class="number" data-label="Items">' in page
+    assert '<td data-label="Long">' in page
+    assert "td.word { overflow-wrap: normal; }" in page

@@ -144,8 +144,9 @@ async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
 
 def failure(status: int, headers: Mapping[str, str], body: bytes) -> CallFailed:
     """Return what an answer with another status than 200 means."""
-    code = _error_code(body)
-    reason = f"status {status}" + (f" ({code})" if code else "")
+    code, parameter = _error_words(body, "code", "type"), _error_words(body, "param")
+    told = ": ".join(word for word in (code, parameter) if word)
+    reason = f"status {status}" + (f" ({told})" if told else "")
     wished = headers.get("x-should-retry", "").casefold()
     again = wished == "true" or (status in _RETRIED and wished != "false")
     if status == 429 and code == "insufficient_quota":
@@ -179,11 +180,14 @@ def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> fl
     return max(0.0, (aware - (now or datetime.now(UTC))).total_seconds())
 
 
-def _error_code(body: bytes) -> str:
-    """Return an error body's code or type if it is one plain word: nothing else of it is shown."""
+def _error_words(body: bytes, *keys: str) -> str:
+    """Return the first of an error body's fields that is one plain word.
+
+    Nothing else of it is shown: its message may repeat a text, or a part of the key.
+    """
     try:
         error = orjson.loads(body)["error"]
-        found = [error.get("code"), error.get("type")]
+        found = [error.get(key) for key in keys]
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         return ""
     return next((w for w in found if isinstance(w, str) and _WORD.fullmatch(w)), "")
