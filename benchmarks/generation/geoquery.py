@@ -12,6 +12,9 @@ also written with other names of the same kind, taken from the database and the 
 With `--names numbered` the database's names that stand in a question are called by number, in what
 the model reads and writes (`names.py`), and are put back before a query is run. Which words are
 names is then looked up in the database, for the test questions as for all others.
+
+With `--tries N` a question whose query does not run on the database is asked again, up to N times
+with a sample; the first that runs counts (execution-guided decoding, Wang et al. 2018).
 """
 
 import argparse
@@ -25,6 +28,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from benchmarks.generation.names import Gazetteer, with_names, with_numbers
 from hone.models.catalogue import find_base
 from hone.models.scoring import proportion
@@ -37,6 +42,7 @@ SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "geoquery"
 SPLITS = {"train": "train", "dev": "validation", "test": "test"}
 SEPARATOR = " ->"
 LONGEST_ANSWER = 300
+_TEMPERATURE = 0.7
 
 KINDS = {
     "state_name": "SELECT state_name FROM state",
@@ -216,7 +222,9 @@ def curve(
     return points
 
 
-def answers_to(folder: Path, prompts: Sequence[str], *, beams: int) -> list[str]:
+def answers_to(
+    folder: Path, prompts: Sequence[str], *, beams: int = 1, temperature: float = 0.0
+) -> list[str]:
     """Return what the trained model in a folder writes after prompts."""
     base = open_causal_base(find_base(str(folder)))
     encoder = ConversationEncoder(base.tokenizer, template="plain")
@@ -227,7 +235,29 @@ def answers_to(folder: Path, prompts: Sequence[str], *, beams: int) -> list[str]
         pad_id=base.pad_id,
         max_tokens=LONGEST_ANSWER,
         beams=beams,
+        temperature=temperature,
     )
+
+
+def runnable_answers(
+    folder: Path,
+    pairs: Sequence[tuple[str, str]],
+    database: sqlite3.Connection,
+    gazetteer: Gazetteer | None,
+    arguments: argparse.Namespace,
+) -> list[str]:
+    """Return the queries for prompts; those that do not run are asked for again, by samples."""
+    prompts = [prompt for prompt, _ in seen(pairs, gazetteer)]
+    said = read_back(answers_to(folder, prompts, beams=arguments.beams), pairs, gazetteer)
+    torch.manual_seed(arguments.seed)
+    for _ in range(arguments.tries):
+        left = [n for n, query in enumerate(said) if answer_of(database, query) is None]
+        again = answers_to(folder, [prompts[n] for n in left], temperature=_TEMPERATURE)
+        for n, query in zip(
+            left, read_back(again, [pairs[n] for n in left], gazetteer), strict=True
+        ):
+            said[n] = query
+    return said
 
 
 def main() -> None:
@@ -257,9 +287,7 @@ def main() -> None:
     subprocess.run(command, check=True)
     events = list(read_events(log))
     run = Path(next(e["folder"] for e in events if e["event"] == "run_started"))
-    said = answers_to(run / "model", [p for p, _ in shown["test"]], beams=arguments.beams)
-    (work / "said.json").write_text(json.dumps(said, indent=1), encoding="utf-8")
-    said = read_back(said, rows["test"], gazetteer)
+    said = runnable_answers(run / "model", rows["test"], database, gazetteer, arguments)
     right = right_answers(database, said, [c for _, c in rows["test"]])
     score = proportion(right, len(rows["test"]))
     result = {
@@ -286,6 +314,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--beams", type=int, default=1)
+    parser.add_argument("--tries", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
