@@ -222,11 +222,10 @@ def report_json(judgement: Judgement) -> bytes:
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any part of a judgement, any JSON
+    if isinstance(value, PictureFile):  # where it lies on this machine is nobody else's business
+        return value.written or value.name
     if isinstance(value, BaseModel):
-        # Where a picture lies on this machine is nobody else's business.
-        if isinstance(value, PictureFile):
-            value = value.written or value.name
-        return value if isinstance(value, str) else _plain(value.model_dump())
+        value = value.model_dump()
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, dict):

@@ -26,7 +26,7 @@ _MADV_COLLAPSE = 25
 _BYTES_PER_ENTRY = 8
 _BLOCKS_AT_ONCE = 256
 _PRESENT = np.uint64(1 << 63)
-_ANONYMOUS = re.compile(r"([0-9a-f]+)-([0-9a-f]+) rw-p 00000000 00:00 0 *(?:\[heap\])?$")
+_ANONYMOUS = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) rw-p 00000000 00:00 0 *(?:\[heap\])?$")
 Blocks = npt.NDArray[np.int64]
 """Addresses of blocks of the size of a huge page, sorted."""
 
@@ -49,7 +49,7 @@ def _resident_blocks() -> Blocks | None:
     """Return the blocks of private memory that are in memory whole; None where nobody says."""
     found = [np.empty(0, dtype=np.int64)]
     try:
-        maps = Path("/proc/self/maps").read_text()
+        maps = Path("/proc/self/maps").read_bytes()  # names of files are bytes
         with Path("/proc/self/pagemap").open("rb", buffering=0) as pagemap:
             for line in maps.splitlines():
                 if match := _ANONYMOUS.match(line):

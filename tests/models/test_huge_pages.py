@@ -1,6 +1,7 @@
 """Weights in huge pages, as the kernel itself tells it."""
 
 import mmap
+import os
 import re
 from pathlib import Path
 
@@ -30,7 +31,7 @@ needs_kernel = pytest.mark.skipif(not collapses(), reason="the kernel has no MAD
 def kilobytes(address: int, kind: str) -> int:
     """Return what the kernel says of the mapping with this address (proc_pid_smaps(5))."""
     inside = False
-    for line in Path("/proc/self/smaps").read_text().splitlines():
+    for line in Path("/proc/self/smaps").read_text(errors="replace").splitlines():
         if borders := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
             inside = int(borders[1], 16) <= address < int(borders[2], 16)
         elif inside and line.startswith(f"{kind}:"):
@@ -85,6 +86,21 @@ def test_without_the_kernels_tables_nothing_happens(monkeypatch: pytest.MonkeyPa
         held[:] = 7
     assert (held == 7).all()
     assert huge_pages._resident_blocks() is None
+
+
+@needs_kernel
+def test_names_of_mapped_files_may_be_any_bytes(tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/caf\xe9"
+    try:
+        with Path(os.fsdecode(name)).open("w+b") as file:
+            file.truncate(mmap.PAGESIZE)
+            mapped = mmap.mmap(file.fileno(), mmap.PAGESIZE)
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    with mapped, in_huge_pages():
+        held = own_mapping(4 * HUGE_PAGE)
+        held[:] = 1
+    assert kilobytes(held.ctypes.data + 2 * HUGE_PAGE, "AnonHugePages") > 0
 
 
 def test_an_error_within_goes_on() -> None:

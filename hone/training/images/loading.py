@@ -28,21 +28,21 @@ _MARGIN = 8 / 7
 class PictureFiles(Sequence[bytes]):
     """The bytes of picture files, read when they are asked for.
 
-    `written` are their paths as a table has them, which lies in the folder `table`.
+    `written` are their paths in a folder, as its table has them.
     """
 
-    def __init__(self, written: Sequence[str | Path], table: Path = Path()) -> None:
-        self.written, self.table = list(written), table
+    def __init__(self, written: Sequence[str], folder: Path) -> None:
+        self.written, self.folder = list(written), folder
 
     def __len__(self) -> int:
         return len(self.written)
 
     def __getitem__(self, at: Any) -> Any:  # noqa: ANN401 - a number or a slice
         if isinstance(at, slice):
-            return PictureFiles(self.written[at], self.table)
-        return self._read(self.table / self.written[at], self.written[at])
+            return PictureFiles(self.written[at], self.folder)
+        return self._read(self.folder / self.written[at], self.written[at])
 
-    def _read(self, path: Path, written: str | Path) -> bytes:
+    def _read(self, path: Path, written: str) -> bytes:
         """Return a file's bytes; InvalidExamples if it is none, or not what its name says.
 
         `hone prepare` names pictures for the SHA-256 of their bytes.

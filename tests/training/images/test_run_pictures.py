@@ -173,11 +173,10 @@ def test_the_contact_sheet_shows_the_most_confident_mistakes_first(tmp_path: Pat
     mistakes = confident_mistakes(logits, classes, ["cat", "dog"], 1.0)
     assert [mistake.row for mistake in mistakes] == [4, 3, 0, 1]
     assert (mistakes[0].truth, mistakes[0].answer) == ("dog", "cat")
-    paths = []
-    for row in range(5):
-        paths.append(tmp_path / f"{row}.png")
-        paths[-1].write_bytes(encoded(picture((50 * row, 90, 90)), "PNG"))
-    photos = contact_sheet(mistakes, PictureFiles(paths))
+    names = [f"{row}.png" for row in range(5)]
+    for row, name in enumerate(names):
+        (tmp_path / name).write_bytes(encoded(picture((50 * row, 90, 90)), "PNG"))
+    photos = contact_sheet(mistakes, PictureFiles(names, tmp_path))
     assert [list(photo.lines) for photo in photos] == [
         ["dog", "→ cat 1.00"],
         ["cat", "→ dog 0.99"],
@@ -190,10 +189,10 @@ def test_the_contact_sheet_shows_the_most_confident_mistakes_first(tmp_path: Pat
 
 
 def test_large_pictures_are_small_on_the_contact_sheet_and_labels_are_whole(tmp_path: Path) -> None:
-    path = tmp_path / "large.jpg"
-    path.write_bytes(encoded(picture((9, 90, 200), size=(900, 1500))))
+    (tmp_path / "large.jpg").write_bytes(encoded(picture((9, 90, 200), size=(900, 1500))))
     label = "Großer Schweizer Sennenhund 大瑞士山地犬"
-    (photo,) = contact_sheet([Mistake(0, label, "ß" * 99, 0.5)], PictureFiles([path]))
+    files = PictureFiles(["large.jpg"], tmp_path)
+    (photo,) = contact_sheet([Mistake(0, label, "ß" * 99, 0.5)], files)
     assert (photo.width, photo.height) == (106, 176)
     assert decode_picture(photo.content).size == (211, 352)
     assert photo.lines[0] == label
