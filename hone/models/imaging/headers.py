@@ -223,13 +223,14 @@ def _refuse_many(count: int, most: int, name: str, parts: str) -> None:
 
 
 def _refuse_more(content: bytes, end: int, name: str) -> None:
-    """Refuse what stands behind the end of a picture, unless it is zeros or further JPEGs.
+    """Refuse what stands behind the end of a picture, unless it is padding or further JPEGs.
 
-    Cameras add a preview or a depth map as another JPEG, and some pad their files.
+    Cameras add a preview or a depth map as another JPEG, and some pad their files, with zeros or
+    with the ones of erased memory. No other format is written by cameras.
     """
     if name == "JPEG":
         end = _end_of_further(content, end)
-    if content[end:].lstrip(b"\0\xff"):
+    if content[end:].lstrip(b"\0\xff" if name == "JPEG" else b"\0"):
         raise UnusablePicture(f"it is a {name} picture with something else behind its end")
 
 
