@@ -38,9 +38,14 @@ def read_picture_file(path: Path) -> bytes:
             content = file.read(LARGEST_FILE + 1)
         except OSError:
             raise UnusablePicture("it cannot be read") from None
+    refuse_large(content)
+    return content
+
+
+def refuse_large(content: bytes) -> None:
+    """Raise UnusablePicture for a picture of more than `LARGEST_FILE` bytes, wherever it stood."""
     if len(content) > LARGEST_FILE:
         raise UnusablePicture(f"it has more than {LARGEST_FILE:,} bytes")
-    return content
 
 
 @contextmanager
@@ -78,7 +83,9 @@ def _check_regular(mode: int) -> None:
 
 
 def leads_out(path: Path, folder: Path) -> bool:
-    """Tell whether a path is one of something outside of a folder: absolute, by `..`, by a link.
+    """Tell whether a path is one of something outside of a folder, however it leads there.
+
+    By `..`, by a link, or by being absolute: an absolute path of something inside does not.
 
     Links are followed as far as they go. What no file can be called, and links in a circle, lead
     nowhere: whoever opens them is told that nothing is there.

@@ -23,6 +23,12 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _STANDALONE_MARKERS = frozenset({0x01, *range(0xD0, 0xD8)})
 FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
+_TABLES_AND_SCANS = frozenset({0xC4, 0xCC, START_OF_SCAN, 0xDB, 0xDC, 0xDD})
+_APPLICATIONS_AND_COMMENT = frozenset({*range(0xE0, 0xF0), 0xFE})
+_SEGMENT_MARKERS = FRAME_MARKERS | _TABLES_AND_SCANS | _APPLICATIONS_AND_COMMENT
+"""Markers whose segment libjpeg and Pillow pass over by its length. Behind any other one they read
+on, or give up: what we passed over there would be hidden from us, and not from them."""
+
 _ANIMATED_FLAG = 0x02
 
 _MOST_FURTHER = 16
@@ -39,6 +45,7 @@ _USUAL_SCANS, _MOST_SCANNED = 20, 500_000_000
 """A JPEG with more scans than usual (progressive ones have 6 to 18) may have so many pixels in all
 of them together: each scan goes over the whole picture, and of a flat one it takes 40 bytes."""
 
+_DO_NOT_FIT = "it is a JPEG picture whose parts do not fit together"
 _FILL_BYTES = re.compile(rb"\xff+")
 _MARKER_BEHIND_DATA = re.compile(rb"\xff[^\x00\x01\xd0-\xd7]")
 """Behind entropy-coded data: no stuffed zero, and no marker that stands without a segment."""
@@ -155,6 +162,8 @@ def _read_jpeg(content: bytes) -> Header:
         end = at
     if size is None:
         raise UnusablePicture("it is a JPEG picture without a size")
+    if not scans:  # Pillow would look for one behind the end, byte by byte
+        raise UnusablePicture("it is a JPEG picture without a scan")
     width, height = size
     if scans > _USUAL_SCANS and scans * width * height > _MOST_SCANNED:
         raise UnusablePicture(
@@ -168,7 +177,8 @@ def jpeg_segments(content: bytes, start: int = 0) -> Iterator[tuple[int, int]]:
     """Yield each marker of a JPEG and where it ends, up to the end mark; UnusablePicture if none.
 
     A segment's length and data stand where its marker ends. Entropy-coded data is passed over.
-    UnusablePicture also for more than `MOST_PARTS` markers, or too many bytes to fill between them.
+    UnusablePicture also for more than `MOST_PARTS` markers, too many bytes to fill between them, or
+    a marker whose segment decoders would not pass over.
     """
     at, markers, fill_bytes = start + 2, 0, 0
     while True:
@@ -182,6 +192,8 @@ def jpeg_segments(content: bytes, start: int = 0) -> Iterator[tuple[int, int]]:
         yield marker, at
         if marker == END_OF_IMAGE:
             return
+        if marker not in _SEGMENT_MARKERS:
+            raise UnusablePicture(_DO_NOT_FIT)
         (length,) = struct.unpack_from(">H", content, at)
         at += length
         if marker == START_OF_SCAN:
@@ -191,7 +203,7 @@ def jpeg_segments(content: bytes, start: int = 0) -> Iterator[tuple[int, int]]:
 def _next_marker(content: bytes, at: int) -> tuple[int, int]:
     """Return the marker at a place and where its segment starts."""
     if content[at] != 0xFF:
-        raise UnusablePicture("it is a JPEG picture whose parts do not fit together")
+        raise UnusablePicture(_DO_NOT_FIT)
     fill = _FILL_BYTES.match(content, at)  # any number of them may stand before a marker
     at = fill.end() if fill else at
     return content[at], at + 1
@@ -211,13 +223,14 @@ def _refuse_many(count: int, most: int, name: str, parts: str) -> None:
 
 
 def _refuse_more(content: bytes, end: int, name: str) -> None:
-    """Refuse what stands behind the end of a picture, unless it is zeros or further JPEGs.
+    """Refuse what stands behind the end of a picture, unless it is padding or further JPEGs.
 
-    Cameras add a preview or a depth map as another JPEG, and some pad their files.
+    Cameras add a preview or a depth map as another JPEG, and some pad their files, with zeros or
+    with the ones of erased memory. No other format is written by cameras.
     """
     if name == "JPEG":
         end = _end_of_further(content, end)
-    if content[end:].lstrip(b"\0\xff"):
+    if content[end:].lstrip(b"\0\xff" if name == "JPEG" else b"\0"):
         raise UnusablePicture(f"it is a {name} picture with something else behind its end")
 
 

@@ -20,6 +20,7 @@ from hone.models.imaging.files import (
     open_regular,
     path_within,
     read_picture_file,
+    refuse_large,
 )
 from hone.models.imaging.headers import MEDIA_TYPES, UnusablePicture, read_header
 from hone.models.imaging.tokens import picture_tokens
@@ -133,7 +134,7 @@ def find_picture(value: str, table: Path, *, at: int, line: int, name: str) -> P
 
     `value` is a path in the table's folder, or a data URL; `at` is where the row's line begins, and
     `line` its number. Nothing is fetched or decoded. UnusablePicture, as the end of a sentence,
-    says what is wrong with it.
+    says what is wrong with it; embedded or not, it may have `LARGEST_FILE` bytes.
     """
     embedded = is_data_url(value) or value.lower().startswith(_ADDRESSES)
     path = table if embedded else path_within(table.parent, value)
@@ -142,6 +143,7 @@ def find_picture(value: str, table: Path, *, at: int, line: int, name: str) -> P
             content, media_type = decode_data_url(value)
         except UnusablePicture as error:
             raise UnusablePicture(f"'image' {error}") from None
+        refuse_large(content)
         header = check_picture(content, media_type=stated_type(media_type))
     else:
         content = read_picture_file(path)

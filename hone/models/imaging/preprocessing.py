@@ -84,6 +84,8 @@ def _middle(picture: Image.Image, rule: Preprocessing, shortest: int) -> Image.I
     if shortest**2 * longer <= _MOST_STRETCHED * shorter:
         return picture
     kept = 2 * max(rule.height, rule.width, shortest) * shorter // shortest + 2
+    # By whole pixels at each end before resizing and after: the middle stays where it was.
+    kept += (longer - kept) % (2 * shorter)
     left, top = (max(0, side - kept) // 2 for side in picture.size)
     width, height = (min(side, kept) for side in picture.size)
     return picture.crop((left, top, left + width, top + height))

@@ -101,6 +101,17 @@ def test_what_only_begins_like_a_second_jpeg_is_something_else() -> None:
     assert decode_picture(padded).size == RED.size
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_padding_is_zeros_and_behind_a_jpeg_ones_too(kind: str) -> None:
+    content = encoded(RED, kind)
+    assert decode_picture(content + bytes(300)).size == RED.size
+    if kind == "JPEG":
+        assert decode_picture(content + bytes(3) + b"\xff" * 300).size == RED.size
+    else:
+        with pytest.raises(UnusablePicture, match="something else behind its end"):
+            check_picture(content + b"\xff")
+
+
 @given(st.binary(max_size=400), st.sampled_from(["JPEG", "PNG", "WEBP"]), st.integers(0, 400))
 @settings(max_examples=150)
 def test_damaged_files_are_decoded_or_refused_and_nothing_else(

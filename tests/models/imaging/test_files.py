@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hone.models.imaging import files
-from hone.models.imaging.files import path_within, read_picture_file
+from hone.models.imaging.files import leads_out, path_within, read_picture_file
 from hone.models.imaging.headers import UnusablePicture
 
 
@@ -69,3 +69,13 @@ def test_a_path_stays_in_its_folder(tmp_path: Path) -> None:
             path_within(folder, written)
     with pytest.raises(UnusablePicture, match="it is an absolute path"):
         path_within(folder, str(folder / "a.jpg"))
+
+
+def test_a_path_leads_out_by_where_it_ends_and_not_by_how_it_is_written(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside.jpg"
+    inside.mkdir()
+    outside.touch()
+    (inside / "link.jpg").symlink_to(outside)
+    assert not leads_out(inside.resolve() / "picture.jpg", inside)
+    for path in (outside, inside / "../outside.jpg", inside / "link.jpg"):
+        assert leads_out(path, inside)

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from hone.models.imaging import preprocessing
 from hone.models.imaging.decoding import decode_picture
 from hone.models.imaging.preprocessing import Preprocessing, crop_picture, normalize
 from tests.pictures import CATS_DOGS, MOBILENET, encoded, picture, shared
@@ -45,6 +46,23 @@ def test_of_a_picture_like_a_thread_the_middle_is_read(shorter: int, upright: bo
     pixels = crop_picture(thread, large)
     assert pixels.shape == (24, 20, 3)
     assert (pixels == (255, 0, 0)).all()
+
+
+@pytest.mark.parametrize("upright", [True, False])
+@pytest.mark.parametrize(("shorter", "lengths"), [(1, range(1000, 1004)), (7, range(1000, 1014))])
+def test_the_middle_is_cut_where_the_whole_picture_s_crop_is(
+    shorter: int, lengths: range, upright: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for length in lengths:
+        waves = 127 + 120 * np.sin(np.arange(length) / 3)
+        pixels = np.broadcast_to(waves[:, None, None], (length, shorter, 3)).astype(np.uint8)
+        thread = Image.fromarray(pixels if upright else pixels.transpose(1, 0, 2).copy())
+        whole = crop_picture(thread, RULE).astype(int)
+        with monkeypatch.context() as patch:
+            patch.setattr(preprocessing, "_MOST_STRETCHED", 1000)
+            middle = crop_picture(thread, RULE).astype(int)
+        # Of 7 pixels the resized length is rounded, and the scale with it: by less than 1 in 500.
+        assert abs(whole - middle).max() <= (0 if shorter == 1 else 3)
 
 
 def photos() -> list[bytes]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hone.models.errors import InvalidExamples, InvalidInput
+from hone.training.preparation.problems import EXAMPLES_SHOWN
 from tests.pictures import encoded, picture
 from tests.preparation.pictures.running import folder_of_classes, found, rows_of, run
 
@@ -92,15 +93,20 @@ def test_a_pipe_among_the_pictures_is_told(tmp_path: Path) -> None:
     )
 
 
-def test_all_files_that_are_left_alone_are_named_in_the_report(tmp_path: Path) -> None:
+def test_the_first_files_that_are_left_alone_are_named_in_the_report_and_all_counted(
+    tmp_path: Path,
+) -> None:
     source = folder_of_classes(tmp_path / "photos")
     (source / "loose.png").write_bytes(encoded(picture((200, 9, 9), seed=8), "PNG"))
-    for number in range(8):
-        (source / f"red/{number}.svg").write_bytes(b"<svg/>")
+    names = [f"red/{number:03}.svg" for number in range(EXAMPLES_SHOWN)]
+    for name in names:
+        (source / name).write_bytes(b"<svg/>")
     told = found(run(source)[0], "other_files")
     assert "not pictures" not in told.message
-    named = {example["text"] for example in told.examples}
-    assert named == {"loose.png", *(f"red/{number}.svg" for number in range(8))}
+    assert told.count == EXAMPLES_SHOWN + 1
+    named = [str(example["text"]) for example in told.examples]
+    assert len(named) == EXAMPLES_SHOWN
+    assert len({"loose.png", *names}.difference(named)) == 1
 
 
 def test_a_copy_is_told_with_the_name_of_what_it_copies(tmp_path: Path) -> None:
