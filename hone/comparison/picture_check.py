@@ -5,7 +5,7 @@ a run, after others were paid for, or be sent to somebody who bills for it.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,18 +19,17 @@ _MOST_AT_ONCE = 4
 """Threads; one holds up to 75 MB of pixels."""
 
 
-def undecodable(inputs: Iterable[Input], table: Path) -> Iterator[str]:
-    """Yield one problem with all lines of a table whose pictures cannot be decoded, if any.
+def undecodable(inputs: Iterable[Input], table: Path) -> str | None:
+    """Return what is wrong with the lines of a table whose pictures cannot be decoded, if any.
 
     The first 100 are named, each by its line and its path as the line has it. Texts are passed
     over, and pictures of the same bytes are decoded once.
     """
     pictures = [each for each in inputs if isinstance(each, PictureFile)]
     distinct = {picture.sha256: picture for picture in pictures}
-    found = dict(zip(distinct, _each(_fault, list(distinct.values())), strict=True))
-    bad = [(picture, fault) for picture in pictures if (fault := found[picture.sha256])]
-    if bad:
-        yield unusable_lines(table, [_line(picture, fault) for picture, fault in bad])
+    found = dict(zip(distinct, _faults(list(distinct.values())), strict=True))
+    bad = [_line(picture, fault) for picture in pictures if (fault := found[picture.sha256])]
+    return unusable_lines(table, bad) if bad else None
 
 
 def _line(picture: PictureFile, fault: str) -> str:
@@ -41,18 +40,16 @@ def _line(picture: PictureFile, fault: str) -> str:
 def _fault(picture: PictureFile) -> str | None:
     """Return why a picture cannot be decoded; None if it can."""
     try:
-        decode_picture(picture.read())
+        decode_picture(picture.read_unnamed())
     except UnusablePicture as error:
         return str(error)
     return None
 
 
-def _each(
-    look: Callable[[PictureFile], str | None], pictures: Sequence[PictureFile]
-) -> list[str | None]:
+def _faults(pictures: Sequence[PictureFile]) -> list[str | None]:
     """Look at pictures in some threads: decoders let go of the interpreter's lock."""
     pool = ThreadPoolExecutor(min(_MOST_AT_ONCE, os.cpu_count() or 1))
     try:
-        return list(pool.map(look, pictures))
+        return list(pool.map(_fault, pictures))
     finally:
         pool.shutdown(cancel_futures=True)  # all of them are done, but after Ctrl-C

@@ -90,7 +90,7 @@ def make_ready(plan: Plan, *, needs_keys: bool = True) -> Ready:
         problems += [f"{place}: {said}" for said in _problems(ready, place, contender)]
         if (said := _said(partial(_read_key, ready, place, contender))) is not None:
             keyless.append((place, contender.name, said))
-    problems += _undecodable(ready)
+    problems += [said for said in _undecodable(ready) if said is not None]
     about_items: list[str] = []
     if "items" not in plan.unread and (said := _said(lambda: about_items.extend(_on_items(ready)))):
         problems.append(said)
@@ -105,13 +105,13 @@ def make_ready(plan: Plan, *, needs_keys: bool = True) -> Ready:
     return ready
 
 
-def _undecodable(ready: Ready) -> Iterator[str]:
-    """Yield the pictures that would be asked about or shown, and cannot be decoded."""
+def _undecodable(ready: Ready) -> Iterator[str | None]:
+    """Yield, by file, the pictures that would be asked about or shown and cannot be decoded."""
     if ready.kind != "image":
         return
     material = ready.plan.material
     test, train = files_of(ready.plan.experiment.experiment)
-    yield from undecodable((item.input for item in material.items), test)
+    yield undecodable((item.input for item in material.items), test)
     prompts = [one for one in ready.plan.experiment.contenders if isinstance(one, Prompted)]
     shown = [shot for form in ready.forms.values() for shot in form.fixed]
     if any(one.prompt == "retrieved" for one in prompts):
@@ -119,7 +119,7 @@ def _undecodable(ready: Ready) -> Iterator[str]:
     if train is not None:
         in_order = dict.fromkeys(shot.input for shot in material.training)
         named = {identity(shot.input) for shot in shown}
-        yield from undecodable((each for each in in_order if identity(each) in named), train)
+        yield undecodable((each for each in in_order if identity(each) in named), train)
 
 
 def _in_order(plan: Plan, problems: Sequence[str]) -> list[str]:

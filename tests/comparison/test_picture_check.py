@@ -4,13 +4,16 @@ import json
 import threading
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hone.comparison import picture_check
 from hone.comparison.experiment_file import InvalidExperiment, read_experiment
 from hone.comparison.process import ask
-from hone.models.imaging.decoding import decode_picture
+from hone.comparison.readiness import make_ready
+from hone.models.imaging import decoding
+from hone.models.imaging.decoding import check_picture
+from hone.models.imaging.headers import Header
 from tests.comparison.experiments import experiment_text, plan_of, prompt, run, write_lines
 from tests.comparison.picture_runs import as_url, colour_file, write_picture_data
 from tests.comparison.upstream import upstream
@@ -72,6 +75,26 @@ def test_a_list_of_broken_pictures_has_an_end(tmp_path: Path) -> None:
     assert str(caught.value).count("broken.jpg: it is") == 100
 
 
+def test_a_picture_that_went_since_it_was_read_has_its_place_said_once(tmp_path: Path) -> None:
+    data = write_picture_data(tmp_path / "data", test=3)
+    rows = lines_of(data / "test.jsonl")
+    rows[2]["image"] = as_url(colour_file("red", 5))
+    write_lines(data / "test.jsonl", rows)
+    zero = prompt("http://127.0.0.1:9/v1", prompt="zero-shot", k=None)
+    plan = plan_of(experiment_text(data, zero))
+    (data / "pictures/1000.jpg").unlink()
+    (data / "pictures/1001.jpg").write_bytes(colour_file("red", 99))
+    (data / "test.jsonl").write_text("\n")
+    with pytest.raises(InvalidExperiment) as caught:
+        make_ready(plan)
+    told = [line.lstrip(" -") for line in str(caught.value).splitlines() if "  line " in line]
+    assert told == [
+        "line 1: pictures/1000.jpg: there is no such file",
+        "line 2: pictures/1001.jpg: it is not what it was",
+        "line 3: it is not what it was",
+    ]
+
+
 def test_items_that_are_not_drawn_are_not_decoded(tmp_path: Path) -> None:
     data = write_picture_data(tmp_path / "data", test=12)
     one = {"most_items": 1}
@@ -90,12 +113,13 @@ def test_each_picture_is_decoded_once(tmp_path: Path, monkeypatch: pytest.Monkey
     (data / "pictures/1001.jpg").write_bytes((data / "pictures/1000.jpg").read_bytes())
     counts, lock = Counter[bytes](), threading.Lock()
 
-    def counted(content: bytes) -> object:
+    def counted(content: bytes, **limits: Any) -> Header:
         with lock:
             counts[content] += 1
-        return decode_picture(content)
+        return check_picture(content, **limits)
 
-    monkeypatch.setattr(picture_check, "decode_picture", counted)
+    # Within the decoder, which whoever decodes goes through, by whatever name it was imported.
+    monkeypatch.setattr(decoding, "check_picture", counted)
     with upstream() as server:
         few = prompt(server.address, prompt="zero-shot", k=None)
         run(experiment_text(data, few, prompt(server.address, "b", k=1)), tmp_path / "out")
