@@ -36,7 +36,7 @@ from hone.comparison.outcomes import Item
 from hone.comparison.picture_check import undecodable
 from hone.comparison.picture_features import PictureEncoder
 from hone.comparison.plan import Plan, check_price
-from hone.comparison.prompt_making import PromptForm, bare_form, fixed_form
+from hone.comparison.prompt_making import Encoder, PromptForm, bare_form, fixed_form
 from hone.comparison.settings import read_api_key
 from hone.comparison.stores import looked_up
 from hone.comparison.verdict import LEAST_ITEMS
@@ -59,7 +59,8 @@ class Ready:
 
     All by the contenders' names: `keys` of those that have one, `local` those of this process,
     `forms` of the prompts (what is retrieved is not in them yet), `leaks` the items that stand in
-    their own prompts. `warnings` are worth reading before paying.
+    their own prompts. `encoders`, by the bases' names, are what finds examples, one for all that
+    retrieve by a base. `warnings` are worth reading before paying.
     """
 
     plan: Plan
@@ -67,6 +68,7 @@ class Ready:
     keys: dict[str, str] = field(default_factory=dict)
     local: dict[str, LocalContender] = field(default_factory=dict)
     forms: dict[str, PromptForm] = field(default_factory=dict)
+    encoders: dict[str, Encoder] = field(default_factory=dict)
     leaks: dict[str, list[str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
@@ -185,15 +187,22 @@ def _note_prompt(ready: Ready, contender: AnyContender) -> None:
         return
     group, material = ready.plan.experiment.experiment, ready.plan.material
     if contender.prompt == "retrieved":
-        if ready.kind == "image":
-            PictureEncoder.of(contender.base)
-        elif ready.kind == "text" or not _may_see(contender.base):
-            BertEncoder.from_base(contender.base)
+        _note_encoder(ready, contender.base)
         form = bare_form(contender, material, group.label_descriptions)
     else:
         form = fixed_form(contender, material, group.label_descriptions, seed=group.seed)
     ready.forms[contender.name] = form
     ready.leaks[contender.name] = form.leaked(material.items)
+
+
+def _note_encoder(ready: Ready, base: str) -> None:
+    """Look at a base, once for all contenders that retrieve by it."""
+    if base in ready.encoders:
+        return
+    if ready.kind == "image":
+        ready.encoders[base] = PictureEncoder.of(base)
+    elif ready.kind == "text" or not _may_see(base):
+        ready.encoders[base] = BertEncoder.from_base(base)
 
 
 def _may_see(base: str) -> bool:

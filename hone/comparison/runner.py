@@ -19,8 +19,15 @@ from hone.comparison.generating import GeneratingAnswerer
 from hone.comparison.held_folder import RunFolder
 from hone.comparison.local_contenders import BundleAnswerer, LocalContender, RecordedAnswerer
 from hone.comparison.outcomes import Item, Outcome
+from hone.comparison.picture_features import PictureEncoder
 from hone.comparison.plan import Plan
-from hone.comparison.prompt_making import PromptForm, PromptMaker, bare_prompt, retrieved_form
+from hone.comparison.prompt_making import (
+    Encoder,
+    PromptForm,
+    PromptMaker,
+    bare_prompt,
+    retrieved_form,
+)
 from hone.comparison.readiness import Ready, learned_from, notes_on
 from hone.models.prompting.calls import connect
 from hone.models.prompting.prompts import Prompt, in_words
@@ -210,9 +217,17 @@ class Runner:
             contender,
             self.plan.material,
             self.plan.experiment.experiment.label_descriptions,
+            self._encoder(contender.base),
             folder=self.folder.path,
             progressed=embedded,
         )
+
+    def _encoder(self, base: str) -> Encoder:
+        """Return what a base is in this run: one commit of it for all that retrieve by it."""
+        encoder = self.ready.encoders[base]
+        if isinstance(encoder, PictureEncoder):
+            encoder = self.ready.encoders[base] = encoder.pinned(self.folder.path)
+        return encoder
 
     def _note_static(self, contender: PromptContender, form: PromptForm) -> None:
         """Note how much of a prompt is the same in every call, where that is worth saying.
