@@ -39,7 +39,8 @@ def ask(
     if dry_run:
         _rehearse(console, plan, folder, decision_changed=decision_changed)
         return 0
-    ready = make_ready(plan)
+    with progress_on(console).shown() as listener:
+        ready = make_ready(plan, listener)
     _warn(console, ready.warnings)
     try:
         with _told_of_earlier(console, folder), progress_on(console).shown() as listener:
@@ -58,7 +59,8 @@ def _warn(console: Console, warnings: Iterable[str]) -> None:
 def _rehearse(console: Console, plan: Plan, folder: Path, *, decision_changed: bool) -> None:
     """Say what asking would cost, and look at all that can be looked at without asking."""
     try:
-        warnings = make_ready(plan, needs_keys=False).warnings
+        with progress_on(console).shown() as listener:
+            warnings = make_ready(plan, listener, needs_keys=False).warnings
     except HoneError:
         if not plan.problems:
             with suppress(

@@ -24,6 +24,7 @@ from hone.comparison.experiment_file import TEMPLATE_KEYS, InvalidExperiment
 from hone.comparison.fitting import misfits
 from hone.comparison.generating import load_generating
 from hone.comparison.items import Material, files_of
+from hone.comparison.listener import Listener
 from hone.comparison.local_contenders import (
     BundleAnswerer,
     LocalContender,
@@ -52,6 +53,9 @@ from hone.models.prompting.prompts import Prompt
 from hone.models.prompting.tokens import TokenRule
 from hone.models.registry import Registry
 
+_LOOKS_AT_NONE = (MajorityContender, RecordedContender)
+"""Contenders that answer without the pictures."""
+
 
 @dataclass
 class Ready:
@@ -78,11 +82,11 @@ class Ready:
         return None if "items" in self.plan.unread else self.plan.material.kind
 
 
-def make_ready(plan: Plan, *, needs_keys: bool = True) -> Ready:
+def make_ready(plan: Plan, listener: Listener | None = None, *, needs_keys: bool = True) -> Ready:
     """Load what runs in this process, and check all else that can be without asking anybody.
 
     Raises InvalidExperiment with every problem, the plan's among them. Without `needs_keys`, a key
-    that is not there is a warning.
+    that is not there is a warning. The listener is told of the pictures that are looked at.
     """
     lenient = plan.experiment.experiment.reading == "lenient"
     ready = Ready(plan, LabelReader(plan.material.labels, lenient=lenient))
@@ -92,7 +96,7 @@ def make_ready(plan: Plan, *, needs_keys: bool = True) -> Ready:
         problems += [f"{place}: {said}" for said in _problems(ready, place, contender)]
         if (said := _said(partial(_read_key, ready, place, contender))) is not None:
             keyless.append((place, contender.name, said))
-    problems += [said for said in _undecodable(ready) if said is not None]
+    problems += [said for said in _undecodable(ready, listener) if said is not None]
     about_items: list[str] = []
     if "items" not in plan.unread and (said := _said(lambda: about_items.extend(_on_items(ready)))):
         problems.append(said)
@@ -107,21 +111,22 @@ def make_ready(plan: Plan, *, needs_keys: bool = True) -> Ready:
     return ready
 
 
-def _undecodable(ready: Ready) -> Iterator[str | None]:
+def _undecodable(ready: Ready, listener: Listener | None) -> Iterator[str | None]:
     """Yield, by file, the pictures that would be asked about or shown and cannot be decoded."""
-    if ready.kind != "image":
+    contenders = ready.plan.experiment.contenders
+    if ready.kind != "image" or all(isinstance(one, _LOOKS_AT_NONE) for one in contenders):
         return
     material = ready.plan.material
     test, train = files_of(ready.plan.experiment.experiment)
-    yield undecodable((item.input for item in material.items), test)
-    prompts = [one for one in ready.plan.experiment.contenders if isinstance(one, Prompted)]
+    yield undecodable((item.input for item in material.items), test, listener)
+    prompts = [one for one in contenders if isinstance(one, Prompted)]
     shown = [shot for form in ready.forms.values() for shot in form.fixed]
     if any(one.prompt == "retrieved" for one in prompts):
         shown = list(material.training)
     if train is not None:
         in_order = dict.fromkeys(shot.input for shot in material.training)
         named = {identity(shot.input) for shot in shown}
-        yield undecodable((each for each in in_order if identity(each) in named), train)
+        yield undecodable((each for each in in_order if identity(each) in named), train, listener)
 
 
 def _in_order(plan: Plan, problems: Sequence[str]) -> list[str]:

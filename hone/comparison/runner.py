@@ -9,14 +9,15 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
-from typing import Any, Protocol
+from typing import Any
 
 from hone.comparison.asking import Asker, Stop, Stopped
-from hone.comparison.budget import Budget, Spending
+from hone.comparison.budget import Budget
 from hone.comparison.cache import AnswerCache, open_cache
 from hone.comparison.experiment import Asked, PromptContender, Prompted, ServedContender
 from hone.comparison.generating import GeneratingAnswerer
 from hone.comparison.held_folder import RunFolder
+from hone.comparison.listener import Listener
 from hone.comparison.local_contenders import BundleAnswerer, LocalContender, RecordedAnswerer
 from hone.comparison.outcomes import Item, Outcome
 from hone.comparison.picture_features import PictureEncoder
@@ -32,16 +33,6 @@ from hone.comparison.readiness import Ready, learned_from, notes_on
 from hone.models.prompting.calls import connect
 from hone.models.prompting.prompts import Prompt, in_words
 from hone.models.prompting.tokens import TokenRule
-
-
-class Listener(Protocol):
-    """Is told how far a run is, from any thread."""
-
-    def begun(self, contender: str, steps: int, what: str) -> None:
-        """Note that a contender begins with so many steps; `what` says of which kind."""
-
-    def advanced(self, contender: str, steps: int, spent: Spending | None = None) -> None:
-        """Note that more steps are done, and what was spent by now, if that has changed."""
 
 
 @dataclass

@@ -3,18 +3,23 @@
 import json
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hone.comparison import picture_check
+from hone.comparison.asking import Stopped
+from hone.comparison.budget import Spending
 from hone.comparison.experiment_file import InvalidExperiment, read_experiment
+from hone.comparison.judging import judge
 from hone.comparison.process import ask
 from hone.comparison.readiness import make_ready
 from hone.models.imaging import decoding
 from hone.models.imaging.decoding import check_picture
 from hone.models.imaging.headers import Header
-from tests.comparison.experiments import experiment_text, plan_of, prompt, run, write_lines
+from tests.comparison.experiments import Silent, experiment_text, plan_of, prompt, run, write_lines
 from tests.comparison.picture_runs import as_url, colour_file, write_picture_data
 from tests.comparison.upstream import upstream
 
@@ -106,6 +111,64 @@ def test_items_that_are_not_drawn_are_not_decoded(tmp_path: Path) -> None:
             (data / f"pictures/{1000 + number}.jpg").write_bytes(broken(number))
         run(experiment_text(data, zero, experiment=one), tmp_path / "out")
         assert len(server.served) == 1
+
+
+def test_a_listener_is_told_of_the_pictures_that_are_looked_at(tmp_path: Path) -> None:
+    data, told = write_picture_data(tmp_path / "data", test=6), Told()
+    (data / "pictures/1001.jpg").write_bytes((data / "pictures/1000.jpg").read_bytes())
+    few = prompt("http://127.0.0.1:9/v1", prompt="few-shot", k=3)
+    make_ready(plan_of(experiment_text(data, few)), told)
+    assert told.steps == [("test.jsonl", 5), ("train.jsonl", 3)]
+    assert told.done == {"test.jsonl": 5, "train.jsonl": 3}
+
+
+def test_a_listener_may_end_the_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[bool] = []
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            ended.append(cancel_futures)
+            super().shutdown(wait, cancel_futures=cancel_futures)
+
+    monkeypatch.setattr(picture_check, "ThreadPoolExecutor", Pool)
+    data = write_picture_data(tmp_path / "data", test=6)
+    few = prompt("http://127.0.0.1:9/v1", prompt="zero-shot", k=None)
+    with pytest.raises(Stopped):
+        make_ready(plan_of(experiment_text(data, few)), Stopping())
+    assert ended == [True]
+
+
+def test_where_no_contender_looks_at_pictures_none_is_decoded(tmp_path: Path) -> None:
+    data, told = write_picture_data(tmp_path / "data", test=6), Told()
+    (data / "pictures/1001.jpg").write_bytes(broken())
+    answers = [{"id": f"line-{number}", "label": "red"} for number in range(1, 7)]
+    path = write_lines(tmp_path / "answers.jsonl", answers)
+    recorded = {"name": "earlier", "kind": "recorded", "path": str(path)}
+    text = experiment_text(data, recorded)
+    make_ready(plan_of(text), told)
+    assert told.steps == []
+    finished = run(text, tmp_path / "out")
+    assert len(finished.outcomes) == 12
+    assert judge(finished.folder, finished.question).verdict.word  # nor does a report need it
+
+
+class Told(Silent):
+    """Counts what is done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done = Counter[str]()
+
+    def advanced(self, contender: str, steps: int, spent: Spending | None = None) -> None:
+        super().advanced(contender, steps, spent)
+        self.done[contender] += steps
+
+
+class Stopping(Silent):
+    """Wants no more after the first step."""
+
+    def advanced(self, contender: str, steps: int, spent: Spending | None = None) -> None:
+        raise Stopped
 
 
 def test_each_picture_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
