@@ -122,6 +122,16 @@ def test_a_listener_is_told_of_the_pictures_that_are_looked_at(tmp_path: Path) -
     assert told.done == {"test.jsonl": 5, "train.jsonl": 3}
 
 
+def test_a_dry_run_tells_how_far_the_look_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_picture_data(tmp_path / "data", test=3)
+    few = prompt("http://127.0.0.1:9/v1", prompt="zero-shot", k=None)
+    file = read_experiment(experiment_text(data, few).encode(), "experiment.toml")
+    ask(file, tmp_path / "out", dry_run=True, decision_changed=False, gate=False)
+    assert "test.jsonl: 3 of 3 pictures decoded" in capsys.readouterr().err
+
+
 def test_a_listener_may_end_the_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[bool] = []
 
@@ -133,9 +143,9 @@ def test_a_listener_may_end_the_look(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(picture_check, "ThreadPoolExecutor", Pool)
     data = write_picture_data(tmp_path / "data", test=6)
     few = prompt("http://127.0.0.1:9/v1", prompt="zero-shot", k=None)
-    with pytest.raises(Stopped):
+    with pytest.raises(Stopped) as caught:  # kept, as a traceback is: it holds what was running
         make_ready(plan_of(experiment_text(data, few)), Stopping())
-    assert ended == [True]
+    assert ended == [True], caught
 
 
 def test_where_no_contender_looks_at_pictures_none_is_decoded(tmp_path: Path) -> None:
