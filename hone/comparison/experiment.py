@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 from hone.models.errors import HoneError
 from hone.models.manifest import Variant, sha256_of_json
 from hone.models.names import parse_reference
-from hone.models.prompting.wire import Api, Detail
+from hone.models.prompting.wire import PATHS, Api, Detail
 from hone.models.toml_files import Group, fault_of_keys
 
 Billing = Literal["tokens", "hosting"]
@@ -31,9 +31,6 @@ _OWN_FIELDS = frozenset(
     ]
 )
 """Fields that have a key of their own, or that answers are neither read nor paid by."""
-
-_ROUTES = ("/chat/completions", "/completions", "/classify", "/decisions")
-"""What is added to an address, by `api`."""
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}$"
 
@@ -58,11 +55,11 @@ def _address(text: str) -> str:
         raise ValueError("should hold no user, key or query: name the key in api_key_env")
     if any(sign.isspace() for sign in text):
         raise ValueError("should hold no spaces")
-    whole = text.rstrip("/")
-    for route in _ROUTES:
-        if whole.endswith(route):
+    path = parts.path.rstrip("/")  # of the path alone: a host may be called "classify"
+    for route in PATHS.values():
+        if path.endswith(route):
             raise ValueError(f"should be where the API begins, without {route!r}")
-    return whole
+    return text.rstrip("/")
 
 
 def _parameters(given: dict[str, Any]) -> dict[str, Any]:

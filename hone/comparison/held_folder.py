@@ -176,8 +176,11 @@ def _record(path: Path) -> dict[str, Any]:
 def check_place(path: Path) -> None:
     """Raise InvalidInput where `hold` could not make the folder or write in it; make nothing."""
     there = path.resolve()
-    while not there.exists() and there != there.parent:
-        there = there.parent
+    try:
+        while not there.exists() and there != there.parent:
+            there = there.parent
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise _unusable(path, error) from None
     if not there.is_dir():
         raise _unusable(path, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
     if not os.access(there, os.W_OK | os.X_OK):

@@ -22,14 +22,18 @@ import numpy as np
 from hone.models import leash
 from hone.models.catalogue import CATALOGUE, HUB_PREFIX, LEGACY_ALIASES, SCRATCH_BASES, find_base
 from hone.models.engines import FloatArray
-from hone.models.errors import InvalidInput, MissingDependency
+from hone.models.errors import InvalidInput, MissingDependency, ProcessFailed
 from hone.models.examples import sha256_of_file
-from hone.models.imaging.feature_messages import DONE, FeatureMessage, read_message
+from hone.models.imaging.feature_messages import DONE, REFUSED, FeatureMessage, read_message
 from hone.models.imaging.pictures import PictureFile
 from hone.models.manifest import sha256_of_json
 
 _COMMAND = "hone.training.images.features"
-_MOST_SAID = 2000
+_MOST_SAID = 2**20
+_LONGEST_LAST = 500
+FAILED_FILE = "features-failed.txt"
+"""In the run folder: what the process said last on its standard error, where it broke."""
+
 _WITH_COMMIT = re.compile(rf"{HUB_PREFIX}[^@]+@[0-9a-f]{{40}}")
 _FILES = ("*.safetensors", "config.json", "preprocessor_config.json")
 
@@ -68,15 +72,16 @@ class PictureEncoder:
             raise MissingDependency("finding pictures that look alike", "train")
         return cls(name, revision)
 
-    def pinned(self) -> "PictureEncoder":
+    def pinned(self, folder: Path) -> "PictureEncoder":
         """Return the base as it is now: one of a hub is fetched, and has its commit from then on.
 
-        InvalidInput with what the process said, if it failed.
+        InvalidInput with what the process said, if it refused; ProcessFailed if it broke, with
+        what it said besides kept in `folder`.
         """
         if self.revision is not None:
             return self
         messages: list[FeatureMessage] = []
-        _run([self.base], messages.append)
+        _run([self.base], messages.append, folder)
         name = next((each.base for each in messages if each.base is not None), None)
         if name is None or not _WITH_COMMIT.fullmatch(name):
             raise InvalidInput(f"base: {self.base} has no commit that its features could go by")
@@ -91,8 +96,7 @@ class PictureEncoder:
         """Return float32 vectors of length 1, of shape (pictures, features).
 
         They are read from `folder`, or computed and kept there; `progressed` is told of each batch
-        and may raise, which ends the process. InvalidInput with what it said, if it failed. The
-        base has to be `pinned`.
+        and may raise, which ends the process. The base has to be `pinned`. Raises as that does.
         """
         path = folder / f"embeddings-{self._key(pictures)}.f32"
         if not path.is_file():
@@ -123,15 +127,15 @@ class PictureEncoder:
             if progressed is not None and message.pictures is not None:
                 progressed(message.pictures)
 
-        _run([self.base, str(listed), str(out)], heard)
+        _run([self.base, str(listed), str(out)], heard, scratch.parent)
         return out
 
 
-def _run(arguments: Sequence[str], heard: Callable[[FeatureMessage], None]) -> None:
+def _run(arguments: Sequence[str], heard: Callable[[FeatureMessage], None], folder: Path) -> None:
     """Run the process, which tells `heard` of each message; that may raise, which ends it.
 
     Its kernel's parent is this thread, with which it ends. InvalidInput with what it said, if it
-    failed: never a traceback.
+    refused. ProcessFailed however else it failed: a sentence, and its traceback in `folder`.
     """
     program = [sys.executable, "-m", _COMMAND, *arguments]
     command = leash.command(signal.SIGKILL, program=program)
@@ -152,11 +156,24 @@ def _run(arguments: Sequence[str], heard: Callable[[FeatureMessage], None]) -> N
             raise
         status = process.wait()
         said.seek(max(0, said.seek(0, os.SEEK_END) - _MOST_SAID))
-        last = said.read().decode("utf-8", errors="replace").strip().splitlines()[-1:]
+        last_said = said.read()
     if status == DONE:
         return
-    if error is not None:
+    if status == REFUSED and error is not None:
         raise InvalidInput(f"base: {error.error}")
+    raise _broken(status, error, last_said, folder)
+
+
+def _broken(status: int, error: FeatureMessage | None, said: bytes, folder: Path) -> ProcessFailed:
+    """Keep what a process said before it broke, and return the error that tells of it."""
     how = f"signal {-status}" if status < 0 else f"status {status}"
-    why = f": {last[0].strip()}" if last else ""
-    raise InvalidInput(f"base: the process that computes features ended with {how}{why}")
+    why = f"the process that computes features ended with {how}"
+    if error is not None:
+        why = str(error.error)
+    elif last := said.decode("utf-8", errors="replace").strip().splitlines()[-1:]:
+        why += f": {last[0].strip()[:_LONGEST_LAST]}"
+    if not said.strip():
+        return ProcessFailed(f"base: {why}")
+    kept = folder / FAILED_FILE
+    kept.write_bytes(said)
+    return ProcessFailed(f"base: {why}; what it said is in {kept}")

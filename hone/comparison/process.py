@@ -39,7 +39,8 @@ def ask(
     if dry_run:
         _rehearse(console, plan, folder, decision_changed=decision_changed)
         return 0
-    ready = make_ready(plan)
+    with progress_on(console).shown() as listener:
+        ready = make_ready(plan, listener)
     _warn(console, ready.warnings)
     try:
         with _told_of_earlier(console, folder), progress_on(console).shown() as listener:
@@ -58,7 +59,8 @@ def _warn(console: Console, warnings: Iterable[str]) -> None:
 def _rehearse(console: Console, plan: Plan, folder: Path, *, decision_changed: bool) -> None:
     """Say what asking would cost, and look at all that can be looked at without asking."""
     try:
-        warnings = make_ready(plan, needs_keys=False).warnings
+        with progress_on(console).shown() as listener:
+            warnings = make_ready(plan, listener, needs_keys=False).warnings
     except HoneError:
         if not plan.problems:
             with suppress(
@@ -68,11 +70,11 @@ def _rehearse(console: Console, plan: Plan, folder: Path, *, decision_changed: b
         raise
     _show_costs(plan, folder)
     _warn(console, warnings)
-    check_place(folder)
     RunFolder(folder).check_decision(plan.file, decision_changed=decision_changed)
 
 
 def _show_costs(plan: Plan, folder: Path) -> None:
+    check_place(folder)  # what was spent there cannot be looked for in a folder that cannot be
     spent = 0.0
     if (folder / ANSWERS_FILE).is_file():
         with open_cache(folder) as cache:
@@ -91,15 +93,19 @@ def _told_of_earlier(console: Console, folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        found = RunFolder(folder)
-        if found.is_whole() and found.unfinished.is_dir():
-            console.print(
-                f"{plain(str(folder))} holds the whole run before, and this one's files are in "
-                f"{plain(str(found.unfinished))}",
-                soft_wrap=True,
-                highlight=False,
-            )
+        with suppress(OSError):  # of a folder that cannot be, the error says so
+            _tell_of_earlier(console, RunFolder(folder))
         raise
+
+
+def _tell_of_earlier(console: Console, found: RunFolder) -> None:
+    if found.is_whole() and found.unfinished.is_dir():
+        console.print(
+            f"{plain(str(found.path))} holds the whole run before, and this one's files are in "
+            f"{plain(str(found.unfinished))}",
+            soft_wrap=True,
+            highlight=False,
+        )
 
 
 def _judged(finished: Finished, plan: Plan, *, gate: bool) -> int:

@@ -18,7 +18,7 @@ from rich.progress import (
 )
 
 from hone.comparison.budget import Spending
-from hone.comparison.runner import Listener
+from hone.comparison.listener import Listener
 from hone.models.terminal import plain
 
 _LONGEST_SILENCE_S = 30.0

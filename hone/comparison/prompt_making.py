@@ -20,6 +20,9 @@ from hone.models.tokenizer import IntArray
 _LEAST_WORDS = 4
 """A text of fewer words may stand in an instruction by chance."""
 
+Encoder = BertEncoder | PictureEncoder
+"""Of texts or of pictures: what finds the examples that are like an item."""
+
 PromptMaker = Callable[[int, Item], Prompt]
 """Makes the prompt of an item from its place among the items and itself."""
 
@@ -85,16 +88,17 @@ def retrieved_form(
     contender: Prompted,
     material: Material,
     descriptions: Mapping[str, str],
+    encoder: Encoder,
     *,
     folder: Path,
     progressed: Callable[[int], None] | None = None,
 ) -> PromptForm:
-    """Return a form with the nearest examples for each item, by the base's embeddings.
+    """Return a form with the nearest examples for each item, by an encoder of the base.
 
     Inputs are embedded once and kept in `folder`; `progressed` is told of each batch.
     """
     taught = [shot.input for shot in material.training]
-    embed = _embedder(contender.base, material.kind, folder, progressed)
+    embed = _embedder(encoder, folder, progressed)
     examples, questions = embed(taught), embed([item.input for item in material.items])
     return PromptForm(
         templates_of(contender, material.kind),
@@ -106,14 +110,12 @@ def retrieved_form(
 
 
 def _embedder(
-    base: str, kind: InputKind, folder: Path, progressed: Callable[[int], None] | None
+    encoder: Encoder, folder: Path, progressed: Callable[[int], None] | None
 ) -> Callable[[Sequence[Input]], FloatArray]:
-    """Return what gives unit vectors, float32 of shape (inputs, features), for inputs of a kind."""
-    if kind == "text":
-        encoder = BertEncoder.from_base(base)
+    """Return what gives unit vectors, float32 of shape (inputs, features), for its inputs."""
+    if isinstance(encoder, BertEncoder):
         return lambda inputs: kept_embeddings(encoder, [*map(shown_as, inputs)], folder, progressed)
-    pictures = PictureEncoder.of(base).pinned()
-    return lambda inputs: pictures.features(
+    return lambda inputs: encoder.features(
         [each for each in inputs if isinstance(each, PictureFile)], folder, progressed
     )
 

@@ -24,6 +24,7 @@ from hone.comparison.experiment_file import TEMPLATE_KEYS, InvalidExperiment
 from hone.comparison.fitting import misfits
 from hone.comparison.generating import load_generating
 from hone.comparison.items import Material, files_of
+from hone.comparison.listener import Listener
 from hone.comparison.local_contenders import (
     BundleAnswerer,
     LocalContender,
@@ -36,7 +37,7 @@ from hone.comparison.outcomes import Item
 from hone.comparison.picture_check import undecodable
 from hone.comparison.picture_features import PictureEncoder
 from hone.comparison.plan import Plan, check_price
-from hone.comparison.prompt_making import PromptForm, bare_form, fixed_form
+from hone.comparison.prompt_making import Encoder, PromptForm, bare_form, fixed_form
 from hone.comparison.settings import read_api_key
 from hone.comparison.stores import looked_up
 from hone.comparison.verdict import LEAST_ITEMS
@@ -52,6 +53,9 @@ from hone.models.prompting.prompts import Prompt
 from hone.models.prompting.tokens import TokenRule
 from hone.models.registry import Registry
 
+_LOOKS_AT_NONE = (MajorityContender, RecordedContender)
+"""Contenders that answer without the pictures."""
+
 
 @dataclass
 class Ready:
@@ -59,7 +63,8 @@ class Ready:
 
     All by the contenders' names: `keys` of those that have one, `local` those of this process,
     `forms` of the prompts (what is retrieved is not in them yet), `leaks` the items that stand in
-    their own prompts. `warnings` are worth reading before paying.
+    their own prompts. `encoders`, by the bases' names, are what finds examples, one for all that
+    retrieve by a base. `warnings` are worth reading before paying.
     """
 
     plan: Plan
@@ -67,6 +72,7 @@ class Ready:
     keys: dict[str, str] = field(default_factory=dict)
     local: dict[str, LocalContender] = field(default_factory=dict)
     forms: dict[str, PromptForm] = field(default_factory=dict)
+    encoders: dict[str, Encoder] = field(default_factory=dict)
     leaks: dict[str, list[str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
@@ -76,11 +82,11 @@ class Ready:
         return None if "items" in self.plan.unread else self.plan.material.kind
 
 
-def make_ready(plan: Plan, *, needs_keys: bool = True) -> Ready:
+def make_ready(plan: Plan, listener: Listener | None = None, *, needs_keys: bool = True) -> Ready:
     """Load what runs in this process, and check all else that can be without asking anybody.
 
     Raises InvalidExperiment with every problem, the plan's among them. Without `needs_keys`, a key
-    that is not there is a warning.
+    that is not there is a warning. The listener is told of the pictures that are looked at.
     """
     lenient = plan.experiment.experiment.reading == "lenient"
     ready = Ready(plan, LabelReader(plan.material.labels, lenient=lenient))
@@ -90,7 +96,7 @@ def make_ready(plan: Plan, *, needs_keys: bool = True) -> Ready:
         problems += [f"{place}: {said}" for said in _problems(ready, place, contender)]
         if (said := _said(partial(_read_key, ready, place, contender))) is not None:
             keyless.append((place, contender.name, said))
-    problems += _undecodable(ready)
+    problems += [said for said in _undecodable(ready, listener) if said is not None]
     about_items: list[str] = []
     if "items" not in plan.unread and (said := _said(lambda: about_items.extend(_on_items(ready)))):
         problems.append(said)
@@ -105,21 +111,22 @@ def make_ready(plan: Plan, *, needs_keys: bool = True) -> Ready:
     return ready
 
 
-def _undecodable(ready: Ready) -> Iterator[str]:
-    """Yield the pictures that would be asked about or shown, and cannot be decoded."""
-    if ready.kind != "image":
+def _undecodable(ready: Ready, listener: Listener | None) -> Iterator[str | None]:
+    """Yield, by file, the pictures that would be asked about or shown and cannot be decoded."""
+    contenders = ready.plan.experiment.contenders
+    if ready.kind != "image" or all(isinstance(one, _LOOKS_AT_NONE) for one in contenders):
         return
     material = ready.plan.material
     test, train = files_of(ready.plan.experiment.experiment)
-    yield from undecodable((item.input for item in material.items), test)
-    prompts = [one for one in ready.plan.experiment.contenders if isinstance(one, Prompted)]
+    yield undecodable((item.input for item in material.items), test, listener)
+    prompts = [one for one in contenders if isinstance(one, Prompted)]
     shown = [shot for form in ready.forms.values() for shot in form.fixed]
     if any(one.prompt == "retrieved" for one in prompts):
         shown = list(material.training)
     if train is not None:
         in_order = dict.fromkeys(shot.input for shot in material.training)
         named = {identity(shot.input) for shot in shown}
-        yield from undecodable((each for each in in_order if identity(each) in named), train)
+        yield undecodable((each for each in in_order if identity(each) in named), train, listener)
 
 
 def _in_order(plan: Plan, problems: Sequence[str]) -> list[str]:
@@ -185,15 +192,22 @@ def _note_prompt(ready: Ready, contender: AnyContender) -> None:
         return
     group, material = ready.plan.experiment.experiment, ready.plan.material
     if contender.prompt == "retrieved":
-        if ready.kind == "image":
-            PictureEncoder.of(contender.base)
-        elif ready.kind == "text" or not _may_see(contender.base):
-            BertEncoder.from_base(contender.base)
+        _note_encoder(ready, contender.base)
         form = bare_form(contender, material, group.label_descriptions)
     else:
         form = fixed_form(contender, material, group.label_descriptions, seed=group.seed)
     ready.forms[contender.name] = form
     ready.leaks[contender.name] = form.leaked(material.items)
+
+
+def _note_encoder(ready: Ready, base: str) -> None:
+    """Look at a base, once for all contenders that retrieve by it."""
+    if base in ready.encoders:
+        return
+    if ready.kind == "image":
+        ready.encoders[base] = PictureEncoder.of(base)
+    elif ready.kind == "text" or not _may_see(base):
+        ready.encoders[base] = BertEncoder.from_base(base)
 
 
 def _may_see(base: str) -> bool:

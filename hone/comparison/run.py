@@ -15,11 +15,12 @@ from hone.comparison.budget import BudgetSpent
 from hone.comparison.cache import Sums, open_cache
 from hone.comparison.experiment import PromptContender, ServedContender, billing_of
 from hone.comparison.held_folder import RunFolder, hold, now_text, versions
+from hone.comparison.listener import Listener
 from hone.comparison.outcomes import Outcome
 from hone.comparison.plan import Plan, price_name
 from hone.comparison.question import Question
 from hone.comparison.readiness import Ready, contamination
-from hone.comparison.runner import Found, Listener, Runner
+from hone.comparison.runner import Found, Runner
 from hone.comparison.wording import counted
 from hone.models.examples import sha256_of_file
 from hone.models.imaging.tokens import PICTURE_TOKENS

@@ -9,32 +9,30 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
-from typing import Any, Protocol
+from typing import Any
 
 from hone.comparison.asking import Asker, Stop, Stopped
-from hone.comparison.budget import Budget, Spending
+from hone.comparison.budget import Budget
 from hone.comparison.cache import AnswerCache, open_cache
 from hone.comparison.experiment import Asked, PromptContender, Prompted, ServedContender
 from hone.comparison.generating import GeneratingAnswerer
 from hone.comparison.held_folder import RunFolder
+from hone.comparison.listener import Listener
 from hone.comparison.local_contenders import BundleAnswerer, LocalContender, RecordedAnswerer
 from hone.comparison.outcomes import Item, Outcome
+from hone.comparison.picture_features import PictureEncoder
 from hone.comparison.plan import Plan
-from hone.comparison.prompt_making import PromptForm, PromptMaker, bare_prompt, retrieved_form
+from hone.comparison.prompt_making import (
+    Encoder,
+    PromptForm,
+    PromptMaker,
+    bare_prompt,
+    retrieved_form,
+)
 from hone.comparison.readiness import Ready, learned_from, notes_on
 from hone.models.prompting.calls import connect
 from hone.models.prompting.prompts import Prompt, in_words
 from hone.models.prompting.tokens import TokenRule
-
-
-class Listener(Protocol):
-    """Is told how far a run is, from any thread."""
-
-    def begun(self, contender: str, steps: int, what: str) -> None:
-        """Note that a contender begins with so many steps; `what` says of which kind."""
-
-    def advanced(self, contender: str, steps: int, spent: Spending | None = None) -> None:
-        """Note that more steps are done, and what was spent by now, if that has changed."""
 
 
 @dataclass
@@ -210,9 +208,17 @@ class Runner:
             contender,
             self.plan.material,
             self.plan.experiment.experiment.label_descriptions,
+            self._encoder(contender.base),
             folder=self.folder.path,
             progressed=embedded,
         )
+
+    def _encoder(self, base: str) -> Encoder:
+        """Return what a base is in this run: one commit of it for all that retrieve by it."""
+        encoder = self.ready.encoders[base]
+        if isinstance(encoder, PictureEncoder):
+            encoder = self.ready.encoders[base] = encoder.pinned(self.folder.path)
+        return encoder
 
     def _note_static(self, contender: PromptContender, form: PromptForm) -> None:
         """Note how much of a prompt is the same in every call, where that is worth saying.

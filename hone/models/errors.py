@@ -10,6 +10,7 @@
     ├── Conflict                the store's state forbids it
     ├── BundleCorrupt           a bundle whose files do not match its manifest
     ├── ParityFailed            an exported model that does not answer as the trained one
+    ├── ProcessFailed           a process of Hone's own that broke inside
     ├── MissingDependency       an extra that is not installed
     └── Overloaded              the queue is full; ask again later
 
@@ -85,6 +86,12 @@ class ParityFailed(HoneError):
     """An exported model that does not answer as the trained one did; nothing was published."""
 
     code = "parity_failed"
+
+
+class ProcessFailed(HoneError):
+    """A process that Hone started broke inside, or was killed: no word of the caller's is wrong."""
+
+    code = "process_failed"
 
 
 class MissingDependency(HoneError):

@@ -7,10 +7,10 @@ from typing import Any
 
 from hone.comparison.budget import Spending
 from hone.comparison.experiment_file import look_at, read_experiment
+from hone.comparison.listener import Listener
 from hone.comparison.plan import Plan, make_plan, survey
 from hone.comparison.readiness import make_ready
 from hone.comparison.run import Finished, compare
-from hone.comparison.runner import Listener
 
 TOPICS = {
     "card_lost": "i lost my {} card yesterday somewhere near the {}",

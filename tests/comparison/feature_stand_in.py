@@ -12,11 +12,12 @@ def main(does: str) -> int:
     print("Loading: 100%")
     print('{"loss": 3}', flush=True)
     if does == "refuses":
-        sys.stdout.buffer.write(FeatureMessage(error="no such thing", code="not_found").line())
+        sys.stdout.buffer.write(FeatureMessage(error="no such thing").line())
         return REFUSED
     if does == "breaks":
         error = "computing features failed inside (KeyError)"
         sys.stdout.buffer.write(FeatureMessage(error=error).line())
+        print("Traceback: ...\nKeyError: 'a key'", file=sys.stderr)
         return BROKE
     if does == "fails":
         raise ValueError("oh")

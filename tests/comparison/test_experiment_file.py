@@ -18,6 +18,7 @@ from hone.comparison.plan import make_plan
 from hone.comparison.readiness import make_ready
 from hone.comparison.rows import read_shots
 from hone.models.errors import InvalidExamples, InvalidInput, NotFound
+from hone.models.prompting.wire import PATHS
 from tests.comparison.experiments import (
     experiment_text,
     plan_of,
@@ -147,6 +148,19 @@ def test_no_message_repeats_a_secret(tmp_path: Path) -> None:
 def test_an_address_is_where_the_api_begins(tmp_path: Path, address: str, said: str) -> None:
     (found,) = problems(experiment_text(tmp_path, prompt(address)))
     assert found.startswith(f"contender 'few': address: {said}")
+
+
+@pytest.mark.parametrize("route", PATHS.values())
+def test_an_address_without_any_route_of_an_api(tmp_path: Path, route: str) -> None:
+    (found,) = problems(experiment_text(tmp_path, prompt(f"{ADDRESS}{route}/")))
+    assert f"address: should be where the API begins, without {route!r} (" in found
+
+
+@pytest.mark.parametrize("address", ["http://classify", "http://decisions/", "http://completions"])
+def test_a_host_may_be_called_as_a_route_is(tmp_path: Path, address: str) -> None:
+    write_data(tmp_path)
+    [few, *_] = plan_of(experiment_text(tmp_path, prompt(address))).asked
+    assert few.address == address.rstrip("/")
 
 
 def test_of_a_group_that_is_not_there_nothing_else_is_said(tmp_path: Path) -> None:

@@ -3,15 +3,23 @@
 import json
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hone.comparison import picture_check
+from hone.comparison.asking import Stopped
+from hone.comparison.budget import Spending
 from hone.comparison.experiment_file import InvalidExperiment, read_experiment
+from hone.comparison.judging import judge
 from hone.comparison.process import ask
-from hone.models.imaging.decoding import decode_picture
-from tests.comparison.experiments import experiment_text, plan_of, prompt, run, write_lines
+from hone.comparison.readiness import make_ready
+from hone.models.imaging import decoding
+from hone.models.imaging.decoding import check_picture
+from hone.models.imaging.headers import Header
+from tests.comparison.experiments import Silent, experiment_text, plan_of, prompt, run, write_lines
 from tests.comparison.picture_runs import as_url, colour_file, write_picture_data
 from tests.comparison.upstream import upstream
 
@@ -72,6 +80,26 @@ def test_a_list_of_broken_pictures_has_an_end(tmp_path: Path) -> None:
     assert str(caught.value).count("broken.jpg: it is") == 100
 
 
+def test_a_picture_that_went_since_it_was_read_has_its_place_said_once(tmp_path: Path) -> None:
+    data = write_picture_data(tmp_path / "data", test=3)
+    rows = lines_of(data / "test.jsonl")
+    rows[2]["image"] = as_url(colour_file("red", 5))
+    write_lines(data / "test.jsonl", rows)
+    zero = prompt("http://127.0.0.1:9/v1", prompt="zero-shot", k=None)
+    plan = plan_of(experiment_text(data, zero))
+    (data / "pictures/1000.jpg").unlink()
+    (data / "pictures/1001.jpg").write_bytes(colour_file("red", 99))
+    (data / "test.jsonl").write_text("\n")
+    with pytest.raises(InvalidExperiment) as caught:
+        make_ready(plan)
+    told = [line.lstrip(" -") for line in str(caught.value).splitlines() if "  line " in line]
+    assert told == [
+        "line 1: pictures/1000.jpg: there is no such file",
+        "line 2: pictures/1001.jpg: it is not what it was",
+        "line 3: it is not what it was",
+    ]
+
+
 def test_items_that_are_not_drawn_are_not_decoded(tmp_path: Path) -> None:
     data = write_picture_data(tmp_path / "data", test=12)
     one = {"most_items": 1}
@@ -85,17 +113,86 @@ def test_items_that_are_not_drawn_are_not_decoded(tmp_path: Path) -> None:
         assert len(server.served) == 1
 
 
+def test_a_listener_is_told_of_the_pictures_that_are_looked_at(tmp_path: Path) -> None:
+    data, told = write_picture_data(tmp_path / "data", test=6), Told()
+    (data / "pictures/1001.jpg").write_bytes((data / "pictures/1000.jpg").read_bytes())
+    few = prompt("http://127.0.0.1:9/v1", prompt="few-shot", k=3)
+    make_ready(plan_of(experiment_text(data, few)), told)
+    assert told.steps == [("test.jsonl", 5), ("train.jsonl", 3)]
+    assert told.done == {"test.jsonl": 5, "train.jsonl": 3}
+
+
+def test_a_dry_run_tells_how_far_the_look_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_picture_data(tmp_path / "data", test=3)
+    few = prompt("http://127.0.0.1:9/v1", prompt="zero-shot", k=None)
+    file = read_experiment(experiment_text(data, few).encode(), "experiment.toml")
+    ask(file, tmp_path / "out", dry_run=True, decision_changed=False, gate=False)
+    assert "test.jsonl: 3 of 3 pictures decoded" in capsys.readouterr().err
+
+
+def test_a_listener_may_end_the_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[bool] = []
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            ended.append(cancel_futures)
+            super().shutdown(wait, cancel_futures=cancel_futures)
+
+    monkeypatch.setattr(picture_check, "ThreadPoolExecutor", Pool)
+    data = write_picture_data(tmp_path / "data", test=6)
+    few = prompt("http://127.0.0.1:9/v1", prompt="zero-shot", k=None)
+    with pytest.raises(Stopped) as caught:  # kept, as a traceback is: it holds what was running
+        make_ready(plan_of(experiment_text(data, few)), Stopping())
+    assert ended == [True], caught
+
+
+def test_where_no_contender_looks_at_pictures_none_is_decoded(tmp_path: Path) -> None:
+    data, told = write_picture_data(tmp_path / "data", test=6), Told()
+    (data / "pictures/1001.jpg").write_bytes(broken())
+    answers = [{"id": f"line-{number}", "label": "red"} for number in range(1, 7)]
+    path = write_lines(tmp_path / "answers.jsonl", answers)
+    recorded = {"name": "earlier", "kind": "recorded", "path": str(path)}
+    text = experiment_text(data, recorded)
+    make_ready(plan_of(text), told)
+    assert told.steps == []
+    finished = run(text, tmp_path / "out")
+    assert len(finished.outcomes) == 12
+    assert judge(finished.folder, finished.question).verdict.word  # nor does a report need it
+
+
+class Told(Silent):
+    """Counts what is done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done = Counter[str]()
+
+    def advanced(self, contender: str, steps: int, spent: Spending | None = None) -> None:
+        super().advanced(contender, steps, spent)
+        self.done[contender] += steps
+
+
+class Stopping(Silent):
+    """Wants no more after the first step."""
+
+    def advanced(self, contender: str, steps: int, spent: Spending | None = None) -> None:
+        raise Stopped
+
+
 def test_each_picture_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = write_picture_data(tmp_path / "data", test=6)
     (data / "pictures/1001.jpg").write_bytes((data / "pictures/1000.jpg").read_bytes())
     counts, lock = Counter[bytes](), threading.Lock()
 
-    def counted(content: bytes) -> object:
+    def counted(content: bytes, **limits: Any) -> Header:
         with lock:
             counts[content] += 1
-        return decode_picture(content)
+        return check_picture(content, **limits)
 
-    monkeypatch.setattr(picture_check, "decode_picture", counted)
+    # Within the decoder, which whoever decodes goes through, by whatever name it was imported.
+    monkeypatch.setattr(decoding, "check_picture", counted)
     with upstream() as server:
         few = prompt(server.address, prompt="zero-shot", k=None)
         run(experiment_text(data, few, prompt(server.address, "b", k=1)), tmp_path / "out")

@@ -15,13 +15,15 @@ from hone.comparison.adoption import read_adoption
 from hone.comparison.asking import Stopped
 from hone.comparison.picture_features import PictureEncoder
 from hone.comparison.readiness import make_ready
-from hone.models.errors import HoneError, InvalidInput
+from hone.models.errors import HoneError, InvalidInput, ProcessFailed
 from hone.models.imaging.feature_messages import BROKE, REFUSED, read_message
 from hone.models.imaging.pictures import PictureFile
 from hone.training.images import features
-from tests.comparison.experiments import experiment_text, plan_of, prompt, run
+from tests.comparison.experiments import Silent, experiment_text, plan_of, prompt, run
 from tests.comparison.picture_runs import compared_pictures, write_picture_data
 from tests.comparison.upstream import upstream
+
+ENDED = "the process that computes features ended with"
 
 
 @pytest.fixture(scope="module")
@@ -87,22 +89,88 @@ def test_what_the_process_says_is_the_error(tmp_path: Path, base: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("does", "words"),
+    ("does", "raised", "words", "kept"),
     [
-        ("refuses", "base: no such thing"),
-        ("breaks", "base: computing features failed inside (KeyError)"),
-        ("fails", "base: the process that computes features ended with status 1: ValueError: oh"),
-        ("dies", "base: the process that computes features ended with signal 9"),
-        ("says nothing", "base: says nothing has no commit that its features could go by"),
+        ("refuses", InvalidInput, "no such thing", None),
+        ("breaks", ProcessFailed, "computing features failed inside (KeyError)", "KeyError: 'a k"),
+        ("fails", ProcessFailed, f"{ENDED} status 1: ValueError: oh", "Traceback (most recent"),
+        ("dies", ProcessFailed, f"{ENDED} signal 9", None),
+        (
+            "says nothing",
+            InvalidInput,
+            "says nothing has no commit that its features could go by",
+            None,
+        ),
     ],
 )
-def test_however_the_process_ends_a_sentence_says_so(
-    monkeypatch: pytest.MonkeyPatch, does: str, words: str
+def test_however_the_process_ends_a_sentence_says_so_and_a_traceback_is_kept(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    does: str,
+    raised: type[HoneError],
+    words: str,
+    kept: str | None,
 ) -> None:
     monkeypatch.setattr(picture_features, "_COMMAND", "tests.comparison.feature_stand_in")
-    with pytest.raises(InvalidInput) as caught:
-        PictureEncoder(does, None).pinned()
-    assert str(caught.value) == words
+    with pytest.raises(HoneError) as caught:
+        PictureEncoder(does, None).pinned(tmp_path)
+    file = tmp_path / picture_features.FAILED_FILE
+    assert type(caught.value) is raised
+    where = "" if kept is None else f"; what it said is in {file}"
+    assert str(caught.value) == f"base: {words}{where}"
+    assert kept is None or kept in file.read_text()
+    assert file.exists() == (kept is not None)
+
+
+def test_what_broke_while_computing_is_kept_beside_the_vectors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = pictures_of(write_picture_data(tmp_path / "data", test=3))
+    monkeypatch.setattr(picture_features, "_COMMAND", "tests.comparison.feature_stand_in")
+    with pytest.raises(ProcessFailed):
+        PictureEncoder("breaks", "a revision").features(pictures, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"data", picture_features.FAILED_FILE}
+
+
+@pytest.mark.parametrize("line", [b'{"base": "a", "pictures": 3}', b"{}", b'{"error": "", "a": 1}'])
+def test_a_line_with_more_or_less_than_one_thing_is_no_message(line: bytes) -> None:
+    assert read_message(line) is None
+
+
+def test_a_base_is_pinned_once_for_all_that_retrieve_by_it(
+    tmp_path: Path, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = "a1" * 20, "b2" * 20
+    kept = hub_of(tmp_path, base, first, second, monkeypatch)
+    data = write_picture_data(tmp_path / "data", train=6, test=3)
+    with upstream() as server:
+        near = {"prompt": "retrieved", "k": 1, "base": "hub:owner/name"}
+        one, two = (prompt(server.address, name, **near) for name in ("one", "two"))
+
+        class Moved(Silent):
+            """Moves what the base's name stands for, between the contenders."""
+
+            def begun(self, contender: str, steps: int, what: str) -> None:
+                super().begun(contender, steps, what)
+                if contender == "two":
+                    (kept / "refs/main").write_text(second)
+
+        run(experiment_text(data, one, two), tmp_path / "out", listener=Moved())
+    assert len(list((tmp_path / "out").glob("embeddings-*.f32"))) == 2
+
+
+def hub_of(
+    folder: Path, base: str, first: str, second: str, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """Keep a base under two commits as a hub's cache does; its name stands for the first."""
+    kept = folder / "hub/models--owner--name"
+    for commit in (first, second):
+        shutil.copytree(base, kept / "snapshots" / commit)
+    (kept / "refs").mkdir()
+    (kept / "refs/main").write_text(first)
+    monkeypatch.setenv("HF_HUB_CACHE", str(folder / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return kept
 
 
 def test_an_error_inside_the_process_has_a_status_of_its_own(
@@ -117,7 +185,7 @@ def test_an_error_inside_the_process_has_a_status_of_its_own(
     monkeypatch.undo()
     assert features.main(["nowhere"]) == REFUSED
     said = [read_message(line) for line in capfdbinary.readouterr().out.splitlines()]
-    assert [message.code for message in said if message] == [None, None, "not_found"]
+    assert len(said) == 3
     assert all(message and "\n" not in (message.error or "") for message in said)
 
 
@@ -125,23 +193,17 @@ def test_a_base_of_a_hub_goes_by_its_commit(
     tmp_path: Path, base: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = "a1" * 20, "b2" * 20
-    kept = tmp_path / "hub/models--owner--name"
-    for commit in (first, second):
-        shutil.copytree(base, kept / "snapshots" / commit)
-    (kept / "refs").mkdir()
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    (kept / "refs/main").write_text(first)
+    kept = hub_of(tmp_path, base, first, second, monkeypatch)
     encoder = PictureEncoder.of("hub:owner/name")
     pictures = pictures_of(write_picture_data(tmp_path / "data", test=3))
     with pytest.raises(ValueError, match="is not pinned"):
         encoder.features(pictures, tmp_path)
-    before = encoder.pinned()
+    before = encoder.pinned(tmp_path)
     assert before.base == before.revision == f"hub:owner/name@{first}"
     (kept / "refs/main").write_text(second)  # what the name stands for has moved
-    after = encoder.pinned()
+    after = encoder.pinned(tmp_path)
     assert after.revision == f"hub:owner/name@{second}"
-    assert before.pinned() is before
+    assert before.pinned(tmp_path) is before
     assert PictureEncoder.of(before.base) == before
     assert before.features(pictures, tmp_path).shape == (3, 16)
     [path] = tmp_path.glob("embeddings-*.f32")

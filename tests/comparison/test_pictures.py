@@ -412,7 +412,7 @@ def test_a_picture_that_changes_after_the_check_is_not_asked_about(tmp_path: Pat
     outcomes = [ready.local["tuned"].answer(item, 0) for item in plan.material.items]
     failed = {outcome.item: outcome.error or "" for outcome in outcomes if outcome.kind == "failed"}
     assert set(failed) == {"line-4", "line-5"}
-    assert failed["line-4"].endswith("1003.jpg (pictures/1003.jpg) is not what it was")
+    assert failed["line-4"].endswith("1003.jpg (pictures/1003.jpg): it is not what it was")
     assert failed["line-5"].endswith("(pictures/1004.jpg): there is no such file")
 
 

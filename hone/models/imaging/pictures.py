@@ -79,16 +79,20 @@ class PictureFile(BaseModel):
 
     def read(self) -> bytes:
         """Return its bytes; UnusablePicture if it is gone, or is not what was checked."""
-        content = self._of_file() if self.at is None else self._embedded(self.at)
-        if hashlib.sha256(content).hexdigest() != self.sha256:
-            raise UnusablePicture(f"the picture {self.called} is not what it was")
-        return content
-
-    def _of_file(self) -> bytes:
         try:
-            return read_picture_file(Path(self.path))
+            return self.read_unnamed()
         except UnusablePicture as error:
             raise UnusablePicture(f"the picture {self.called}: {error}") from None
+
+    def read_unnamed(self) -> bytes:
+        """Return its bytes as `read` does; UnusablePicture as the end of a sentence that names it.
+
+        For who names pictures by their lines.
+        """
+        content = read_picture_file(Path(self.path)) if self.at is None else self._embedded(self.at)
+        if hashlib.sha256(content).hexdigest() != self.sha256:
+            raise UnusablePicture("it is not what it was")
+        return content
 
     def _embedded(self, at: int) -> bytes:
         try:
@@ -97,7 +101,7 @@ class PictureFile(BaseModel):
                 row = orjson.loads(file.readline(_LONGEST_LINE))
             return decode_data_url(row["image"])[0]
         except (OSError, ValueError, KeyError, TypeError, UnusablePicture):
-            raise UnusablePicture(f"the picture {self.called} is not what it was") from None
+            raise UnusablePicture("it is not what it was") from None
 
 
 @dataclass(frozen=True, slots=True)

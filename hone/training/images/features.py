@@ -100,7 +100,7 @@ def main(arguments: Sequence[str]) -> int:
         for count in write_features(base, pictures, out):
             _tell(FeatureMessage(pictures=count))
     except HoneError as error:
-        _tell(FeatureMessage(error=str(error), code=error.code))
+        _tell(FeatureMessage(error=str(error)))
         return REFUSED
     except Exception as error:  # the boundary: whoever started this reads sentences
         logging.getLogger(__name__).exception("computing features failed")
