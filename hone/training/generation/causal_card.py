@@ -222,7 +222,9 @@ def _held_by(summary: CausalSummary) -> str:
 def _samples(run: Path) -> Iterator[Block]:
     rows = list(read_samples(run))
     if not rows:
-        yield Text("The recipe asked for none.")
+        yield Text(
+            "None: the recipe asked for none, or no validation prompt leaves room to answer."
+        )
     for row in [row for row in rows if row["step"] == rows[-1]["step"]]:
         yield Verbatim(f"{row['prompt']}\n---\n{row['completion']}")
 
