@@ -1,6 +1,6 @@
 """A causal language model: conversations -> fine-tuned -> scored -> exported -> published."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -162,8 +162,8 @@ def _train(
     if not context.processes.is_main_process:
         return None
     context.events.emit("memory_measured", peak=progress.peak_bytes, estimate=estimate.total)
-    whole, lora = _whole_model(model, base, recipe, folder)
-    scores = score_splits(whole, data, base, objective, batch_size=together)
+    whole, lora, judging = _whole_model(model, base, recipe, objective, folder)
+    scores = score_splits(whole, data, base, judging, batch_size=together)
     for split, values in scores.items():
         told = {name: score.model_dump() for name, score in values.items()}
         context.events.emit("text_scored", split=split, **told)
@@ -203,19 +203,24 @@ def _whole_model(
     model: Any,  # noqa: ANN401
     base: CausalBase,
     recipe: GenerationRecipe,
+    objective: Objective,
     folder: Path,
-) -> tuple[Any, Mapping[str, LoraMatrices]]:
-    """Return the trained model in fp32, and the matrices in it that are to be kept by themselves.
+) -> tuple[Any, Mapping[str, LoraMatrices], Objective]:
+    """Return the trained model in fp32, the matrices in it that are to be kept by themselves, and
+    the objective that judges it.
 
-    LoRA of a base in four bits goes into the whole one.
+    LoRA of a base in four bits goes into the whole one. What it gained is then counted from the
+    whole one too: counted from the base in four bits, what rounding lost would be a gain.
     """
-    whole = model
+    whole, judging = model, objective
     if recipe.model.method == "qlora":
         group = recipe.model.model_copy(update={"method": "lora"})
         whole = build_causal_model(base, group)
+        if isinstance(objective, DirectPreference):
+            judging = objective.referring_to(whole)  # new matrices change nothing in it
         load_best(folder, whole)
     lora = lora_matrices(whole) if recipe.saving.adapter else {}
-    return merged(whole), lora
+    return merged(whole), lora, judging
 
 
 def _objective(
