@@ -16,9 +16,10 @@ from hone.models.registry import Registry
 from hone.training.command import train_command
 from hone.training.methods.pace import STREAMS, Pace, measure_paces
 from hone.training.methods.page import columns_of, trials_picture
-from hone.training.methods.run import parse_methods
+from hone.training.methods.run import compare_methods, parse_methods
 from hone.training.methods.trial import CurvePoint, Trial, curve_of
 from hone.training.process import EXIT_INTERRUPTED
+from hone.training.recipe_files import find_recipe
 from tests.training.generation.running import recipe_for, write_splits
 from tests.training.generation.running import train as train_generator
 from tests.training.runs import ONE_THREAD, ROOT
@@ -117,8 +118,12 @@ def test_a_method_that_this_machine_cannot_run_is_refused_before_anything_begins
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     given = ["dataset.path=data", "model.base=base", "saving.name=x", f"saving.runs={tmp_path}/r"]
-    with pytest.raises(InvalidInput, match="qlora holds the base in four bits, which needs a GPU"):
+    refused = pytest.raises(InvalidInput, match="qlora holds the base in four bits, which needs a")
+    with refused:
         train_command("completions", given, methods="full,qlora")
+    with refused:
+        path, methods = find_recipe("completions"), ["full", "qlora"]
+        compare_methods(path, given, methods, fresh=False, processes=None)
     assert not (tmp_path / "r").exists()
 
 
