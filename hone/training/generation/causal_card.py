@@ -19,6 +19,7 @@ from hone.models.document import (
     Verbatim,
 )
 from hone.models.manifest import CARD_FILE, SplitRecord
+from hone.models.measures import main_measure
 from hone.models.savings import BaselinePrompt
 from hone.training import card_training
 from hone.training.causal.staging import StagedDecoder
@@ -41,8 +42,6 @@ _KEPT_APART = {
     "qlora": "LoRA on a base in four bits, kept as an adapter beside the whole base",
 }
 
-_MAIN_SCORES = {"reward_accuracy": "Pairs ranked right", "exact_match": "Exact match"}
-"""What a model is judged by, the first of them that it has."""
 _OF_TEXTS = (
     "The loss is in nats a trained token. An exact match is an example of which greedy decoding "
     "repeats every trained token; an answer that is right in other words is none."
@@ -111,11 +110,11 @@ def _facts(summary: CausalSummary) -> list[Fact]:
     split = "test" if "test" in summary.scores else "validation"
     scores = summary.scores[split]
     loss = scores["loss"]
-    main = next(name for name in _MAIN_SCORES if name in scores)
+    main, words = main_measure(scores)
     found = scores[main]
     return [
         Fact(
-            f"{_MAIN_SCORES[main]} ({split})",
+            f"{words.capitalize()} ({split})",
             f"{found.value:.3f}",
             _range(found.low, found.high),
         ),
