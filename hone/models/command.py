@@ -11,6 +11,7 @@ from rich.table import Table
 from hone.models.editions import describe_fallback
 from hone.models.errors import BundleCorrupt, HoneError, InvalidInput, NotFound
 from hone.models.manifest import CARD_FILE, Manifest, Score
+from hone.models.measures import GENERATION_MEASURES
 from hone.models.names import PRODUCTION, ModelReference, parse_reference
 from hone.models.registry import Registry
 from hone.models.tables import console, id_table
@@ -23,12 +24,6 @@ StoreOption = Annotated[
 ]
 ReferenceArgument = Annotated[str, typer.Argument(help="support, support@3 or support@production")]
 _DEFAULT_STORE = Path("store")
-_WRITTEN = (
-    ("reward_accuracy", "pairs ranked right"),
-    ("exact_match", "exact match"),
-    ("token_accuracy", "token accuracy"),
-)
-"""Scores of causal language models, and what they are called."""
 
 
 @app.command("list")
@@ -156,7 +151,11 @@ def _test_score(manifest: Manifest) -> str:
             if scores and "accuracy" in scores:
                 return f"accuracy {_score(scores['accuracy'])}{note}"
         written = manifest.scores.get(split, {})
-        found = [f"{said} {written[name].value:.4f}" for name, said in _WRITTEN if name in written]
+        found = [
+            f"{said} {written[name].value:.4f}"
+            for name, said in GENERATION_MEASURES.items()
+            if name in written
+        ]
         if found:
             count = next(score.n for score in written.values())
             return f"{', '.join(found)} (n={count}){note}"
@@ -200,7 +199,7 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
     facts += [
         (f"{said} {split}", _score(scores[name]))
         for split, scores in manifest.scores.items()
-        for name, said in _WRITTEN
+        for name, said in GENERATION_MEASURES.items()
         if name in scores
     ]
     facts += [

@@ -9,9 +9,7 @@ import typer
 
 from hone.models.errors import InvalidInput, InvalidRecipe, MissingDependency
 from hone.training.events import Events, writers
-from hone.training.generation.generation_recipe import GenerationRecipe
 from hone.training.recipe_files import find_recipe, load_recipe
-from hone.training.recipe_groups import Recipe
 
 
 def train_command(
@@ -64,22 +62,8 @@ def _train_each(
             parse_methods,
         )
     names = parse_methods(methods)
-    for name in names:
-        _refuse_early(load_recipe(path, [*overrides, f"model.method={name}"]))
     folder = compare_methods(path, overrides, names, fresh=fresh, processes=processes)
     print(f"The table and the plot: {folder / 'methods.html'}")
-
-
-def _refuse_early(recipe: Recipe) -> None:
-    """Refuse now what this machine cannot run, and not when the methods before it are trained."""
-    if not isinstance(recipe, GenerationRecipe) or not recipe.what_needs_a_gpu():
-        return
-    with _needing_the_extra():
-        from hone.training.generation.settling import (  # noqa: PLC0415 - it imports torch
-            refuse_what_needs_a_gpu,
-        )
-        from hone.training.hyperparameters import choose_device  # noqa: PLC0415
-    refuse_what_needs_a_gpu(recipe, choose_device(recipe.training.device))
 
 
 @contextmanager

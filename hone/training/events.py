@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from hone.models.errors import InvalidInput
+from hone.models.measures import main_measure
 
 Event = dict[str, Any]
 
@@ -217,10 +218,10 @@ def _sampled(event: Event) -> str:
 
 
 def _text_scored(event: Event) -> str:
-    name = "pairs ranked right" if "reward_accuracy" in event else "exact match"
-    found = event.get("reward_accuracy") or event["exact_match"]
+    name, words = main_measure(event)
+    found = event[name]
     return (
-        f"{event['split']}: {name} {found['value']:.4f} ({found['low']:.4f} to "
+        f"{event['split']}: {words} {found['value']:.4f} ({found['low']:.4f} to "
         f"{found['high']:.4f}, n={found['n']}), loss {event['loss']['value']:.4f}"
     )
 

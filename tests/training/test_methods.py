@@ -15,10 +15,11 @@ from hone.models.names import ModelReference
 from hone.models.registry import Registry
 from hone.training.command import train_command
 from hone.training.methods.pace import STREAMS, Pace, measure_paces
-from hone.training.methods.page import columns_of, trials_picture
-from hone.training.methods.run import parse_methods
-from hone.training.methods.trial import CurvePoint, Trial, curve_of
+from hone.training.methods.page import columns_of, trials_picture, write_comparison
+from hone.training.methods.run import compare_methods, parse_methods
+from hone.training.methods.trial import CurvePoint, Trial, curve_of, quality_of
 from hone.training.process import EXIT_INTERRUPTED
+from hone.training.recipe_files import find_recipe
 from tests.training.generation.running import recipe_for, write_splits
 from tests.training.generation.running import train as train_generator
 from tests.training.runs import ONE_THREAD, ROOT
@@ -117,8 +118,12 @@ def test_a_method_that_this_machine_cannot_run_is_refused_before_anything_begins
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     given = ["dataset.path=data", "model.base=base", "saving.name=x", f"saving.runs={tmp_path}/r"]
-    with pytest.raises(InvalidInput, match="qlora holds the base in four bits, which needs a GPU"):
+    refused = pytest.raises(InvalidInput, match="qlora holds the base in four bits, which needs a")
+    with refused:
         train_command("completions", given, methods="full,qlora")
+    with refused:
+        path, methods = find_recipe("completions"), ["full", "qlora"]
+        compare_methods(path, given, methods, fresh=False, processes=None)
     assert not (tmp_path / "r").exists()
 
 
@@ -163,8 +168,48 @@ def test_the_curve_of_a_resumed_run_has_what_came_before() -> None:
 
 
 def test_the_table_shows_small_shares_and_the_picture_survives_runs_without_a_curve() -> None:
+    trial = _trial()
+    curved = trial.model_copy(
+        update={"method": "full", "curve": [CurvePoint(seconds=1, accuracy=0.5, loss=1)]}
+    )
+    pace = measure_paces([], [])
+    assert pace == []
+    head, rows = columns_of([trial, curved], [_pace(), _pace()])
+    assert head == ["", "probe", "full"]
+    assert "1,000 (1.0 %)" in [row[1] for row in rows]
+    for dark in (False, True):
+        assert trials_picture([trial, curved], dark=dark, dpi=60).content.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("measure", ["accuracy", "macro F1"])
+def test_the_page_says_how_classifiers_were_timed_whatever_they_are_judged_by(
+    task: Task, tmp_path: Path, measure: str
+) -> None:
+    trial = _trial().model_copy(update={"measure": measure})
+    write_comparison(tmp_path, task.recipe(tmp_path), [trial, trial], [_pace(), _pace()])
+    page = (tmp_path / "methods.md").read_text(encoding="utf-8")
+    assert "Pictures a second: in batches of 16, all cores" in page
+
+
+def test_preferences_are_judged_by_the_pairs_that_are_ranked_right() -> None:
+    ranked = {"value": 0.9, "low": 0.8, "high": 0.95, "n": 40}
+    exact = {**ranked, "value": 0.1}
+    told = {"event": "text_scored", "split": "test", "exact_match": exact}
+    for event, words, value in (
+        (told, "exact match", 0.1),
+        ({**told, "reward_accuracy": ranked}, "pairs ranked right", 0.9),
+    ):
+        split, measure, score = quality_of([event], "fp32")
+        assert (split, measure, score.value) == ("test", words, value)
+
+
+def _pace() -> Pace:
+    return Pace("pictures", {"batches of 16": 12.0})
+
+
+def _trial() -> Trial:
     quality = {"value": 0.9, "low": 0.8, "high": 0.95, "n": 40}
-    trial = Trial(
+    return Trial(
         method="probe",
         model="m-probe",
         version=3,
@@ -181,17 +226,3 @@ def test_the_table_shows_small_shares_and_the_picture_survives_runs_without_a_cu
         served_bytes=10**6,
         curve=[],
     )
-    curved = trial.model_copy(
-        update={"method": "full", "curve": [CurvePoint(seconds=1, accuracy=0.5, loss=1)]}
-    )
-    pace = measure_paces([], [])
-    assert pace == []
-    head, rows = columns_of([trial, curved], [_pace(), _pace()])
-    assert head == ["", "probe", "full"]
-    assert "1,000 (1.0 %)" in [row[1] for row in rows]
-    for dark in (False, True):
-        assert trials_picture([trial, curved], dark=dark, dpi=60).content.startswith(b"\x89PNG")
-
-
-def _pace() -> Pace:
-    return Pace("pictures", {"batches of 16": 12.0})

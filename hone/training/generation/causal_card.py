@@ -18,9 +18,11 @@ from hone.models.document import (
     Text,
     Verbatim,
 )
-from hone.models.manifest import CARD_FILE, GenerationParity, SplitRecord, Variant
+from hone.models.manifest import CARD_FILE, SplitRecord
+from hone.models.measures import main_measure
 from hone.models.savings import BaselinePrompt
 from hone.training import card_training
+from hone.training.causal.staging import StagedDecoder
 from hone.training.events import HELD_BEFORE, duration
 from hone.training.generation.causal_scores import Scores
 from hone.training.generation.generation_recipe import GenerationRecipe
@@ -40,8 +42,6 @@ _KEPT_APART = {
     "qlora": "LoRA on a base in four bits, kept as an adapter beside the whole base",
 }
 
-_MAIN_SCORES = {"reward_accuracy": "Pairs ranked right", "exact_match": "Exact match"}
-"""What a model is judged by, the first of them that it has."""
 _OF_TEXTS = (
     "The loss is in nats a trained token. An exact match is an example of which greedy decoding "
     "repeats every trained token; an answer that is right in other words is none."
@@ -70,24 +70,20 @@ class CausalSummary:
     baseline: BaselinePrompt | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """How each exported file answers beside the trained model, and why others were left out."""
+def write_card(summary: CausalSummary, run: Path, decoder: StagedDecoder | None = None) -> str:
+    """Write the card as a page into the run's folder; return it as Markdown.
 
-    parity: Mapping[Variant, GenerationParity]
-    left_out: Mapping[Variant, str]
-
-
-def write_card(summary: CausalSummary, run: Path, exported: Exported | None = None) -> str:
-    """Write the card as a page into the run's folder; return it as Markdown."""
-    document = _card(summary, run, exported)
+    Of a `decoder` it says how each exported file answers beside the trained model, and why others
+    were left out.
+    """
+    document = _card(summary, run, decoder)
     (run / "card.html").write_text(document.html(), encoding="utf-8")
     markdown = document.markdown()
     (run / CARD_FILE).write_text(markdown, encoding="utf-8")
     return markdown
 
 
-def _card(summary: CausalSummary, run: Path, exported: Exported | None) -> Document:
+def _card(summary: CausalSummary, run: Path, decoder: StagedDecoder | None) -> Document:
     rows = summary.records["train"].rows
     return Document(
         title=summary.recipe.saving.name,
@@ -103,7 +99,7 @@ def _card(summary: CausalSummary, run: Path, exported: Exported | None) -> Docum
             Section("Training", list(_training(summary))),
             Section("Memory", _memory(summary)),
             Section("Samples", list(_samples(run))),
-            *([Section("Exported files", _parity(exported))] if exported else []),
+            *([Section("Exported files", _parity(decoder))] if decoder else []),
             Section("The prompt it replaces", list(card_training.prompt(summary.baseline))),
             Section("Limits", _limits(summary)),
         ],
@@ -114,11 +110,11 @@ def _facts(summary: CausalSummary) -> list[Fact]:
     split = "test" if "test" in summary.scores else "validation"
     scores = summary.scores[split]
     loss = scores["loss"]
-    main = next(name for name in _MAIN_SCORES if name in scores)
+    main, words = main_measure(scores)
     found = scores[main]
     return [
         Fact(
-            f"{_MAIN_SCORES[main]} ({split})",
+            f"{words.capitalize()} ({split})",
             f"{found.value:.3f}",
             _range(found.low, found.high),
         ),
@@ -222,12 +218,14 @@ def _held_by(summary: CausalSummary) -> str:
 def _samples(run: Path) -> Iterator[Block]:
     rows = list(read_samples(run))
     if not rows:
-        yield Text("The recipe asked for none.")
+        yield Text(
+            "None: the recipe asked for none, or no validation prompt leaves room to answer."
+        )
     for row in [row for row in rows if row["step"] == rows[-1]["step"]]:
         yield Verbatim(f"{row['prompt']}\n---\n{row['completion']}")
 
 
-def _parity(exported: Exported) -> list[Block]:
+def _parity(decoder: StagedDecoder) -> list[Block]:
     rows = [
         (
             name,
@@ -236,10 +234,10 @@ def _parity(exported: Exported) -> list[Block]:
             f"{r.largest_logit_difference:.2g}",
             f"{r.loss_exported - r.loss_trained:+.2g}",
         )
-        for name, r in exported.parity.items()
+        for name, r in decoder.record.parity.items()
     ]
     head = ("File", "Equal continuations", "Equal next tokens", "Logit difference", "Loss added")
-    left = [Text(f"Left out: {name}, because {why}.") for name, why in exported.left_out.items()]
+    left = [Text(f"Left out: {name}, because {why}.") for name, why in decoder.left_out.items()]
     return [Table(head, rows, "lrrrr"), *left]
 
 

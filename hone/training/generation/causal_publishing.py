@@ -34,7 +34,7 @@ from hone.training.causal.staging import StagedDecoder, stage_adapter, stage_dec
 from hone.training.continuing import WEIGHTS_FILE
 from hone.training.generation.base_bundles import adapter_files, provide_base
 from hone.training.generation.causal_bases import CausalBase
-from hone.training.generation.causal_card import CausalSummary, Exported, write_card
+from hone.training.generation.causal_card import CausalSummary, write_card
 from hone.training.generation.causal_data import CausalData
 from hone.training.generation.conversations import Conversation, Example
 from hone.training.generation.encoding import Prompt
@@ -76,8 +76,7 @@ def publish_causal(trained: TrainedFolder, context: RunContext) -> Manifest:
         decoder, adapter = _stage(trained, context, staged, registry)
         if recipe.saving.keep_weights and adapter is None:
             save_file(trained.weights, staged / WEIGHTS_FILE, metadata={"format": "pt"})
-        exported = Exported(decoder.record.parity, decoder.left_out)
-        card = write_card(trained.summary, trained.run, exported)
+        card = write_card(trained.summary, trained.run, decoder)
         (staged / CARD_FILE).write_text(card, encoding="utf-8")
         body = _body(trained, decoder, adapter)
         manifest = registry.publish(recipe.saving.name, staged, body)

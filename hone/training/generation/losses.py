@@ -1,7 +1,7 @@
 """What is learned from a batch: completions by their tokens, or preferences by DPO."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -228,6 +228,18 @@ class DirectPreference:
         accuracy = float((margins > 0).float().mean())
         scores = {"reward_accuracy": accuracy, "reward_margin": float(margins.mean())}
         return Judged(float(-nn.functional.logsigmoid(margins).mean()), accuracy, scores)
+
+    def referring_to(self, model: nn.Module) -> "DirectPreference":
+        """Return the same with `model`, untrained, as the base that the pairs which are only
+        judged are measured against; training pairs keep theirs.
+        """
+
+        def anew(pairs: Pairs) -> Pairs:
+            sides = pairs.chosen, pairs.rejected
+            return refer_to(model, *sides, pad_id=self.pad_id, batch_size=self.batch_size)
+
+        test = None if self.test is None else anew(self.test)
+        return replace(self, validation=anew(self.validation), test=test)
 
     def all_margins(self, model: nn.Module, pairs: Pairs) -> Tensor:
         """Return the margins of all pairs, in no order, (pairs,)."""

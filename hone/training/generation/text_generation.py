@@ -1,7 +1,8 @@
 """A causal language model: conversations -> fine-tuned -> scored -> exported -> published."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,9 @@ _LARGEST_VOCABULARY = 16_000
 _CHARACTERS_PER_TOKEN = 400
 _MOST_EVALUATED_TOGETHER = 32
 
+_SamplePrompt = tuple[Prompt, list[int]]
+"""A prompt, and its tokens."""
+
 
 def train_generator(recipe: GenerationRecipe, context: RunContext) -> Manifest | None:
     """Train, score and publish a causal language model, as `run_recipe` says.
@@ -85,6 +89,7 @@ def train_generator(recipe: GenerationRecipe, context: RunContext) -> Manifest |
         base = base or _scratch_base(recipe, found, folder / BASE_FOLDER, context)
         gate_room(base)
         data, settled = encode_splits(found, recipe, base)
+        _sample_prompts(recipe, base, data)  # better refused now than beside a built model
         _tell_data(found, data, settled, context)
         trained = _train(recipe, context, base, data, settled, found, folder)
         if trained is None:
@@ -157,8 +162,8 @@ def _train(
     if not context.processes.is_main_process:
         return None
     context.events.emit("memory_measured", peak=progress.peak_bytes, estimate=estimate.total)
-    whole, lora = _whole_model(model, base, recipe, folder)
-    scores = score_splits(whole, data, base, objective, batch_size=together)
+    whole, lora, judging = _whole_model(model, base, recipe, objective, folder)
+    scores = score_splits(whole, data, base, judging, batch_size=together)
     for split, values in scores.items():
         told = {name: score.model_dump() for name, score in values.items()}
         context.events.emit("text_scored", split=split, **told)
@@ -198,19 +203,24 @@ def _whole_model(
     model: Any,  # noqa: ANN401
     base: CausalBase,
     recipe: GenerationRecipe,
+    objective: Objective,
     folder: Path,
-) -> tuple[Any, Mapping[str, LoraMatrices]]:
-    """Return the trained model in fp32, and the matrices in it that are to be kept by themselves.
+) -> tuple[Any, Mapping[str, LoraMatrices], Objective]:
+    """Return the trained model in fp32, the matrices in it that are to be kept by themselves, and
+    the objective that judges it.
 
-    LoRA of a base in four bits goes into the whole one.
+    LoRA of a base in four bits goes into the whole one. What it gained is then counted from the
+    whole one too: counted from the base in four bits, what rounding lost would be a gain.
     """
-    whole = model
+    whole, judging = model, objective
     if recipe.model.method == "qlora":
         group = recipe.model.model_copy(update={"method": "lora"})
         whole = build_causal_model(base, group)
+        if isinstance(objective, DirectPreference):
+            judging = objective.referring_to(whole)  # new matrices change nothing in it
         load_best(folder, whole)
     lora = lora_matrices(whole) if recipe.saving.adapter else {}
-    return merged(whole), lora
+    return merged(whole), lora, judging
 
 
 def _objective(
@@ -261,18 +271,11 @@ def _run(
     publish: CheckpointPublisher,
 ) -> CausalRun:
     base, data, folder = publish.base, publish.data, publish.folder
-    prompts = _sample_prompts(recipe, data)
-    ids = [data.encoder.prompt_ids(prompt) for prompt in prompts]
-    group = recipe.sample_prompts
-    longest = max(map(len, ids), default=0)
-    if longest >= base.max_tokens:
-        raise InvalidInput(
-            f"sample_prompts.prompts: the longest has {longest} tokens, and the base reads "
-            f"{base.max_tokens} with the answer"
-        )
+    group, sampled = recipe.sample_prompts, _sample_prompts(recipe, base, data)
+    longest = max((len(ids) for _, ids in sampled), default=0)
     sample = SamplePrompts(
-        [_spoken(prompt) for prompt in prompts],
-        ids,
+        [_spoken(prompt) for prompt, _ in sampled],
+        [ids for _, ids in sampled],
         tokenizer=base.tokenizer,
         pad_id=base.pad_id,
         max_tokens=min(group.max_tokens, base.max_tokens - longest),
@@ -297,12 +300,29 @@ def _run(
     )
 
 
-def _sample_prompts(recipe: GenerationRecipe, data: CausalData) -> Sequence[Prompt]:
-    group = recipe.sample_prompts
-    if group.prompts:
-        return group.prompts
-    used = data.encoded["validation"].rows[: group.count]
-    return [prompt_of(data.examples["validation"][row]) for row in used]
+def _sample_prompts(
+    recipe: GenerationRecipe, base: CausalBase, data: CausalData
+) -> list[_SamplePrompt]:
+    """Return the prompts to complete at every evaluation: those that the recipe names, or the
+    first of validation that leave the base room for an answer.
+
+    InvalidInput where one that is named leaves none.
+    """
+    group, encode = recipe.sample_prompts, data.encoder.prompt_ids
+    if not group.prompts:
+        used = data.encoded["validation"].rows
+        prompts = (prompt_of(data.examples["validation"][row]) for row in used)
+        # A cut example may keep an early answer of a chat whose last one lies beyond the base.
+        fitting = ((p, ids) for p in prompts if len(ids := encode(p)) < base.max_tokens)
+        return list(islice(fitting, group.count))
+    named: list[_SamplePrompt] = [(prompt, encode(prompt)) for prompt in group.prompts]
+    longest = max(len(ids) for _, ids in named)
+    if longest >= base.max_tokens:
+        raise InvalidInput(
+            f"sample_prompts.prompts: the longest has {longest} tokens, and the base reads "
+            f"{base.max_tokens} with the answer"
+        )
+    return named
 
 
 def _spoken(prompt: Prompt) -> str:

@@ -17,6 +17,7 @@ from hone.models.document import Table as DocumentTable
 from hone.models.document import Text as Paragraph
 from hone.training.drawing import DARK, LIGHT, Theme, drawn_in, to_png
 from hone.training.events import duration
+from hone.training.generation.generation_recipe import GenerationRecipe
 from hone.training.methods.pace import BATCH, ROUNDS, Pace
 from hone.training.methods.trial import Trial
 from hone.training.recipe_groups import Recipe
@@ -84,7 +85,7 @@ def _document(recipe: Recipe, trials: Sequence[Trial], paces: Sequence[Pace]) ->
     models = ", ".join(f"{t.model}@{t.version}" for t in trials)
     blocks: list[Block] = [
         DocumentTable(head, rows, "l" + "r" * len(trials)),
-        Paragraph(_how(trials, paces)),
+        Paragraph(_how(recipe, trials, paces)),
         Picture(
             "Quality against training time, and the validation curves, of each method",
             "Left: the score with its 95 % interval over the time of training. Right: accuracy "
@@ -110,7 +111,7 @@ def _fact(trial: Trial) -> Fact:
     )
 
 
-def _how(trials: Sequence[Trial], paces: Sequence[Pace]) -> str:
+def _how(recipe: Recipe, trials: Sequence[Trial], paces: Sequence[Pace]) -> str:
     overlap = _overlapping(trials)
     verdict = (
         "The intervals of the scores overlap: on this data the methods cannot be told apart by one."
@@ -119,7 +120,7 @@ def _how(trials: Sequence[Trial], paces: Sequence[Pace]) -> str:
     )
     work = (
         "greedy answers of equal length after a short prompt"
-        if trials[0].measure != "accuracy"
+        if isinstance(recipe, GenerationRecipe)
         else f"in batches of {BATCH}"
     )
     return (

@@ -26,6 +26,9 @@ from hone.models.names import ModelReference
 from hone.models.predictor import choose_variant
 from hone.models.registry import Registry
 from hone.training.events import read_events
+from hone.training.generation.generation_recipe import GenerationRecipe
+from hone.training.generation.settling import refuse_what_needs_a_gpu
+from hone.training.hyperparameters import choose_device
 from hone.training.methods.pace import measure_paces
 from hone.training.methods.page import show_table, write_comparison
 from hone.training.methods.trial import Trial, read_trial
@@ -54,10 +57,14 @@ def compare_methods(
     """Train the recipe with each method; return the folder of the table and the plot.
 
     A method that an earlier command finished, on the same recipe and data, is not trained again
-    unless `fresh`. InvalidRecipe before anything begins if a method is none of the recipe's;
-    typer.Exit with the status of a run that failed or was interrupted.
+    unless `fresh`. Before anything begins: InvalidRecipe if a method is none of the recipe's,
+    InvalidInput if this machine cannot run it. typer.Exit with the status of a run that failed or
+    was interrupted.
     """
     recipes = {method: _recipe_of(path, overrides, method) for method in methods}
+    for recipe in recipes.values():
+        if isinstance(recipe, GenerationRecipe):
+            refuse_what_needs_a_gpu(recipe, choose_device(recipe.training.device))
     first = next(iter(recipes.values()))
     folder = Path(first.saving.runs) / f"{_base_name(path, overrides)}-methods"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from hone.models.bundle import Bundle
 from hone.models.manifest import Score, Variant
+from hone.models.measures import main_measure
 from hone.training.events import Event
 
 
@@ -58,7 +59,7 @@ def read_trial(
     """Put a trial together. `peak_bytes` is what the process held by the system's count."""
     manifest = bundle.manifest
     named: dict[str, Event] = {event["event"]: event for event in events}
-    split, measure, quality = _quality(events, variant)
+    split, measure, quality = quality_of(events, variant)
     parameters: Any = named.get("settled") or named["probing"]
     if "trained_parameters" not in parameters:
         parameters = named["probing"]
@@ -95,17 +96,15 @@ def curve_of(events: Sequence[Event]) -> list[CurvePoint]:
     return [CurvePoint(seconds=e["seconds"], accuracy=e["accuracy"], loss=e["loss"]) for e in told]
 
 
-def _quality(events: Sequence[Event], variant: Variant) -> tuple[str, str, Score]:
+def quality_of(events: Sequence[Event], variant: Variant) -> tuple[str, str, Score]:
     """Return the split, the measure and the score; test counts before validation."""
     for split in ("test", "validation"):
         for event in events:
             if event.get("split") != split:
                 continue
             if event["event"] == "text_scored":
-                ranked = event.get("reward_accuracy")  # of preferences, which are ranked
-                if ranked:
-                    return split, "pairs ranked right", Score(**ranked)
-                return split, "exact match", Score(**event["exact_match"])
+                name, words = main_measure(event)
+                return split, words, Score(**event[name])
             if event["event"] == "scored" and event["variant"] == variant:
                 return split, "accuracy", Score(**event["accuracy"])
     raise ValueError("the run told no score")

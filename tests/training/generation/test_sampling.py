@@ -7,9 +7,15 @@ import pytest
 from hone.models.errors import InvalidInput
 from hone.training.events import Event, Events
 from hone.training.generation.causal_bases import load_causal_model
+from hone.training.generation.conversations import Conversation, Example, Message
 from hone.training.generation.sampling import SamplePrompts, read_samples
 from hone.training.run import run_recipe
-from tests.training.generation.running import recipe_for, write_splits
+from tests.training.generation.running import (
+    recipe_for,
+    train,
+    without_publishing,
+    write_splits,
+)
 from tests.training.generation.tiny import tiny_base
 
 
@@ -58,4 +64,27 @@ def test_a_sample_prompt_that_the_base_cannot_read_is_refused_before_the_trainin
     told: list[Event] = []
     with pytest.raises(InvalidInput, match=r"^sample_prompts\.prompts: the longest has \d+ tokens"):
         run_recipe(recipe, events=Events(told.append), stop_requested=lambda: False)
-    assert not [event for event in told if event["event"] == "evaluated"]
+    assert [event["event"] for event in told] == ["run_started"], "before a model is built"
+
+
+def test_a_default_prompt_that_leaves_no_room_gives_its_place_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rows(count: int, first: int) -> list[Example]:
+        asked, answered = Message("user", "a"), Message("assistant", "b")
+        signs = "".join(chr(0x4E00 + 61 * n) for n in range(40))  # three tokens each
+        long = Conversation((asked, answered, Message("user", signs), answered))
+        return [long, *[Conversation((Message("user", "c"), answered))] * (count - 1)]
+
+    without_publishing(monkeypatch)
+    data = write_splits(tmp_path / "data", rows)
+    recipe = recipe_for(
+        tmp_path,
+        data,
+        dataset={"long_examples": "cut"},
+        training={"epochs": 1.0},
+        sample_prompts={"prompts": [], "count": 2},
+    )
+    finished = train(recipe)
+    assert finished.named("conversations_loaded")[0]["truncated"] == 3
+    assert [row["prompt"] for row in read_samples(finished.folder)] == ["user: c"] * 2

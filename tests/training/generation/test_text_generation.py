@@ -8,10 +8,12 @@ import torch
 from safetensors.torch import load_file
 
 from hone.models.errors import InvalidInput
+from hone.models.manifest import GenerationParity, GenerationRecord
 from hone.models.names import ModelReference
 from hone.models.registry import Registry
+from hone.training.causal.staging import StagedDecoder
 from hone.training.events import Event, Events
-from hone.training.generation.causal_card import Exported, write_card
+from hone.training.generation.causal_card import write_card
 from hone.training.generation.causal_publishing import TrainedFolder
 from hone.training.generation.conversations import (
     Completion,
@@ -114,7 +116,22 @@ def test_the_card_says_which_files_were_left_out_and_why(
     )
     train(recipe_for(tmp_path, data, training={"epochs": 1.0}))
     (trained,) = published
-    card = write_card(trained.summary, trained.run, Exported({}, {"int4": "it is another model"}))
+    alike = GenerationParity(
+        passed=True,
+        prompts=16,
+        tokens=100,
+        equal_continuations=1.0,
+        tied_continuations=0.0,
+        equal_tokens=1.0,
+        largest_logit_difference=0.0,
+        loss_trained=1.0,
+        loss_exported=1.0,
+        alone_and_in_company_equal=1.0,
+    )
+    record = GenerationRecord(context_tokens=64, eos_ids=[2], parity={"fp32": alike})
+    decoder = StagedDecoder({}, {"int4": "it is another model"}, record)
+    card = write_card(trained.summary, trained.run, decoder)
+    assert "| fp32 | 100.0 % |" in card
     assert "Left out: int4, because it is another model." in card
 
 
