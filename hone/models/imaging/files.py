@@ -103,9 +103,10 @@ def path_within(folder: Path, written: str) -> Path:
     if PurePath(written).is_absolute():
         raise UnusablePicture("it is an absolute path, and pictures lie beside the file with lines")
     path = folder / written
-    if _end(path) is None:
+    end = _end(path)
+    if end is None:
         raise UnusablePicture("there is no such file")
-    if leads_out(path, folder):
+    if not end.is_relative_to(folder.resolve()):
         raise UnusablePicture("it leads out of the folder with the file of lines")
     return path
 
