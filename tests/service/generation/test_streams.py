@@ -2,11 +2,8 @@
 
 import contextlib
 import json
-import os
-import socket
 import time
 from pathlib import Path
-from typing import Any
 
 import openai
 import pytest
@@ -16,31 +13,16 @@ from hone.service.jobs.keys import Limits, NewKey
 from hone.service.settings import Settings
 from hone.service.state import open_state
 from tests.service.generation.conftest import client_of
+from tests.service.generation.streaming import (
+    LABELS,
+    MODEL,
+    begin,
+    body,
+    busy,
+    count,
+    resident_bytes,
+)
 from tests.service.running import Service, serving, wait_until
-
-MODEL = "fake-text"
-LABELS = (("model", MODEL), ("version", "1"))
-
-
-def body(prompt: str = "Say", max_tokens: int = 700, **more: Any) -> bytes:
-    asked = {"model": MODEL, "prompt": prompt, "max_tokens": max_tokens, **more}
-    return json.dumps(asked).encode()
-
-
-def begin(service: Service, content: bytes) -> socket.socket:
-    """Send a request for a completion and return the connection."""
-    head = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(content)}\r\n"
-    connection = service.connect()
-    connection.sendall(f"{head}content-type: application/json\r\n\r\n".encode() + content)
-    return connection
-
-
-def count(service: Service, name: str) -> float:
-    return service.metrics().get((name, LABELS), 0.0)
-
-
-def busy(service: Service) -> float:
-    return count(service, "hone_running_sequences") + count(service, "hone_waiting_sequences")
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -174,11 +156,6 @@ def test_five_hundred_vanished_clients_leave_memory_where_it_was(tmp_path: Path)
             memory.append(resident_bytes(service))
         assert memory[-1] - memory[1] < 8 * 2**20
         assert service.post(json.loads(body(max_tokens=2)), "/v1/completions").status == 200
-
-
-def resident_bytes(service: Service) -> int:
-    pages = Path(f"/proc/{service.process.pid}/statm").read_text().split()[1]
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_who_leaves_a_stream_pays_for_what_was_read_and_said(tmp_path: Path) -> None:
